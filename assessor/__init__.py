@@ -1,0 +1,80 @@
+"""The assessor: moments, measures, thresholds, profiles, plans and shard formats. NumPy only; no torch, no HTTP."""
+
+from assessor import errors
+from assessor.errors import (
+    AssessorError,
+    CoverageError,
+    DtypeError,
+    EmptyShardError,
+    FingerprintError,
+    FormatError,
+    GapError,
+    LabelError,
+    NonFiniteError,
+    OverlapError,
+    PlanError,
+    PlanFormatError,
+    SettingError,
+    ShapeError,
+    ShardError,
+    UnknownNameError,
+)
+from assessor.formats import MEDIA_TYPES, Decoder, Part, decoder_for, formats
+from assessor.measures import Measure, Scores, measures
+from assessor.methods import Method, methods
+from assessor.moments import Moments
+from assessor.noise import noise, normal_divergence
+from assessor.order import SampleOrder, fingerprint, hash_rows
+from assessor.plan import Decision, Plan, assess, make_plan
+from assessor.profile import Profile, merge
+from assessor.profiler import Profiler, profile_array
+from assessor.rows import missing_rows
+from assessor.shards import profile_shard
+from assessor.thresholds import thresholds
+
+__all__ = [
+    "MEDIA_TYPES",
+    "AssessorError",
+    "CoverageError",
+    "Decision",
+    "Decoder",
+    "DtypeError",
+    "EmptyShardError",
+    "FingerprintError",
+    "FormatError",
+    "GapError",
+    "LabelError",
+    "Measure",
+    "Method",
+    "Moments",
+    "NonFiniteError",
+    "OverlapError",
+    "Part",
+    "Plan",
+    "PlanError",
+    "PlanFormatError",
+    "Profile",
+    "Profiler",
+    "SampleOrder",
+    "Scores",
+    "SettingError",
+    "ShapeError",
+    "ShardError",
+    "UnknownNameError",
+    "assess",
+    "decoder_for",
+    "errors",
+    "fingerprint",
+    "formats",
+    "hash_rows",
+    "make_plan",
+    "measures",
+    "merge",
+    "methods",
+    "missing_rows",
+    "noise",
+    "normal_divergence",
+    "profile_array",
+    "profile_shard",
+    "thresholds",
+]

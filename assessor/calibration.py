@@ -1,0 +1,72 @@
+"""A bounded sample of rows that calibrates the null, the same for any cutting and order of the shards.
+
+The rows with the smallest hash of (seed, global row number) are kept: a bottom-k sample, whose union is again one.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assessor.moments import Floats
+from assessor.order import hash_rows
+
+SEED = 20260101
+MAX_FEATURES = 2048
+MAX_VALUES = 1 << 18
+"""Float64 values in a full sample, so 2 MB at most; the null pools them over features (FORMULAS 2.3)."""
+
+
+def default_rows(n_features: int) -> int:
+    """Return how many rows a sample keeps: as many as fit MAX_VALUES, between 128 and 4096."""
+    return min(4096, max(128, MAX_VALUES // min(n_features, MAX_FEATURES)))
+
+
+def sampled_features(n_features: int) -> NDArray[np.int64]:
+    """Return the features that are kept of each row: all, or MAX_FEATURES of them chosen by hash, sorted."""
+    features = np.arange(n_features, dtype=np.int64)
+    if n_features <= MAX_FEATURES:
+        return features
+    return np.sort(np.argsort(hash_rows(SEED, features), kind="stable")[:MAX_FEATURES])
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """The sampled rows.
+
+    Attributes:
+        size: how many rows are kept at most; 0 turns the sample off.
+        rows: shape (k,), int64: global row numbers, sorted by their hash.
+        values: shape (k, sampled features), float64.
+    """
+
+    size: int
+    rows: NDArray[np.int64]
+    values: Floats
+
+    @classmethod
+    def empty(cls, size: int, n_features: int) -> "Calibration":
+        """Return the sample of no rows."""
+        width = min(n_features, MAX_FEATURES) if size else 0
+        return cls(size, np.zeros(0, np.int64), np.zeros((0, width)))
+
+    def with_rows(self, rows: NDArray[np.int64], values: Floats) -> "Calibration":
+        """Return the sample of these and the given rows together."""
+        if not self.size or not len(rows):
+            return self
+        all_rows = np.concatenate([self.rows, rows])
+        keep = np.argsort(hash_rows(SEED, all_rows), kind="stable")[: self.size]
+        old, new = keep < len(self.rows), keep >= len(self.rows)
+        kept = np.empty((len(keep), values.shape[1]))
+        kept[old] = self.values[keep[old]]
+        kept[new] = values[keep[new] - len(self.rows)]
+        return Calibration(self.size, all_rows[keep], kept)
+
+    def wanted(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of these rows a full sample might still take, so that no others need copying."""
+        if not self.size:
+            return np.zeros(len(rows), np.bool_)
+        hashes = hash_rows(SEED, rows)
+        if len(self.rows) < self.size:
+            return np.asarray(np.argsort(np.argsort(hashes)) < self.size)
+        return np.asarray(hashes < hash_rows(SEED, self.rows[-1:])[0])

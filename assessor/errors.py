@@ -1,0 +1,117 @@
+"""Every error of the assessor, as one tree.
+
+AssessorError
+├─ ShardError            the data of a shard
+│  ├─ EmptyShardError    no rows
+│  ├─ FormatError        bytes that are not the format they claim to be
+│  ├─ DtypeError         a dtype that is not numeric
+│  ├─ ShapeError         another sample shape than expected, or none
+│  ├─ NonFiniteError     NaN or infinity
+│  └─ LabelError         labels of another length or kind
+├─ SettingError          a batch size, threshold or option out of range
+│  └─ UnknownNameError   a name that no registry knows
+├─ CoverageError         which rows an assessment has
+│  ├─ OverlapError       a row came twice
+│  └─ GapError           rows are missing
+└─ PlanError             a plan
+   ├─ PlanFormatError    a file that is not a plan
+   └─ FingerprintError   a plan made for other batches
+
+`code` is stable: the service builds the problem type from it, clients the error class.
+"""
+
+
+class AssessorError(ValueError):
+    """Base of all errors that the assessor raises for bad input."""
+
+    code = "assessor-error"
+
+
+class ShardError(AssessorError):
+    """The data of a shard cannot be used."""
+
+    code = "bad-shard"
+
+
+class EmptyShardError(ShardError):
+    """A shard without rows or without features."""
+
+    code = "empty-shard"
+
+
+class FormatError(ShardError):
+    """Bytes that are not what their format promises: truncated, pickled, malformed."""
+
+    code = "malformed-shard"
+
+
+class DtypeError(ShardError):
+    """A dtype that is not a number the assessor reads."""
+
+    code = "unsupported-dtype"
+
+
+class ShapeError(ShardError):
+    """A sample shape other than that of the rows before it."""
+
+    code = "shape-mismatch"
+
+
+class NonFiniteError(ShardError):
+    """NaN or infinity, or values whose squares overflow float64."""
+
+    code = "non-finite"
+
+
+class LabelError(ShardError):
+    """Labels that are not one integer a row."""
+
+    code = "bad-labels"
+
+
+class SettingError(AssessorError):
+    """A setting out of its range."""
+
+    code = "bad-setting"
+
+
+class UnknownNameError(SettingError):
+    """A measure, threshold, method or format that is not registered."""
+
+    code = "unknown-name"
+
+
+class CoverageError(AssessorError):
+    """The rows of an assessment do not fit together."""
+
+    code = "bad-coverage"
+
+
+class OverlapError(CoverageError):
+    """The same global row came twice."""
+
+    code = "overlapping-rows"
+
+
+class GapError(CoverageError):
+    """Rows are missing before the last one."""
+
+    code = "missing-rows"
+
+
+class PlanError(AssessorError):
+    """A plan cannot be used."""
+
+    code = "bad-plan"
+
+
+class PlanFormatError(PlanError):
+    """A text that is not a plan of a known schema version."""
+
+    code = "malformed-plan"
+
+
+class FingerprintError(PlanError):
+    """A plan made for other batches than those at hand."""
+
+    code = "fingerprint-mismatch"

@@ -1,0 +1,112 @@
+"""The npy format: one array of samples, rows first.
+
+Source: numpy.lib.format, versions 1.0 to 3.0. Arrays in Fortran order are refused: their rows do not come one after
+another, so they cannot be read as a stream.
+"""
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+
+from assessor.errors import FormatError, ShapeError
+from assessor.formats.decoder import (
+    MAX_FEATURES,
+    MAX_HEADER_BYTES,
+    Part,
+    TensorReader,
+    check_numeric,
+    formats,
+)
+
+
+@formats.register("npy")
+class NpyDecoder:
+    """Reads an npy file as it arrives."""
+
+    def __init__(self, *, max_features: int = MAX_FEATURES) -> None:
+        self._max_features = max_features
+        self._head = bytearray()
+        self._reader: TensorReader | None = None
+        self._came = 0
+
+    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Part]:
+        """Yield the rows that these bytes complete."""
+        view = memoryview(data).cast("B")
+        if self._reader is None:
+            self._head += view
+            length = _header_length(bytes(self._head[:12]))
+            if length is None or len(self._head) < length:
+                return
+            self._reader = _reader(bytes(self._head[:length]), self._max_features)
+            view = memoryview(bytes(self._head[length:]))
+            self._head.clear()
+        self._came += len(view)
+        if self._came > self._reader.n_bytes:
+            raise FormatError(
+                f"expected {self._reader.n_bytes} bytes of data for shape {self._reader.shape}, dtype "
+                f"{self._reader.dtype}; at least {self._came} came: send one array a shard"
+            )
+        yield from self._reader.feed(view)
+
+    def finish(self) -> None:
+        """Check that the array is complete."""
+        if self._reader is None:
+            raise FormatError(
+                f"expected an npy file; only {len(self._head)} bytes of its header came: "
+                "the body was cut off, send it again"
+            )
+        if self._came < self._reader.n_bytes:
+            raise FormatError(
+                f"expected {self._reader.n_bytes} bytes of data for shape {self._reader.shape}, dtype "
+                f"{self._reader.dtype}; got {self._came}: the body was cut off, send it again"
+            )
+
+
+def _header_length(head: bytes) -> int | None:
+    """Return the bytes up to the data, or None while that is not known."""
+    magic = b"\x93NUMPY"
+    if head[:6] != magic[: len(head)]:
+        raise FormatError(
+            f"expected an npy file, which begins with {magic!r}; got {head[:6]!r}: save it with numpy.save"
+        )
+    if len(head) < 12:
+        return None
+    if head[6] not in (1, 2, 3):
+        raise FormatError(f"expected npy version 1, 2 or 3; got {head[6]}.{head[7]}")
+    prefix, width = (10, 2) if head[6] == 1 else (12, 4)
+    length = int.from_bytes(head[8 : 8 + width], "little")
+    if length > MAX_HEADER_BYTES:
+        raise FormatError(f"expected an npy header of at most {MAX_HEADER_BYTES} bytes; got {length}")
+    return prefix + length
+
+
+def _reader(head: bytes, max_features: int) -> TensorReader:
+    """Return the reader of the array that a complete header describes."""
+    stream = io.BytesIO(head)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream, max_header_size=MAX_HEADER_BYTES)
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        RecursionError,
+        MemoryError,
+        OverflowError,
+    ) as error:
+        raise FormatError(f"expected a readable npy header: {error}") from error
+    check_numeric(dtype, "an npy shard")
+    if len(shape) < 2:
+        raise ShapeError(
+            f"expected an array of shape (rows, features) or more axes; got {shape}: "
+            "reshape to (rows, 1) if each row is one number"
+        )
+    if any(not isinstance(n, int) or isinstance(n, bool) or n < 0 for n in shape):
+        raise FormatError(f"expected a shape of integers >= 0; got {shape}")
+    if fortran and sum(n > 1 for n in shape) > 1:
+        raise FormatError(
+            "expected rows one after another (C order); got Fortran order: save numpy.ascontiguousarray(array)"
+        )
+    return TensorReader("x", shape, dtype, dtype.name, max_features)

@@ -1,0 +1,118 @@
+"""`gaussian_divergence`: how unlike each other a batch's features are, whatever their common shift and scale.
+
+H = (ln V - mean_f ln v_f) / 2 in nats, V = mean_f v_f + var_f(m_f) the pooled variance, over the features that vary
+within the batch (FORMULAS 2.3). The score is H less its mean when all features are alike.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import polygamma
+from scipy.stats import norm
+
+from assessor.errors import SettingError
+from assessor.measures.scores import Measure, Scores, measures
+from assessor.moments import Floats
+from assessor.noise import normal_divergence
+from assessor.nulls import Null, draw_null, residual_pool
+from assessor.view import BatchView
+
+
+def gaussian_divergence(view: BatchView, *, null: str = "residual") -> Scores:
+    """Return H less its null mean of each batch, in nats.
+
+    Args:
+        null: "residual" draws the null from the data's own residuals, "normal" takes the closed form for normal
+            data. Where the residuals cannot serve (no calibration sample, too few that differ), the closed form is
+            taken and the notes say so.
+
+    Raises:
+        SettingError: another null.
+    """
+    if null not in ("residual", "normal"):
+        raise SettingError(f"expected null 'residual' or 'normal'; got {null!r}")
+    records, counts = view.records, view.counts
+    n_varying = records["n_varying"].astype(np.int64)
+    defined = (counts >= 2) & (n_varying >= 1)
+    pooled = np.where(defined, records["pooled_variance"], 1.0)
+    divergence = (np.log(pooled) - np.where(defined, records["mean_log_variance"], 0.0)) / 2
+
+    nulls: dict[int, Null] = {}
+    notes = _left_out(view)
+    if null == "residual" and defined.any():
+        pool = residual_pool(view.profile)
+        for count in np.unique(counts[defined]).astype(int).tolist():
+            drawn = draw_null(pool, count, n_varying[defined & (counts == count)])
+            if drawn is not None:
+                nulls[count] = drawn
+        if len(nulls) < len(np.unique(counts[defined])):
+            why = "there is no calibration sample" if not pool.size else "too few residuals differ"
+            notes.append(f"the null is the closed form for normal data, since {why}")
+
+    expected = normal_divergence(counts, np.maximum(n_varying, 1))
+    for count, drawn in nulls.items():
+        expected = np.where(counts == count, drawn.mean(n_varying), expected)
+    values = np.where(defined, divergence - expected, np.nan)
+    if not defined.all():
+        notes.append(
+            f"{int((~defined).sum())} batches have one value per feature or no feature that varies: "
+            "their score is undefined"
+        )
+
+    def null_quantile(alpha: float) -> Floats:
+        quantile = _normal_quantile(counts, n_varying, alpha)
+        for count, drawn in nulls.items():
+            above = drawn.quantile(n_varying, alpha) - drawn.mean(n_varying)
+            quantile = np.where(counts == count, above, quantile)
+        return quantile
+
+    typical = int(np.median(n_varying))
+    count = int(view.batch_size * view.profile.schema.values_per_row)
+    bias = 0.0
+    if count in nulls and typical:
+        point = np.array([typical])
+        bias = float(nulls[count].mean(point)[0] - normal_divergence(count, typical))
+    return Scores(
+        values=values,
+        details={"divergence": divergence, "n_varying": n_varying.astype(np.float64)},
+        rule={
+            "measure": "gaussian_divergence",
+            "bias": bias,
+            "feature_axis": view.profile.feature_axis,
+        },
+        notes=tuple(notes),
+        null_quantile=null_quantile,
+    )
+
+
+def _normal_quantile(counts: Floats, n_varying: NDArray[np.int64], alpha: float) -> Floats:
+    """Return an upper quantile of H - E0[H] for normal data, by the normal limit of a mean over features.
+
+    ln of a chi-square variable of B - 1 degrees of freedom has variance trigamma((B-1)/2); H takes half of its mean
+    over F features, and ln V varies less by a factor B.
+    """
+    b = np.maximum(counts, 2.0)
+    f = np.maximum(n_varying, 1)
+    variance = np.maximum(polygamma(1, (b - 1) / 2) - 2 / b, 0.0) / (4 * f)
+    return np.asarray(norm.ppf(1 - alpha) * np.sqrt(variance))
+
+
+def _left_out(view: BatchView) -> list[str]:
+    n_constant = view.profile.n_features - view.records["n_varying"]
+    if not n_constant.any():
+        return []
+    return [
+        f"features constant within a batch are left out: {n_constant.mean():.1f} of "
+        f"{view.profile.n_features} in an average batch"
+    ]
+
+
+def _explain(details: Mapping[str, float]) -> str:
+    return (
+        f"its {details['n_varying']:.0f} varying features differ by {details['divergence']:.3g} nats "
+        "before the null is taken off"
+    )
+
+
+measures.register("gaussian_divergence")(Measure(gaussian_divergence, _explain, "nats", frozenset({"null"})))

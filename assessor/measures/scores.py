@@ -1,0 +1,56 @@
+"""What a measure is: from batches to one score each."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+
+from assessor.moments import Floats
+from assessor.registry import Registry
+from assessor.view import BatchView
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The scores of all batches.
+
+    Attributes:
+        values: shape (batches,), float64; NaN where the measure is undefined.
+        details: columns, shape (batches,) each, from which `Measure.explain` words a reason.
+        rule: the numbers with which a new batch can be scored, JSON-able; the cutoff is added by the plan.
+        notes: what was left out, imputed or approximated.
+        decomposition: see `standard_divergence`; None for other measures.
+        null_quantile: alpha -> per batch the 1 - alpha quantile of the score when all features are alike; None where
+            the measure has no null.
+    """
+
+    values: Floats
+    details: Mapping[str, NDArray[Any]]
+    rule: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+    decomposition: Mapping[str, float] | None = None
+    null_quantile: Callable[[float], Floats] | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A heterogeneity measure.
+
+    Attributes:
+        score: (view, **options) -> Scores.
+        explain: details of one batch -> what drives its score, in words; must not raise.
+        unit: of the score: "nats" or "" (a ratio).
+        options: names of the keyword options that `score` takes.
+    """
+
+    score: Callable[..., Scores]
+    explain: Callable[[Mapping[str, float]], str]
+    unit: str
+    options: frozenset[str] = field(default=frozenset())
+
+
+measures: Registry[Measure] = Registry("measure")
+
+
+__all__ = ["BatchView", "Measure", "Scores", "measures"]

@@ -1,0 +1,280 @@
+"""A plan: for each batch, normalize or skip, with score and reason."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from assessor.errors import FingerprintError, SettingError
+from assessor.measures import measures
+from assessor.methods import methods
+from assessor.moments import Floats
+from assessor.order import SampleOrder, fingerprint
+from assessor.profile import Profile
+from assessor.profiler import profile_array
+from assessor.recommendation import recommend
+from assessor.thresholds import parse_threshold
+from assessor.view import view_batches
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do with one batch.
+
+    Attributes:
+        index: number of the batch in the order of assessment.
+        normalize: True to normalize, False to skip.
+        score: in the measure's unit; NaN where it is undefined (the batch is then skipped).
+        cutoff: the batch is normalized when score > cutoff.
+        reason: one sentence.
+    """
+
+    index: int
+    normalize: bool
+    score: float
+    cutoff: float
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The decisions for all batches of a dataset; immutable.
+
+    Attributes:
+        method, measure, threshold: what decided.
+        batch_size: samples a batch; the last batch may be smaller unless `drop_last`.
+        n_rows: samples in the dataset.
+        order: which samples form which batch.
+        scores, cutoffs: shape (batches,), float64.
+        normalize: shape (batches,), bool.
+        details: columns of the same length, from which reasons are worded.
+        decomposition: for `need`, the parts "global", "feature", "drift", "noise" of the mean over complete batches,
+            in nats (FORMULAS 2.2): the first three sum to the mean score. Else None.
+        recommendation: what to do with the dataset as a whole, in words.
+        notes: what was left out, imputed or approximated.
+        rule: numbers with which a batch that is not in the plan can be judged.
+    """
+
+    method: str
+    measure: str
+    threshold: str
+    batch_size: int
+    drop_last: bool
+    n_rows: int
+    order: SampleOrder
+    scores: Floats
+    cutoffs: Floats
+    normalize: NDArray[np.bool_]
+    details: Mapping[str, NDArray[Any]]
+    decomposition: Mapping[str, float] | None
+    recommendation: str
+    notes: tuple[str, ...]
+    rule: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: int) -> Decision:
+        """Return the decision of one batch. Raises IndexError past the last."""
+        i = range(len(self))[index]
+        return Decision(
+            i,
+            bool(self.normalize[i]),
+            float(self.scores[i]),
+            float(self.cutoffs[i]),
+            self._reason(i),
+        )
+
+    def __iter__(self) -> Iterator[Decision]:
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def flagged_fraction(self) -> float:
+        """Share of batches that need normalization, 0 to 1."""
+        return float(self.normalize.mean())
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the layout of samples into batches that was assessed."""
+        return fingerprint(self.order, self.n_rows, self.batch_size, self.drop_last)
+
+    @property
+    def unit(self) -> str:
+        """Unit of scores and cutoffs: "nats" or "" (a ratio)."""
+        known = self.measure in measures.names()
+        return measures.get(self.measure).unit if known else ""
+
+    def to_columns(self) -> dict[str, NDArray[Any]]:
+        """Return the decisions as columns: index, normalize, score, cutoff and the measure's details."""
+        return {
+            "index": np.arange(len(self)),
+            "normalize": self.normalize,
+            "score": self.scores,
+            "cutoff": self.cutoffs,
+            **self.details,
+        }
+
+    def check_order(self, order: SampleOrder, n_rows: int, batch_size: int, drop_last: bool) -> None:
+        """Check that batches laid out so are those that were assessed.
+
+        Raises:
+            FingerprintError: names what differs.
+        """
+        if fingerprint(order, n_rows, batch_size, drop_last) == self.fingerprint:
+            return
+        asked = {
+            "samples": n_rows,
+            "batch_size": batch_size,
+            "drop_last": drop_last,
+            "order": order.to_dict(),
+        }
+        assessed = {
+            "samples": self.n_rows,
+            "batch_size": self.batch_size,
+            "drop_last": self.drop_last,
+            "order": self.order.to_dict(),
+        }
+        differ = "; ".join(
+            f"{name} {assessed[name]} were assessed, {asked[name]} are asked for"
+            for name in asked
+            if asked[name] != assessed[name]
+        )
+        raise FingerprintError(
+            f"expected the batches that the plan assessed; {differ}: use the plan's own settings or assess again"
+        )
+
+    def to_json(self) -> str:
+        """Return the plan as JSON, schema `normgauge.plan/1`."""
+        from assessor.plan_file import dump_plan
+
+        return dump_plan(self)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Plan":
+        """Return the plan that `to_json` wrote.
+
+        Raises:
+            PlanFormatError: not such a text, or of another version.
+        """
+        from assessor.plan_file import load_plan
+
+        return load_plan(text)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the plan as JSON; the file is whole or not there."""
+        target = Path(path)
+        partial = target.with_name(target.name + ".part")
+        partial.write_text(self.to_json(), encoding="utf-8")
+        partial.replace(target)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> "Plan":
+        """Return the plan in a file. Raises PlanFormatError, OSError."""
+        return cls.from_json(Path(path).read_bytes())
+
+    def _reason(self, i: int) -> str:
+        score, cutoff, unit = self.scores[i], self.cutoffs[i], f" {self.unit}" if self.unit else ""
+        if np.isnan(score):
+            return "the score is undefined (one value per feature, or no feature varies); skipped"
+        compared = f"score {score:.4g} {'>' if self.normalize[i] else '<='} cutoff {cutoff:.4g}{unit}"
+        if self.measure not in measures.names():
+            return compared
+        driver = measures.get(self.measure).explain({k: float(v[i]) for k, v in self.details.items()})
+        return f"{compared}: {driver}"
+
+
+def make_plan(
+    profile: Profile,
+    *,
+    method: str = "need",
+    batch_size: int | None = None,
+    threshold: str | float | None = None,
+    drop_last: bool = False,
+    order: SampleOrder | None = None,
+    **options: Any,
+) -> Plan:
+    """Return the plan of a profile: a pure function of its arguments.
+
+    Args:
+        profile: of all rows 0 to N - 1.
+        method: a registered method.
+        batch_size: one of those profiled; None takes the only one.
+        threshold: replaces the method's own: a cutoff, or a text such as "null(0.01)".
+        drop_last: leave a last, smaller batch out.
+        order: how the dataset's samples were laid out into rows; None is dataset order.
+        **options: of the method's measure: null="residual" | "normal" (heterogeneity), published_exact=False
+            (published).
+
+    Raises:
+        UnknownNameError, SettingError: an argument out of its range.
+        GapError: rows are missing.
+    """
+    chosen = methods.get(method)
+    measure = measures.get(chosen.measure)
+    unknown = sorted(set(options) - measure.options)
+    if unknown:
+        takes = ", ".join(sorted(measure.options)) or "none"
+        raise SettingError(f"expected options of method {method!r} among: {takes}; got {', '.join(unknown)}")
+    threshold_text, cut = parse_threshold(chosen.threshold if threshold is None else threshold)
+    view = view_batches(profile, batch_size, drop_last)
+    scores = measure.score(view, **options)
+    cutoffs = np.broadcast_to(np.asarray(cut(scores), np.float64), scores.values.shape)
+    with np.errstate(invalid="ignore"):
+        normalize = scores.values > cutoffs
+    typical = float(np.median(cutoffs))
+    noted = [] if float(np.ptp(cutoffs)) == 0 else ["cutoffs differ with the number of features that vary"]
+    return Plan(
+        method=method,
+        measure=chosen.measure,
+        threshold=threshold_text,
+        batch_size=view.batch_size,
+        drop_last=drop_last,
+        n_rows=profile.n_rows,
+        order=order or SampleOrder.ROWS,
+        scores=scores.values,
+        cutoffs=cutoffs,
+        normalize=normalize,
+        details=scores.details,
+        decomposition=scores.decomposition,
+        recommendation=recommend(view, scores, normalize, typical),
+        notes=(*scores.notes, *noted),
+        rule={**scores.rule, "cutoff": typical},
+    )
+
+
+def assess(
+    x: ArrayLike,
+    *,
+    batch_size: int,
+    labels: ArrayLike | None = None,
+    method: str = "need",
+    threshold: str | float | None = None,
+    drop_last: bool = False,
+    feature_axis: str = "element",
+    **options: Any,
+) -> Plan:
+    """Return the plan of an array's batches x[0:B], x[B:2B], ...
+
+    Args:
+        x: shape (N, *), numbers.
+        batch_size: B >= 1.
+        labels: shape (N,), integers; used by the method `published`.
+        method, threshold, drop_last, **options: see `make_plan`.
+        feature_axis: "element" or "channel".
+
+    Raises:
+        AssessorError: bad data or settings.
+
+    >>> import numpy as np
+    >>> x = np.random.default_rng(0).normal(5, 3, size=(64, 8))
+    >>> plan = assess(x, batch_size=16)
+    >>> len(plan), plan.flagged_fraction
+    (4, 1.0)
+    """
+    methods.get(method)
+    profile = profile_array(x, batch_sizes=[batch_size], labels=labels, feature_axis=feature_axis)
+    return make_plan(profile, method=method, threshold=threshold, drop_last=drop_last, **options)

@@ -1,0 +1,104 @@
+"""Plans as JSON, schema `normgauge.plan/1`. Numbers that JSON lacks: NaN is null, infinities are "inf" and "-inf"."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from assessor.errors import AssessorError, PlanFormatError
+from assessor.moments import Floats
+from assessor.order import SampleOrder
+from assessor.plan import Plan
+
+SCHEMA = "normgauge.plan/1"
+
+
+def dump_plan(plan: Plan) -> str:
+    """Return the plan as JSON text; the same plan gives the same text."""
+    same = len(plan) > 0 and bool((plan.cutoffs == plan.cutoffs[0]).all())
+    body = {
+        "schema": SCHEMA,
+        "method": plan.method,
+        "measure": plan.measure,
+        "threshold": plan.threshold,
+        "batch_size": plan.batch_size,
+        "drop_last": plan.drop_last,
+        "n_rows": plan.n_rows,
+        "n_batches": len(plan),
+        "order": plan.order.to_dict(),
+        "fingerprint": plan.fingerprint,
+        "flagged_fraction": plan.flagged_fraction,
+        "decomposition": None if plan.decomposition is None else dict(plan.decomposition),
+        "recommendation": plan.recommendation,
+        "notes": list(plan.notes),
+        "rule": dict(plan.rule),
+        "cutoffs": _encode(plan.cutoffs[:1] if same else plan.cutoffs),
+        "scores": _encode(plan.scores),
+        "normalize": plan.normalize.astype(int).tolist(),
+        "details": {name: _encode(column) for name, column in plan.details.items()},
+    }
+    return json.dumps(body, allow_nan=False, separators=(",", ":"))
+
+
+def load_plan(text: str | bytes) -> Plan:
+    """Return the plan that `dump_plan` wrote.
+
+    Raises:
+        PlanFormatError: not such a text, of another version, or inconsistent with its own fingerprint.
+    """
+    try:
+        body = json.loads(text)
+        schema = body["schema"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PlanFormatError(f"expected a plan in JSON, schema {SCHEMA}; got other text: {error}") from error
+    if schema != SCHEMA:
+        raise PlanFormatError(f"expected a plan of schema {SCHEMA}; got {schema!r}: make the plan again")
+    try:
+        plan = _build(body)
+    except AssessorError as error:
+        raise PlanFormatError(f"expected a consistent plan: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise PlanFormatError(f"expected all fields of {SCHEMA}; {type(error).__name__}: {error}") from error
+    if plan.fingerprint != body["fingerprint"]:
+        raise PlanFormatError(
+            f"expected fingerprint {plan.fingerprint}; the file says {body['fingerprint']}: it was altered"
+        )
+    return plan
+
+
+def _build(body: dict[str, Any]) -> Plan:
+    scores = _decode(body["scores"])
+    cutoffs = _decode(body["cutoffs"])
+    columns = [cutoffs] if len(cutoffs) != 1 else []
+    normalize = np.array(body["normalize"], dtype=np.int64) == 1
+    details = {str(name): _decode(column) for name, column in body["details"].items()}
+    if any(len(c) != len(scores) for c in [normalize, *columns, *details.values()]) or not len(scores):
+        raise ValueError("columns of different lengths")
+    parts = body["decomposition"]
+    return Plan(
+        method=str(body["method"]),
+        measure=str(body["measure"]),
+        threshold=str(body["threshold"]),
+        batch_size=int(body["batch_size"]),
+        drop_last=bool(body["drop_last"]),
+        n_rows=int(body["n_rows"]),
+        order=SampleOrder.from_dict(body["order"]),
+        scores=scores,
+        cutoffs=np.broadcast_to(cutoffs, scores.shape),
+        normalize=normalize,
+        details=details,
+        decomposition=None if parts is None else {str(k): float(v) for k, v in parts.items()},
+        recommendation=str(body["recommendation"]),
+        notes=tuple(map(str, body["notes"])),
+        rule=dict(body["rule"]),
+    )
+
+
+def _encode(column: Floats) -> list[float | str | None]:
+    if np.isfinite(column).all():
+        return [float(value) for value in column.tolist()]
+    return [None if np.isnan(value) else value if np.isfinite(value) else str(value) for value in column.tolist()]
+
+
+def _decode(values: list[float | str | None]) -> Floats:
+    return np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)

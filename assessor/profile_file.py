@@ -1,0 +1,102 @@
+"""Profiles as bytes: a safetensors file with a versioned header. Never pickle."""
+
+import json
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from assessor.batches import RECORD, Lane
+from assessor.calibration import Calibration
+from assessor.errors import FormatError
+from assessor.moments import Moments, MomentsTree
+from assessor.profile import Profile, Schema
+from assessor.rows import RowTable
+
+SCHEMA = "normgauge.profile/1"
+Tensors = dict[str, NDArray[Any]]
+
+
+def dump_profile(profile: Profile) -> bytes:
+    """Return the profile as safetensors bytes; equal profiles give equal bytes."""
+    tensors: Tensors = {"rows.means": profile.rows.means}
+    if profile.rows.border_means is not None:
+        tensors["rows.border_means"] = profile.rows.border_means
+    if profile.rows.labels is not None:
+        tensors["rows.labels"] = profile.rows.labels
+    tensors["calibration.rows"] = profile.calibration.rows
+    tensors["calibration.values"] = profile.calibration.values
+    for size, lane in profile.lanes.items():
+        for name in RECORD.names or ():
+            tensors[f"lane.{size}.records.{name}"] = np.ascontiguousarray(lane.records[name])
+        tensors[f"lane.{size}.constant_batches"] = lane.constant_batches
+        _dump_tree(tensors, f"lane.{size}.tree", lane.tree)
+        for batch, tree in lane.cut.items():
+            _dump_tree(tensors, f"lane.{size}.cut.{batch}", tree)
+    header = {
+        "schema": SCHEMA,
+        "sample_shape": profile.sample_shape,
+        "feature_axis": profile.feature_axis,
+        "calibration_rows": profile.schema.calibration_rows,
+        "dtypes": profile.dtypes,
+        "batch_sizes": profile.batch_sizes,
+        "spans": profile.spans,
+    }
+    return safetensors.numpy.save(
+        {name: np.ascontiguousarray(value) for name, value in sorted(tensors.items())},
+        {"normgauge": json.dumps(header, sort_keys=True)},
+    )
+
+
+def load_profile(data: bytes) -> Profile:
+    """Return the profile that `dump_profile` wrote.
+
+    Raises:
+        FormatError: not such bytes, or of another version.
+    """
+    try:
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["normgauge"])
+        tensors: Tensors = safetensors.numpy.load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"expected a profile written by to_bytes; got other bytes: {error}") from error
+    if header.get("schema") != SCHEMA:
+        raise FormatError(f"expected a profile of schema {SCHEMA}; got {header.get('schema')!r}")
+    schema = Schema(tuple(header["sample_shape"]), header["feature_axis"], header["calibration_rows"])
+    rows = RowTable(
+        tuple((start, stop) for start, stop in header["spans"]),
+        tensors["rows.means"],
+        tensors.get("rows.border_means"),
+        tensors.get("rows.labels"),
+    )
+    calibration = Calibration(schema.calibration_rows, tensors["calibration.rows"], tensors["calibration.values"])
+    lanes = {size: _load_lane(tensors, size) for size in header["batch_sizes"]}
+    return Profile(schema, tuple(header["dtypes"]), lanes, rows, calibration)
+
+
+def _dump_tree(tensors: Tensors, prefix: str, tree: MomentsTree) -> None:
+    for (level, index), moments in tree.nodes.items():
+        name = f"{prefix}.{level}.{index}.{moments.count}"
+        tensors[name] = np.stack([moments.mean, moments.m2])
+
+
+def _load_lane(tensors: Tensors, size: int) -> Lane:
+    prefix = f"lane.{size}."
+    records = np.zeros(len(tensors[prefix + "records.index"]), RECORD)
+    for name in RECORD.names or ():
+        records[name] = tensors[f"{prefix}records.{name}"]
+    tree = MomentsTree()
+    cut: dict[int, MomentsTree] = {}
+    for name, pair in tensors.items():
+        if name.startswith(prefix + "tree."):
+            target, numbers = tree, name.removeprefix(prefix + "tree.").split(".")
+        elif name.startswith(prefix + "cut."):
+            batch, *numbers = name.removeprefix(prefix + "cut.").split(".")
+            target = cut.setdefault(int(batch), MomentsTree())
+        else:
+            continue
+        level, index, count = map(int, numbers)
+        target.nodes[level, index] = Moments(count, pair[0], pair[1])
+    return Lane(size, records, dict(sorted(cut.items())), tree, tensors[prefix + "constant_batches"])

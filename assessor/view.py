@@ -1,0 +1,91 @@
+"""A profile seen as batches of one size: what measures compute on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assessor.batches import RECORD, Lane, Records, describe_batches
+from assessor.errors import GapError, SettingError
+from assessor.moments import Floats, Moments
+from assessor.profile import Profile
+from assessor.rows import require_all_rows
+
+
+@dataclass(frozen=True, eq=False)
+class BatchView:
+    """All batches of one size of a profile without gaps.
+
+    Attributes:
+        profile: where they come from.
+        batch_size: samples a batch.
+        records: one a batch; the last may be of a smaller batch.
+        n_complete: batches of exactly `batch_size` samples.
+        sizes: shape (batches,), int64: samples in each.
+        complete_moments: moments per feature over the complete batches; None when there is none.
+        constant_batches: per feature the complete batches in which it was constant.
+    """
+
+    profile: Profile
+    batch_size: int
+    records: Records
+    n_complete: int
+    sizes: NDArray[np.int64]
+    complete_moments: Moments | None
+    constant_batches: NDArray[np.int64]
+
+    @property
+    def counts(self) -> Floats:
+        """Values per feature in each batch, shape (batches,), float64."""
+        return (self.sizes * self.profile.schema.values_per_row).astype(np.float64)
+
+
+def view_batches(profile: Profile, batch_size: int | None, drop_last: bool) -> BatchView:
+    """Return the batches of one size.
+
+    Args:
+        profile: of shards that cover rows 0 to N - 1.
+        batch_size: one of those profiled; None takes the only one.
+        drop_last: leave a last, smaller batch out.
+
+    Raises:
+        SettingError: the batch size was not profiled, or no batch is left.
+        GapError: rows are missing.
+    """
+    size = _chosen_size(profile, batch_size)
+    n_rows = require_all_rows(profile.spans)
+    lane: Lane = profile.lanes[size]
+    n_complete, tail = divmod(n_rows, size)
+    if len(lane.records) != n_complete:
+        raise GapError(
+            f"expected {n_complete} complete batches of {size} rows; the profile has "
+            f"{len(lane.records)}: profile the shards again"
+        )
+    records, sizes = lane.records, np.full(n_complete, size, np.int64)
+    if tail and not drop_last:
+        moments = lane.cut[n_complete].fold()
+        last = describe_batches(n_complete, moments.mean[None], moments.m2[None], max(moments.count, 1))
+        records = np.concatenate([records, last]) if n_complete else last
+        sizes = np.append(sizes, tail)
+    if not len(records):
+        raise SettingError(
+            f"expected at least {size} rows for one batch with drop_last; got {n_rows}: "
+            "use a smaller batch size or drop_last=False"
+        )
+    assert records.dtype == RECORD
+    whole = lane.tree.fold() if n_complete else None
+    return BatchView(profile, size, records, n_complete, sizes, whole, lane.constant_batches)
+
+
+def _chosen_size(profile: Profile, batch_size: int | None) -> int:
+    sizes = profile.batch_sizes
+    listed = ", ".join(map(str, sizes))
+    if batch_size is None:
+        if len(sizes) != 1:
+            raise SettingError(f"expected batch_size, one of those profiled ({listed}); got none")
+        return sizes[0]
+    if batch_size not in sizes:
+        raise SettingError(
+            f"expected a batch size that was profiled ({listed}); got {batch_size!r}: profile the data with it"
+        )
+    return int(batch_size)
