@@ -1,0 +1,59 @@
+"""The application: `create_app(settings)`; for `uvicorn --factory app.main:create_app` too."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from app import problems
+from app.limits import BodyLimitMiddleware
+from app.openapi import describe
+from app.routes import ROUTERS
+from app.service import Service
+from app.settings import Settings
+
+DESCRIPTION = """\
+Tells, before training starts, which batches of a dataset need normalization.
+
+1. `POST /v1/assessments` with a name and batch sizes.
+2. `PUT /v1/assessments/{id}/shards/{index}` with an npy or safetensors body, in any order.
+3. `GET /v1/assessments/{id}/plan?batch_size=32&method=need`.
+
+For one shard, `POST /v1/assess?batch_size=32` answers the plan at once and keeps nothing. Every error is a problem
+document (RFC 9457) that says what was expected, what came and what to do.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the application; its database is opened when it starts, not here.
+
+    Args:
+        settings: where to keep what, and the limits; None reads them from the environment.
+    """
+    service = Service(settings or Settings())
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await service.open()
+        yield
+        await service.close()
+
+    app = FastAPI(
+        title="Normgauge",
+        version=version("normgauge"),
+        summary="Does this batch of data need normalization?",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,  # the pages of FastAPI load scripts from another host
+        redoc_url=None,
+    )
+    app.state.service = service
+    app.add_middleware(BodyLimitMiddleware, settings=service.settings)
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.openapi = partial(describe, app)  # type: ignore[method-assign]  # FastAPI's documented way
+    return app

@@ -1,0 +1,78 @@
+"""The OpenAPI document, where it says more than FastAPI derives: streamed bodies, plans, problems."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from app.ingest import SNIFFED_MEDIA_TYPE
+from app.problems import KINDS, MEDIA_TYPE
+from app.schemas import Problem
+from assessor.formats import MEDIA_TYPES
+
+PLAN_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "A plan, schema normgauge.plan/1: one decision a batch, with score and cutoff.",
+}
+
+PLAN_RESPONSE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The plan", "content": {"application/json": {"schema": PLAN_SCHEMA}}}
+}
+
+
+def shard_body() -> dict[str, Any]:
+    """Return the part of an operation that describes a streamed shard as its body."""
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    description = (
+        "One shard, rows first. npy: one array (rows, *). safetensors: tensor x (rows, *) and "
+        f"optionally y (rows,) with integer labels. {SNIFFED_MEDIA_TYPE}: recognized by its "
+        "first bytes. Read as a stream; never held whole."
+    )
+    content = dict.fromkeys([*MEDIA_TYPES, SNIFFED_MEDIA_TYPE], binary)
+    return {"requestBody": {"required": True, "description": description, "content": content}}
+
+
+def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Return the responses of an operation that can end in the problems of these codes."""
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        kind = KINDS[code]
+        response = by_status.setdefault(kind.status, {"description": "", "content": {MEDIA_TYPE: _PROBLEM_CONTENT}})
+        joint = "; " if response["description"] else ""
+        response["description"] += f"{joint}{kind.title} (/problems/{code})"
+    return by_status
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """Return the document, made once."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            summary=app.summary,
+            description=app.description,
+            routes=app.routes,
+        )
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = Problem.model_json_schema()
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+_PROBLEM_CONTENT = {"schema": {"$ref": "#/components/schemas/Problem"}}
+
+SHARD_PROBLEMS = (
+    "body-timeout",
+    "too-large",
+    "unsupported-media-type",
+    "malformed-shard",
+    "empty-shard",
+    "unsupported-dtype",
+    "shape-mismatch",
+    "non-finite",
+    "bad-labels",
+)
+"""What a shard's body can be refused for."""
+
+REQUEST_PROBLEMS = ("invalid-request", "unknown-parameter")
+"""What any call with parameters can be refused for."""

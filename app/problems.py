@@ -1,0 +1,185 @@
+"""Every error of the service, as RFC 9457 problem documents: one table, one set of handlers.
+
+A problem has a stable `type` ("/problems/<code>", where a short text about it is served), `title`, `status`, `detail`
+(what was expected, what came, what to do) and `instance` (the path that was asked for). Nothing of the inside of the
+server leaves it: what no handler knows is logged and answered as "internal-error".
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from assessor import AssessorError
+
+MEDIA_TYPE = "application/problem+json"
+_LONGEST_VALUE = 80
+_LOGGER = logging.getLogger("normgauge")
+
+
+class Kind(NamedTuple):
+    """One kind of problem: its HTTP status, its title, and what to do about it."""
+
+    status: int
+    title: str
+    advice: str
+
+
+KINDS: dict[str, Kind] = {
+    # The assessor's errors, by `AssessorError.code`.
+    "assessor-error": Kind(422, "Not assessable", "Follow the detail."),
+    "bad-shard": Kind(422, "Shard not usable", "Follow the detail and send the shard again."),
+    "empty-shard": Kind(422, "Shard without rows", "Leave out shards that have no rows or no features."),
+    "malformed-shard": Kind(
+        422,
+        "Shard not in its format",
+        "Send a complete npy or safetensors file. Object arrays and pickles are never read.",
+    ),
+    "unsupported-dtype": Kind(
+        422, "Unsupported dtype", "Convert to uint8, int8..int64, float16, bfloat16, float32/64."
+    ),
+    "shape-mismatch": Kind(422, "Other sample shape", "All shards of an assessment hold samples of one shape."),
+    "non-finite": Kind(422, "NaN or infinity", "Remove or impute the rows that the detail names, then send again."),
+    "bad-labels": Kind(422, "Labels do not fit", "Send one integer label a row, in every shard or in none."),
+    "bad-setting": Kind(422, "Setting out of range", "Follow the detail."),
+    "unknown-name": Kind(422, "Unknown name", "Take one of the names that the detail lists."),
+    "bad-coverage": Kind(409, "Rows do not fit together", "Follow the detail."),
+    "overlapping-rows": Kind(409, "Rows came twice", "Pass the first_row at which this shard begins in the dataset."),
+    "missing-rows": Kind(409, "Rows are missing", "Send the shards that hold the rows named, then ask again."),
+    "bad-plan": Kind(422, "Plan not usable", "Follow the detail."),
+    "malformed-plan": Kind(422, "Not a plan or sample order", "Follow the detail."),
+    "fingerprint-mismatch": Kind(409, "Plan for other batches", "Make a plan for these batches."),
+    # The service's own.
+    "invalid-request": Kind(422, "Invalid request", "Compare with the description in /openapi.json."),
+    "unknown-parameter": Kind(422, "Unknown query parameter", "Take the names that the detail lists, each once."),
+    "first-row-needed": Kind(422, "first_row needed", "Pass ?first_row= or send the shard before this one first."),
+    "shard-conflict": Kind(
+        409,
+        "Another shard has this index",
+        "Take another index, or delete the assessment and begin again.",
+    ),
+    "assessment-not-found": Kind(404, "No such assessment", "GET /v1/assessments lists those that exist."),
+    "not-found": Kind(404, "No such resource", "See /openapi.json for what exists."),
+    "method-not-allowed": Kind(405, "Method not allowed", "See the Allow header."),
+    "too-large": Kind(413, "Too large", "Send smaller shards, or raise the limit named."),
+    "unsupported-media-type": Kind(
+        415,
+        "Unsupported media type",
+        "Send application/x-npy or application/vnd.safetensors, not compressed.",
+    ),
+    "body-timeout": Kind(408, "Body stopped coming", "Send again on a faster connection."),
+    "client-disconnected": Kind(400, "Connection cut", "Nothing was stored; send again."),
+    "bad-request": Kind(400, "Bad request", "See /openapi.json."),
+    "database-unavailable": Kind(503, "Database not available", "Try again in a few seconds."),
+    "internal-error": Kind(500, "Internal error", "The server's log has the cause; nothing half-written was kept."),
+}
+
+_CODE_OF_STATUS = {
+    400: "bad-request",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "too-large",
+    415: "unsupported-media-type",
+}
+
+
+class ProblemError(HTTPException):
+    """A problem of the service's own, by its code in `KINDS`.
+
+    It derives from HTTPException so that FastAPI lets it pass where it reads a body.
+    """
+
+    def __init__(self, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(KINDS[code].status, detail, headers)
+        self.code = code
+        self.detail = detail
+
+
+def problem_response(
+    request: Request,
+    code: str,
+    detail: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **extra: Any,
+) -> JSONResponse:
+    """Return the problem document of `code` for this request; `extra` become members of it."""
+    kind = KINDS[code]
+    content = {
+        "type": f"/problems/{code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "instance": request.url.path,
+        **extra,
+    }
+    return JSONResponse(content, kind.status, headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Give `app` the handlers, so that every error it answers is a problem document."""
+    app.add_exception_handler(AssessorError, _on_assessor_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(OperationalError, _on_database_error)
+    app.add_exception_handler(Exception, _on_any_error)
+
+
+def _on_assessor_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AssessorError)
+    code = error.code if error.code in KINDS else AssessorError.code
+    return problem_response(request, code, str(error))
+
+
+def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [{"where": _place(item["loc"]), "detail": f"{item['msg']}; got {_shown(item)}"} for item in error.errors()]
+    detail = "; ".join(f"{item['where']}: {item['detail']}" for item in errors)
+    detail += ". See /openapi.json for what this call takes"
+    return problem_response(request, "invalid-request", detail, errors=errors)
+
+
+def _place(location: tuple[str | int, ...]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _shown(item: Mapping[str, Any]) -> str:
+    if item["type"] == "missing":
+        return "nothing"
+    text = repr(item.get("input"))
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+
+
+def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if isinstance(error, ProblemError):
+        return problem_response(request, error.code, error.detail, headers=error.headers)
+    code = _CODE_OF_STATUS.get(error.status_code)
+    if code is None:
+        code = "bad-request" if error.status_code < 500 else "internal-error"
+    detail = f"{request.method} {request.url.path}: {error.detail}. {KINDS[code].advice}"
+    return problem_response(request, code, detail, headers=error.headers)
+
+
+def _on_disconnect(request: Request, error: Exception) -> Response:
+    # No one is left to read this; it keeps the log free of a traceback that tells nothing.
+    detail = "expected the whole body; the connection was cut before its end; send it again"
+    return problem_response(request, "client-disconnected", detail)
+
+
+def _on_database_error(request: Request, error: Exception) -> Response:
+    _LOGGER.error("database error on %s %s", request.method, request.url.path, exc_info=error)
+    detail = "the database did not answer in time or has no room; nothing was stored; try again"
+    return problem_response(request, "database-unavailable", detail, headers={"Retry-After": "5"})
+
+
+def _on_any_error(request: Request, error: Exception) -> Response:
+    detail = "the server failed on this request; its log has the cause; nothing half-written stays"
+    return problem_response(request, "internal-error", detail)

@@ -1,0 +1,12 @@
+"""The HTTP interface, one resource a file; `ROUTERS` is all of it."""
+
+from app.routes import assess, assessments, health, plans, problems, shards
+
+ROUTERS = (
+    assess.router,
+    assessments.router,
+    shards.router,
+    plans.router,
+    problems.router,
+    health.router,
+)

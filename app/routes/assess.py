@@ -1,0 +1,46 @@
+"""POST /v1/assess: one shard in, its plan out, nothing kept."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from app.ingest import ShardReader, format_of, ingest
+from app.openapi import (
+    PLAN_RESPONSE,
+    REQUEST_PROBLEMS,
+    SHARD_PROBLEMS,
+    problem_responses,
+    shard_body,
+)
+from app.routes.checks import check_batch_sizes
+from app.schemas import AssessQuery, check_query
+from app.service import ServiceDep
+from assessor import make_plan, methods
+
+router = APIRouter(prefix="/v1", tags=["plans"], dependencies=[Depends(check_query)])
+
+
+@router.post(
+    "/assess",
+    summary="Plan one shard",
+    responses=PLAN_RESPONSE | problem_responses(*SHARD_PROBLEMS, *REQUEST_PROBLEMS, "bad-setting", "unknown-name"),
+    openapi_extra=shard_body(),
+)
+async def assess_shard(request: Request, query: Annotated[AssessQuery, Query()], service: ServiceDep) -> Response:
+    """Answer the plan of the shard in the body, taken as a whole dataset; nothing is stored."""
+    method = query.method or "need"
+    methods.get(method)
+    check_batch_sizes([query.batch_size], service.settings)
+    reader = ShardReader(
+        batch_sizes=[query.batch_size],
+        feature_axis=query.feature_axis,
+        format_name=format_of(request),
+        settings=service.settings,
+    )
+    ingested = await ingest(request, reader, settings=service.settings, limiter=service.limiter)
+
+    def plan_as_json() -> str:
+        options = query.make_plan_options()
+        return make_plan(ingested.profile, method=method, batch_size=query.batch_size, **options).to_json()
+
+    return Response(await service.blocking(plan_as_json), media_type="application/json")

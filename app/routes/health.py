@@ -1,0 +1,26 @@
+"""/livez and /readyz: probes for whatever runs the service."""
+
+from fastapi import APIRouter, Depends
+
+from app.openapi import problem_responses
+from app.schemas import Health, check_query
+from app.service import ServiceDep
+
+router = APIRouter(tags=["operations"], dependencies=[Depends(check_query)])
+
+
+@router.get("/livez", summary="Is the process alive?")
+async def livez() -> Health:
+    """Answer that the process runs; touches nothing."""
+    return Health()
+
+
+@router.get(
+    "/readyz",
+    summary="Can it serve?",
+    responses=problem_responses("database-unavailable"),
+)
+async def readyz(service: ServiceDep) -> Health:
+    """Answer that the database answers."""
+    await service.blocking(service.store.check)
+    return Health()

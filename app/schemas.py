@@ -1,0 +1,260 @@
+"""The JSON bodies and query parameters of the interface, version 1."""
+
+from typing import Annotated, Any
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.problems import ProblemError
+from app.service import find_gaps
+from app.storage import Assessment, Shard
+
+MAX_PAGE = 200
+LARGEST_INTEGER = 2**63 - 1
+
+_STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem document; every error has this form."""
+
+    type: str = Field(examples=["/problems/missing-rows"])
+    title: str = Field(examples=["Rows are missing"])
+    status: int = Field(examples=[409])
+    detail: str = Field(examples=["expected all rows from 0 to 1796; rows 600 to 1199 have not come: ..."])
+    instance: str = Field(examples=["/v1/assessments/5f0c2b9e61a7d384/plan"])
+
+
+class PlanOptions(BaseModel):
+    """How to make a plan; what is not given is the method's own default."""
+
+    model_config = _STRICT
+
+    method: str | None = Field(
+        default=None,
+        description="need, heterogeneity or published; default: the assessment's, else need.",
+        examples=["need"],
+    )
+    threshold: str | None = Field(
+        default=None,
+        description='A cutoff ("1.5"), or a threshold method ("fixed(1.5)", "null(0.01)").',
+        examples=["null(0.01)"],
+    )
+    drop_last: bool = Field(default=False, description="Leave out the last batch where it is short.")
+    null: str | None = Field(
+        default=None,
+        description="heterogeneity only: residual (default) or normal.",
+        examples=["residual"],
+    )
+    published_exact: bool | None = Field(
+        default=None, description="published only: the released code's own reading of the rule."
+    )
+
+    def make_plan_options(self) -> dict[str, Any]:
+        """Return the keyword arguments of `assessor.make_plan`, without method and batch size."""
+        options: dict[str, Any] = {
+            "threshold": parse_threshold(self.threshold),
+            "drop_last": self.drop_last,
+        }
+        for name in ("null", "published_exact"):
+            if getattr(self, name) is not None:
+                options[name] = getattr(self, name)
+        return options
+
+
+class PlanQuery(PlanOptions):
+    """The parameters of an assessment's plan."""
+
+    batch_size: int | None = Field(
+        default=None,
+        description="One of those profiled; may be left out where there is only one.",
+        examples=[32],
+    )
+
+
+class AssessQuery(PlanOptions):
+    """The parameters of a plan for one shard."""
+
+    batch_size: int = Field(description="Samples in a batch.", examples=[32])
+    feature_axis: str = Field(
+        default="element",
+        description="element: every element of a sample is a feature; channel: axis 1 is.",
+        examples=["element"],
+    )
+
+
+class NewAssessment(BaseModel):
+    """What an assessment is of, given once."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={"examples": [{"name": "digits", "batch_sizes": [4, 32], "method": "need"}]},
+    )
+
+    name: str = Field(min_length=1, max_length=200, description="For people; need not be unique.")
+    batch_sizes: list[Annotated[int, Field(strict=True)]] = Field(
+        description="Every batch size to profile, in one pass."
+    )
+    method: str = Field(default="need", description="The plan's method where the call names none.")
+    feature_axis: str = Field(default="element", description="element or channel.")
+    order: dict[str, Any] = Field(
+        default_factory=lambda: {"kind": "rows"},
+        description='How dataset rows were laid out: {"kind": "rows"} or {"kind": "shuffled", '
+        '"seed": 0, "version": 1}. Shards hold the rows in that order.',
+    )
+
+
+class PageQuery(BaseModel):
+    """Which part of a list."""
+
+    model_config = _STRICT
+
+    limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="Most items to return.")
+    cursor: str | None = Field(default=None, description="next_cursor of the page before.")
+
+
+class ShardQuery(BaseModel):
+    """Where a shard lies in the dataset."""
+
+    model_config = _STRICT
+
+    first_row: int | None = Field(
+        default=None,
+        ge=0,
+        le=LARGEST_INTEGER,
+        description="Row of the dataset at which the shard begins. May be left out for shard 0 "
+        "(row 0) and where the shard before it is stored (the row after its last).",
+    )
+
+
+class ShardSummary(BaseModel):
+    """A stored shard."""
+
+    index: int
+    first_row: int
+    rows: int
+    sha256: str = Field(description="Of the body, in hexadecimal.")
+    size_bytes: int
+    sample_shape: list[int]
+    dtype: str
+    labelled: bool
+
+    @classmethod
+    def of(cls, shard: Shard) -> "ShardSummary":
+        """Return the JSON form of a stored shard."""
+        return cls(
+            index=shard.index,
+            first_row=shard.first_row,
+            rows=shard.n_rows,
+            sha256=shard.sha256,
+            size_bytes=shard.size_bytes,
+            sample_shape=list(shard.sample_shape),
+            dtype=shard.dtype,
+            labelled=shard.labelled,
+        )
+
+
+class AssessmentSummary(BaseModel):
+    """An assessment as it was created."""
+
+    id: str
+    name: str
+    created_at: str = Field(description="ISO 8601, UTC.")
+    batch_sizes: list[int]
+    method: str
+    feature_axis: str
+    order: dict[str, Any]
+
+    @classmethod
+    def of(cls, assessment: Assessment) -> "AssessmentSummary":
+        """Return the JSON form of an assessment."""
+        return cls(**_summary_fields(assessment))
+
+
+class AssessmentState(AssessmentSummary):
+    """An assessment and what has come in."""
+
+    rows: int = Field(description="Rows that have come.")
+    gaps: list[tuple[int, int]] = Field(
+        description="Ranges [start, stop) of rows that are missing before the last one."
+    )
+    shards: list[ShardSummary] = Field(description="By first row.")
+
+    @classmethod
+    def with_shards(cls, assessment: Assessment, shards: list[Shard]) -> "AssessmentState":
+        """Return the JSON form of an assessment with its shards, which are sorted by first row."""
+        return cls(
+            **_summary_fields(assessment),
+            rows=sum(shard.n_rows for shard in shards),
+            gaps=find_gaps(shards),
+            shards=[ShardSummary.of(shard) for shard in shards],
+        )
+
+
+class AssessmentPage(BaseModel):
+    """A part of the list of assessments, newest first."""
+
+    assessments: list[AssessmentSummary]
+    next_cursor: str | None = Field(description="Pass it as cursor for the next page; null: last.")
+
+
+class Health(BaseModel):
+    """An answer to a probe."""
+
+    status: str = "ok"
+
+
+def parse_threshold(text: str | None) -> float | str | None:
+    """Return a number where the text is one, else the text.
+
+    >>> parse_threshold("1.5"), parse_threshold("null(0.01)"), parse_threshold(None)
+    (1.5, 'null(0.01)', None)
+    """
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def check_query(request: Request) -> None:
+    """Check that each query parameter is one that the call has, and came once.
+
+    Raises:
+        ProblemError: names the known ones ("unknown-parameter").
+    """
+    given = [name for name, _ in request.query_params.multi_items()]
+    if not given:
+        return
+    path = request.scope["route"].path
+    operation = request.app.openapi()["paths"][path][request.method.lower()]
+    parameters = operation.get("parameters", [])
+    known = [item["name"] for item in parameters if item["in"] == "query"]
+    wrong = [name for name in given if name not in known]
+    if wrong:
+        names = ", ".join(known) or "none"
+        raise ProblemError(
+            "unknown-parameter",
+            f"expected query parameters among: {names}; got {', '.join(map(repr, wrong))}; "
+            "correct the name or leave it out",
+        )
+    twice = sorted({name for name in given if given.count(name) > 1})
+    if twice:
+        raise ProblemError(
+            "unknown-parameter",
+            f"expected each query parameter once; got {', '.join(twice)} more than once; ask once for each value",
+        )
+
+
+def _summary_fields(assessment: Assessment) -> dict[str, Any]:
+    return {
+        "id": assessment.id,
+        "name": assessment.name,
+        "created_at": assessment.created_at,
+        "batch_sizes": list(assessment.batch_sizes),
+        "method": assessment.method,
+        "feature_axis": assessment.feature_axis,
+        "order": assessment.order,
+    }

@@ -1,0 +1,147 @@
+"""What the endpoints share: settings, database, merged profiles, worker threads."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Annotated, Any, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import Depends, Request
+
+from app.settings import Settings
+from app.storage import Assessment, Shard, Store
+from assessor import GapError, Plan, Profile, SampleOrder, make_plan, merge
+
+_T = TypeVar("_T")
+_CacheKey = tuple[str, tuple[tuple[int, str], ...]]
+
+
+class ProfileCache:
+    """Merged profiles by what was merged; the least recently used goes first. Safe between threads."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._entries: OrderedDict[_CacheKey, Profile] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: _CacheKey, load: Callable[[], Profile]) -> Profile:
+        """Return the profile under `key`, made by `load` where it is not there."""
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return self._entries[key]
+        # Outside the lock: a long merge holds up no other assessment.
+        profile = load()
+        with self._lock:
+            self._entries[key] = profile
+            self._entries.move_to_end(key)
+            while len(self._entries) > self._capacity:
+                self._entries.popitem(last=False)
+        return profile
+
+    def __len__(self) -> int:
+        """Return the number of profiles held."""
+        return len(self._entries)
+
+
+@dataclass
+class Service:
+    """The state of one application; created with it, opened and closed by its lifespan."""
+
+    settings: Settings
+    store: Store = field(init=False)
+    cache: ProfileCache = field(init=False)
+    limiter: CapacityLimiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the parts; nothing is opened yet."""
+        self.store = Store(self.settings)
+        self.cache = ProfileCache(self.settings.cached_profiles)
+
+    async def open(self) -> None:
+        """Create the tables; needs a running event loop."""
+        self.limiter = CapacityLimiter(self.settings.worker_threads)
+        await self.blocking(self.store.create_tables)
+
+    async def close(self) -> None:
+        """Close the database."""
+        await self.blocking(self.store.close)
+
+    async def blocking(self, call: Callable[[], _T]) -> _T:
+        """Return what `call` returns, run in a worker thread so that the event loop is not held up."""
+        return await to_thread.run_sync(call, limiter=self.limiter)
+
+    def plan_stored(self, assessment_id: str, *, batch_size: int | None, method: str | None, **options: Any) -> Plan:
+        """Return the plan of an assessment's shards; blocks.
+
+        Raises:
+            ProblemError: no such assessment.
+            GapError: rows are missing.
+            AssessorError: as `assessor.make_plan`.
+        """
+        assessment, shards = self.store.get_assessment(assessment_id)
+        check_complete(shards)
+        profile = self._merged(assessment, shards)
+        return make_plan(
+            profile,
+            method=method or assessment.method,
+            batch_size=batch_size,
+            order=SampleOrder.from_dict(assessment.order),
+            **options,
+        )
+
+    def _merged(self, assessment: Assessment, shards: Sequence[Shard]) -> Profile:
+        key = (assessment.id, tuple((shard.first_row, shard.sha256) for shard in shards))
+
+        def load() -> Profile:
+            blobs = self.store.load_profiles(assessment, shards)
+            return merge(Profile.from_bytes(blob) for blob in blobs)
+
+        return self.cache.get(key, load)
+
+
+def find_gaps(shards: Sequence[Shard]) -> list[tuple[int, int]]:
+    """Return the ranges [start, stop) of rows that are missing before the last one.
+
+    Args:
+        shards: by first row, without overlaps.
+    """
+    gaps = []
+    end_row = 0
+    for shard in shards:
+        if shard.first_row > end_row:
+            gaps.append((end_row, shard.first_row))
+        end_row = shard.end_row
+    return gaps
+
+
+def check_complete(shards: Sequence[Shard]) -> None:
+    """Check that there are rows and that none is missing before the last one.
+
+    Raises:
+        GapError: names the rows that are missing.
+    """
+    if not shards:
+        raise GapError(
+            "expected at least one shard; the assessment has none: PUT "
+            "/v1/assessments/{id}/shards/0 first, then ask for the plan"
+        )
+    gaps = find_gaps(shards)
+    if gaps:
+        named = ", ".join(f"{start} to {stop - 1}" for start, stop in gaps[:5])
+        more = f" and {len(gaps) - 5} more gaps" if len(gaps) > 5 else ""
+        raise GapError(
+            f"expected all rows from 0 to {shards[-1].end_row - 1}; rows {named}{more} have not "
+            "come: send the shards that hold them, then ask for the plan again"
+        )
+
+
+def get_service(request: Request) -> Service:
+    """Return the application's service."""
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service
+
+
+ServiceDep = Annotated[Service, Depends(get_service)]

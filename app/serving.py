@@ -1,0 +1,87 @@
+"""Run the application under uvicorn: in the foreground for `normgauge serve`, in a thread for the demo and tests."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from app.main import create_app
+from app.settings import Settings
+
+GRACEFUL_SHUTDOWN_S = 10
+START_TIMEOUT_S = 30.0
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Return a socket bound to host and port; port 0 takes a free one.
+
+    Raises:
+        OSError: the address is in use or not this machine's.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the address at which a bound socket is reached, as a base URL."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def make_server(settings: Settings, *, log_level: str = "info") -> uvicorn.Server:
+    """Return a server of the application, not yet running; run it with `run(sockets=[...])`."""
+    config = uvicorn.Config(
+        create_app(settings),
+        log_level=log_level,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        server_header=False,
+        h11_max_incomplete_event_size=settings.max_header_bytes,
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
+    )
+    return uvicorn.Server(config)
+
+
+@contextmanager
+def running(settings: Settings, *, log_level: str = "warning") -> Iterator[str]:
+    """Run a server in a thread while the block runs; give its base URL.
+
+    It listens on `settings.host` and `settings.port` (0: a free port).
+
+    Raises:
+        RuntimeError: it did not start; the log says why.
+    """
+    listener = open_socket(settings.host, settings.port)
+    server = make_server(settings, log_level=log_level)
+    thread = threading.Thread(target=server.run, args=([listener],), name="normgauge", daemon=True)
+    thread.start()
+    try:
+        _wait_until_started(server, thread)
+        yield url_of(listener)
+    finally:
+        server.should_exit = True
+        thread.join(START_TIMEOUT_S)
+        listener.close()
+
+
+def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> None:
+    # uvicorn has no event for this; the pause is short, since starting takes some 10 ms.
+    pause = threading.Event()
+    waited_s = 0.0
+    while not server.started:
+        if not thread.is_alive() or waited_s > START_TIMEOUT_S:
+            raise RuntimeError("the server did not start; its log says why")
+        pause.wait(0.01)
+        waited_s += 0.01

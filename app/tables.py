@@ -1,0 +1,96 @@
+"""Plans in the terminal: one line a plan, then what stands behind it. Used by `assess` and by the demo."""
+
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from assessor import Decision, Plan
+
+_PIPED_WIDTH = 120
+_PARTS = ("global", "feature", "drift", "noise")
+
+
+def make_console(file: TextIO | None = None) -> Console:
+    """Return a console on `file` (default: standard output); piped output is 120 wide and plain."""
+    file = file or sys.stdout
+    return Console(file=file, width=None if file.isatty() else _PIPED_WIDTH, highlight=False, soft_wrap=False)
+
+
+def print_plans(console: Console, plans: Sequence[Plan], *, title: str | None = None) -> None:
+    """Print one table with a line a plan, then each plan's decisions and recommendation."""
+    console.print(plan_table(plans, title=title))
+    for plan in plans:
+        print_plan(console, plan)
+
+
+def plan_table(plans: Sequence[Plan], *, title: str | None = None) -> Table:
+    """Return a table with a line a plan: batches, flagged, cutoff and quartiles of the score."""
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    table.add_column("batch size", justify="right")
+    table.add_column("method")
+    for name in ("batches", "flagged", "share", "cutoff", "q25", "median", "q75"):
+        table.add_column(name, justify="right")
+    table.add_column("unit")
+    for plan in plans:
+        table.add_row(
+            str(plan.batch_size),
+            plan.method,
+            str(len(plan)),
+            str(int(plan.normalize.sum())),
+            f"{plan.flagged_fraction:.1%}",
+            f"{np.median(plan.cutoffs):.4g}",
+            *(f"{value:.4g}" for value in score_quartiles(plan)),
+            plan.unit or "ratio",
+        )
+    return table
+
+
+def print_plan(console: Console, plan: Plan) -> None:
+    """Print three decisions with their reasons, the decomposition, recommendation and notes."""
+    console.print(f"[bold]batch size {plan.batch_size}, method {plan.method}[/]")
+    for decision in typical_decisions(plan):
+        verdict = "normalize" if decision.normalize else "skip"
+        _print_item(console, f"batch {decision.index}: {verdict}; {decision.reason}")
+    if plan.decomposition is not None:
+        parts = ", ".join(f"{name} {plan.decomposition[name]:.4g}" for name in _PARTS)
+        _print_item(console, f"decomposition in nats: {parts}")
+    _print_item(console, f"recommendation: {plan.recommendation}")
+    for note in plan.notes:
+        _print_item(console, f"note: {note}")
+    console.print()
+
+
+def typical_decisions(plan: Plan) -> list[Decision]:
+    """Return up to three decisions: those of the lowest, the middle and the highest score.
+
+    Batches without a score come last in that order.
+
+    >>> import numpy as np
+    >>> from assessor import assess
+    >>> plan = assess(np.arange(36.0).reshape(18, 2) ** 2, batch_size=6)
+    >>> [decision.index for decision in typical_decisions(plan)]
+    [0, 1, 2]
+    """
+    ranked = np.argsort(plan.scores, kind="stable")
+    places = sorted({0, len(plan) // 2, len(plan) - 1})
+    return [plan[int(ranked[place])] for place in places]
+
+
+def score_quartiles(plan: Plan) -> tuple[float, float, float]:
+    """Return the quartiles of the scores that are defined; NaN where none is."""
+    defined = plan.scores[~np.isnan(plan.scores)]
+    if not len(defined):
+        return (float("nan"),) * 3
+    # "nearest" takes scores that occur, so infinite ones (published, T_c = 0) are not interpolated.
+    low, middle, high = np.quantile(defined, [0.25, 0.5, 0.75], method="nearest")
+    return float(low), float(middle), float(high)
+
+
+def _print_item(console: Console, text: str) -> None:
+    console.print(Text(f"  {text}"))
