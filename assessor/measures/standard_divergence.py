@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from assessor.measures.scores import Measure, Scores, measures
 from assessor.moments import Floats, Moments
-from assessor.noise import noise
+from assessor.noise import noise, normal_divergence
 from assessor.view import BatchView
 
 
@@ -74,13 +74,14 @@ def standard_divergence(view: BatchView) -> Scores:
         )
     if np.isnan(batch_noise).any():
         notes.append("batches with one value per feature have no variance: their score is undefined")
-    heterogeneity = np.log(np.maximum(records["pooled_variance"], 1e-300)) - records["mean_log_variance"]
+    spread = (np.log(np.maximum(records["pooled_variance"], 1e-300)) - records["mean_log_variance"]) / 2
+    alike = normal_divergence(counts, np.maximum(n_varying, 1))
     return Scores(
         values=divergence - batch_noise,
         details={
             "pooled_mean": records["pooled_mean"],
             "pooled_std": np.sqrt(records["pooled_variance"]),
-            "heterogeneity": heterogeneity / 2,
+            "heterogeneity": spread - alike,
         },
         rule={
             "measure": "standard_divergence",
