@@ -1,0 +1,177 @@
+"""AsyncAssessorClient: an asynchronous driver of `clients.calls` over httpx."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from assessor import Plan, SampleOrder
+from clients import calls
+from clients.calls import Call, Request, Response, Wait
+from clients.resources import AssessmentInfo, ShardInfo
+from clients.retry import Backoff
+from clients.wire import (
+    as_backoff,
+    as_failure,
+    as_response,
+    client_options,
+    request_arguments,
+    shown_url,
+)
+
+T = TypeVar("T")
+
+
+class AsyncAssessorClient:
+    """A connection to a normgauge service, for asyncio.
+
+    Arguments, methods and errors are those of AssessorClient; every method is awaited, and
+    `list_assessments` is an asynchronous iterator. Use it with `async with`, or await `aclose`.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        timeout_s: float = 300.0,
+        retries: int | Backoff = 3,
+    ) -> None:
+        self._where = shown_url(base_url)
+        self._backoff = as_backoff(retries)
+        self._http = httpx.AsyncClient(**client_options(base_url, api_key, timeout_s), transport=transport)
+
+    async def assess(
+        self,
+        x: Any,
+        *,
+        batch_size: int,
+        labels: Any = None,
+        method: str = "need",
+        threshold: float | str | None = None,
+        drop_last: bool = False,
+        **options: Any,
+    ) -> Plan:
+        """Return the plan of one array, path or stream (see `put_shard`); nothing is kept."""
+        return await self._run(
+            calls.assess(
+                x,
+                labels,
+                batch_size=batch_size,
+                method=method,
+                threshold=threshold,
+                drop_last=drop_last,
+                options=options,
+            )
+        )
+
+    async def create_assessment(
+        self,
+        name: str,
+        batch_sizes: Sequence[int],
+        *,
+        method: str = "need",
+        feature_axis: str = "element",
+        order: SampleOrder = SampleOrder.ROWS,
+    ) -> AssessmentInfo:
+        """Return a new assessment; its shards hold the dataset's rows in `order`."""
+        return await self._run(
+            calls.create_assessment(name, batch_sizes, method=method, feature_axis=feature_axis, order=order)
+        )
+
+    async def put_shard(
+        self,
+        assessment_id: str,
+        index: int,
+        data: Any,
+        labels: Any = None,
+        *,
+        first_row: int | None = None,
+    ) -> ShardInfo:
+        """Return what the service stored of one shard."""
+        return await self._run(calls.put_shard(assessment_id, index, data, labels, first_row=first_row))
+
+    async def plan(
+        self,
+        assessment_id: str,
+        *,
+        batch_size: int | None = None,
+        method: str | None = None,
+        threshold: float | str | None = None,
+        drop_last: bool = False,
+        **options: Any,
+    ) -> Plan:
+        """Return the plan for what has come in."""
+        return await self._run(
+            calls.plan(
+                assessment_id,
+                batch_size=batch_size,
+                method=method,
+                threshold=threshold,
+                drop_last=drop_last,
+                options=options,
+            )
+        )
+
+    async def get_assessment(self, assessment_id: str) -> AssessmentInfo:
+        """Return an assessment with the shards that have come in."""
+        return await self._run(calls.get_assessment(assessment_id))
+
+    async def list_assessments(self) -> AsyncIterator[AssessmentInfo]:
+        """Yield all assessments, newest first, fetching page after page."""
+        cursor: str | None = None
+        while True:
+            page, cursor = await self._run(calls.list_assessments(cursor))
+            for info in page:
+                yield info
+            if cursor is None:
+                return
+
+    async def delete_assessment(self, assessment_id: str) -> None:
+        """Remove an assessment and all that was stored for it."""
+        await self._run(calls.delete_assessment(assessment_id))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._where!r})"
+
+    async def _run(self, call: Call[T]) -> T:
+        steps = calls.exchange(call, where=self._where, backoff=self._backoff)
+        step = next(steps)
+        while True:
+            response = None
+            if isinstance(step, Wait):
+                await asyncio.sleep(step.seconds)
+            else:
+                response = await self._send(step)
+            try:
+                step = steps.send(response)
+            except StopIteration as end:
+                answer: T = end.value
+                return answer
+
+    async def _send(self, request: Request) -> Response:
+        try:
+            answer = await self._http.request(
+                **request_arguments(request), content=None if request.body is None else request.body.pieces()
+            )
+        except httpx.TransportError as error:
+            return as_failure(error)
+        return as_response(answer)

@@ -1,0 +1,203 @@
+"""AssessorClient: a synchronous driver of `clients.calls` over httpx."""
+
+import time
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from assessor import Plan, SampleOrder
+from clients import calls
+from clients.calls import Call, Request, Response, Wait
+from clients.resources import AssessmentInfo, ShardInfo
+from clients.retry import Backoff
+from clients.wire import (
+    as_backoff,
+    as_failure,
+    as_response,
+    client_options,
+    request_arguments,
+    shown_url,
+)
+
+T = TypeVar("T")
+
+
+class AssessorClient:
+    """A connection to a normgauge service.
+
+    Args:
+        base_url: of the service, such as "http://127.0.0.1:8000".
+        api_key: sent as a bearer token; appears in no repr and no error.
+        transport: an httpx transport, for tests and proxies.
+        timeout_s: longest silence of the service while it answers or takes a piece.
+        retries: repetitions of requests that are safe to repeat (GET; PUT of a shard whose data
+            can be read again) after a cut connection or a 429, 502, 503 or 504, with exponential
+            backoff and jitter; a `Backoff` sets the delays too.
+
+    Use it as a context manager, or call `close`. Methods raise ServiceError subclasses for what
+    the service refuses and ServiceUnavailableError where it does not answer.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+        *,
+        timeout_s: float = 300.0,
+        retries: int | Backoff = 3,
+    ) -> None:
+        self._where = shown_url(base_url)
+        self._backoff = as_backoff(retries)
+        self._http = httpx.Client(**client_options(base_url, api_key, timeout_s), transport=transport)
+
+    def assess(
+        self,
+        x: Any,
+        *,
+        batch_size: int,
+        labels: Any = None,
+        method: str = "need",
+        threshold: float | str | None = None,
+        drop_last: bool = False,
+        **options: Any,
+    ) -> Plan:
+        """Return the plan of one array, path or stream (see `put_shard`); nothing is kept."""
+        return self._run(
+            calls.assess(
+                x,
+                labels,
+                batch_size=batch_size,
+                method=method,
+                threshold=threshold,
+                drop_last=drop_last,
+                options=options,
+            )
+        )
+
+    def create_assessment(
+        self,
+        name: str,
+        batch_sizes: Sequence[int],
+        *,
+        method: str = "need",
+        feature_axis: str = "element",
+        order: SampleOrder = SampleOrder.ROWS,
+    ) -> AssessmentInfo:
+        """Return a new assessment; its shards hold the dataset's rows in `order`."""
+        return self._run(
+            calls.create_assessment(name, batch_sizes, method=method, feature_axis=feature_axis, order=order)
+        )
+
+    def put_shard(
+        self,
+        assessment_id: str,
+        index: int,
+        data: Any,
+        labels: Any = None,
+        *,
+        first_row: int | None = None,
+    ) -> ShardInfo:
+        """Return what the service stored of one shard.
+
+        The array's memory is streamed, never copied whole.
+
+        Args:
+            assessment_id: `AssessmentInfo.id`.
+            index: the shard's number, from 0; shards may come in any order.
+            data: an array or tensor (N, *), the path of an .npy or .safetensors file, bytes, or
+                an iterable of bytes.
+            labels: (N,) integers, beside an array or an .npy path.
+            first_row: the row at which the shard begins; None: after the shard before it.
+        """
+        return self._run(calls.put_shard(assessment_id, index, data, labels, first_row=first_row))
+
+    def plan(
+        self,
+        assessment_id: str,
+        *,
+        batch_size: int | None = None,
+        method: str | None = None,
+        threshold: float | str | None = None,
+        drop_last: bool = False,
+        **options: Any,
+    ) -> Plan:
+        """Return the plan for what has come in.
+
+        Args:
+            assessment_id: `AssessmentInfo.id`.
+            batch_size: one of those profiled; None where there is only one.
+            method: None for the assessment's own.
+            threshold: a cutoff, or a threshold's name such as "null(0.01)"; None for the method's.
+            drop_last: leave out the last batch where it is not full.
+            **options: of the method: null= for heterogeneity, published_exact= for published.
+        """
+        return self._run(
+            calls.plan(
+                assessment_id,
+                batch_size=batch_size,
+                method=method,
+                threshold=threshold,
+                drop_last=drop_last,
+                options=options,
+            )
+        )
+
+    def get_assessment(self, assessment_id: str) -> AssessmentInfo:
+        """Return an assessment with the shards that have come in."""
+        return self._run(calls.get_assessment(assessment_id))
+
+    def list_assessments(self) -> Iterator[AssessmentInfo]:
+        """Yield all assessments, newest first, fetching page after page."""
+        cursor: str | None = None
+        while True:
+            page, cursor = self._run(calls.list_assessments(cursor))
+            yield from page
+            if cursor is None:
+                return
+
+    def delete_assessment(self, assessment_id: str) -> None:
+        """Remove an assessment and all that was stored for it."""
+        self._run(calls.delete_assessment(assessment_id))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._where!r})"
+
+    def _run(self, call: Call[T]) -> T:
+        steps = calls.exchange(call, where=self._where, backoff=self._backoff)
+        step = next(steps)
+        while True:
+            response = None
+            if isinstance(step, Wait):
+                time.sleep(step.seconds)
+            else:
+                response = self._send(step)
+            try:
+                step = steps.send(response)
+            except StopIteration as end:
+                answer: T = end.value
+                return answer
+
+    def _send(self, request: Request) -> Response:
+        try:
+            answer = self._http.request(**request_arguments(request), content=request.body)
+        except httpx.TransportError as error:
+            return as_failure(error)
+        return as_response(answer)

@@ -1,0 +1,130 @@
+"""A plan's rule, applied to a batch that the plan has not seen: NumPy, for loader workers.
+
+`Plan.rule` is a dict of numbers. For a batch of the plan, the rule gives the plan's own decision,
+with these exceptions, where the plan knew more than a rule can hold:
+
+- `class_deviation` with several classes: the rule does not know a sample's class and takes it as
+  inside when any class's band holds it.
+- `gaussian_divergence` with the residual null: the bias and the cutoff are those of a complete
+  batch with the usual number of varying features.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import digamma
+
+from assessor import Decision, UnknownNameError
+
+Rule = Mapping[str, Any]
+
+
+def decide(rule: Rule, x: NDArray[Any], *, index: int = -1) -> Decision:
+    """Return the rule's decision on one batch.
+
+    Args:
+        rule: `Plan.rule`.
+        x: the batch, (B, *), any numeric dtype; computed in float64.
+        index: the number to put into the decision.
+
+    Returns:
+        The decision; where the score is undefined (fewer than two values a feature, no feature
+        that varies) its score is NaN, it skips, and its reason says so.
+
+    Raises:
+        UnknownNameError: a measure without a rule here.
+    """
+    name = str(rule["measure"])
+    if name not in _SCORES:
+        raise UnknownNameError(
+            f"no rule for measure {name!r}; known: {', '.join(sorted(_SCORES))}. "
+            "The plan may come from a newer normgauge: update this one"
+        )
+    score = _SCORES[name](rule, np.asarray(x, np.float64))
+    cutoff = float(rule["cutoff"])
+    normalize = score > cutoff
+    if math.isnan(score):
+        reason = f"{name} undefined for this batch of {len(x)}: skipped; scored by the rule"
+    else:
+        sign = ">" if normalize else "<="
+        reason = f"{name} {score:.4g} {sign} cutoff {cutoff:.4g}; scored by the rule"
+    return Decision(index=index, normalize=normalize, score=score, cutoff=cutoff, reason=reason)
+
+
+def standard_divergence(rule: Rule, x: NDArray[np.float64]) -> float:
+    """Return D - noise(B) (FORMULAS.md 2.2), NaN when fewer than two values a feature."""
+    values = as_features(x, str(rule["feature_axis"]))
+    count = len(values)
+    kept = np.ones(values.shape[1], bool)
+    kept[np.asarray(rule["constant_features"], np.intp)] = False
+    n_kept = int(kept.sum())
+    if count < 2 or n_kept == 0:
+        return math.nan
+    mean, variance = _moments(values[:, kept])
+    varying = variance > 0
+    noise = 0.5 * (math.log(count / 2) - float(digamma((count - 1) / 2)))
+    # a feature that is constant in this batch alone counts with the dataset's log variance
+    dead = (n_kept - int(varying.sum())) * (float(rule["constant_log_variance"]) - 2 * noise)
+    log_variance = (float(np.log(variance[varying]).sum()) + dead) / n_kept
+    return (float((variance + mean**2).mean()) - 1 - log_variance) / 2 - noise
+
+
+def gaussian_divergence(rule: Rule, x: NDArray[np.float64]) -> float:
+    """Return H - E0[H] - bias (FORMULAS.md 2.3), NaN when no feature varies."""
+    values = as_features(x, str(rule["feature_axis"]))
+    count = len(values)
+    if count < 2:
+        return math.nan
+    mean, variance = _moments(values)
+    varying = variance > 0
+    n_varying = int(varying.sum())
+    if n_varying == 0:
+        return math.nan
+    mean, variance = mean[varying], variance[varying]
+    pooled = float(variance.mean() + mean.var())
+    divergence = (math.log(pooled) - float(np.log(variance).mean())) / 2
+    total = count * n_varying
+    expected = 0.5 * (
+        float(digamma((total - 1) / 2)) - math.log(total) - float(digamma((count - 1) / 2)) + math.log(count)
+    )
+    return divergence - expected - float(rule["bias"])
+
+
+def class_deviation(rule: Rule, x: NDArray[np.float64]) -> float:
+    """Return max over samples of min over classes of |a_s - T_c| / |T_c| (FORMULAS.md 2.1)."""
+    exact = bool(rule["published_exact"])
+    if exact and x.ndim >= 3 and min(x.shape[-2:]) >= 2:
+        x = x[..., :-1, :-1]  # as the released code: an image without its last row and column
+    sample_means = x.reshape(len(x), -1).mean(axis=1)
+    class_means = np.asarray(rule["class_means"], np.float64)
+    distance = np.abs(sample_means[:, None] - class_means[None, :])
+    scale = np.abs(class_means)[None, :]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        deviation = np.where(distance == 0, 0.0, distance / scale)
+    if exact:
+        # the published interval [T - pT, T + pT] is empty for a negative T
+        deviation[:, class_means < 0] = math.inf
+    return float(deviation.min(axis=1).max())
+
+
+def as_features(x: NDArray[np.float64], feature_axis: str) -> NDArray[np.float64]:
+    """Return x as (values, features): elements of a sample, or axis 1 with the rest as values."""
+    if feature_axis == "channel" and x.ndim > 2:
+        return np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+    return x.reshape(len(x), -1)
+
+
+def _moments(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    # shifted by the first row: a constant feature has a variance of exactly zero
+    shifted = values - values[:1]
+    return values[0] + shifted.mean(axis=0), shifted.var(axis=0)
+
+
+_SCORES: dict[str, Callable[[Rule, NDArray[np.float64]], float]] = {
+    "standard_divergence": standard_divergence,
+    "gaussian_divergence": gaussian_divergence,
+    "class_deviation": class_deviation,
+}
