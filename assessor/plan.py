@@ -54,7 +54,9 @@ class Plan:
         details: columns of the same length, from which reasons are worded.
         decomposition: for `need`, the parts "global", "feature", "drift", "noise" of the mean over complete batches,
             in nats (FORMULAS 2.2): the first three sum to the mean score. Else None.
-        recommendation: what to do with the dataset as a whole, in words.
+        action: what to do with the dataset as a whole: "nothing", "scale", "standardize", "normalize" (the flagged
+            batches) or "unknown".
+        recommendation: the same in words, with the reason.
         notes: what was left out, imputed or approximated.
         rule: numbers with which a batch that is not in the plan can be judged.
     """
@@ -71,6 +73,7 @@ class Plan:
     normalize: NDArray[np.bool_]
     details: Mapping[str, NDArray[Any]]
     decomposition: Mapping[str, float] | None
+    action: str
     recommendation: str
     notes: tuple[str, ...]
     rule: Mapping[str, Any]
@@ -226,6 +229,7 @@ def make_plan(
     with np.errstate(invalid="ignore"):
         normalize = scores.values > cutoffs
     typical = float(np.median(cutoffs))
+    advice = recommend(view, scores, normalize, typical)
     noted = [] if float(np.ptp(cutoffs)) == 0 else ["cutoffs differ with the number of features that vary"]
     return Plan(
         method=method,
@@ -240,7 +244,8 @@ def make_plan(
         normalize=normalize,
         details=scores.details,
         decomposition=scores.decomposition,
-        recommendation=recommend(view, scores, normalize, typical),
+        action=advice.action,
+        recommendation=advice.text,
         notes=(*scores.notes, *noted),
         rule={**scores.rule, "cutoff": typical},
     )

@@ -1,11 +1,16 @@
 """What to do with a dataset as a whole, in words, from its scores and their decomposition."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from assessor.measures.scores import Scores
 from assessor.noise import noise
 from assessor.view import BatchView
+
+ACTIONS = ("nothing", "scale", "standardize", "normalize", "unknown")
+"""Nothing; one shift and scale for the dataset; each feature standardized once; flagged batches; no evidence."""
 
 NOISY_NATS = 0.1
 """Above this noise(B) (batches below about 11 samples) batch statistics are advised against."""
@@ -16,38 +21,63 @@ DRIFT_NATS = 0.1
 """Drift beyond which two kinds of batches call for deciding batch by batch; alike batches show below 0.05."""
 
 
-def recommend(view: BatchView, scores: Scores, normalize: NDArray[np.bool_], cutoff: float) -> str:
-    """Return the recommendation: nothing; scale globally; standardize features once; normalize batches."""
+@dataclass(frozen=True)
+class Recommendation:
+    """What to do with the dataset.
+
+    Attributes:
+        action: one of ACTIONS, for programs.
+        text: the same in words, with the reason and the numbers to do it with.
+    """
+
+    action: str
+    text: str
+
+
+def recommend(view: BatchView, scores: Scores, normalize: NDArray[np.bool_], cutoff: float) -> Recommendation:
+    """Return what to do with the dataset as a whole."""
     flagged = float(normalize.mean())
     if np.isnan(scores.values).all():
-        return "not enough evidence: no batch has a defined score"
+        return Recommendation("unknown", "not enough evidence: no batch has a defined score")
     if flagged == 0:
-        return "nothing: no batch needs normalization"
+        return Recommendation("nothing", "nothing: no batch needs normalization")
     parts = scores.decomposition
     if parts is None:
-        return f"normalize the flagged batches, {flagged:.0%} of all{_which_norm(view)}"
-    drift = parts["drift"]
+        return Recommendation("normalize", f"normalize the flagged batches, {flagged:.0%} of all{_which_norm(view)}")
+    drift, feature = parts["drift"], parts["feature"]
     some_only = SOME < flagged < 1 - SOME
     if drift > cutoff or (some_only and drift > DRIFT_NATS):
-        return (
+        return Recommendation(
+            "normalize",
             f"normalize the flagged batches, {flagged:.0%} of all: batches are unlike each other "
-            f"(drift {drift:.3g} nats), as when several sources are mixed{_which_norm(view)}"
+            f"(drift {drift:.3g} nats), as when several sources are mixed{_which_norm(view)}",
         )
-    mean_score = parts["global"] + parts["feature"] + drift
+    mean_score = parts["global"] + feature + drift
     if mean_score <= cutoff:
-        return (
+        return Recommendation(
+            "nothing",
             f"nothing for the dataset as a whole (mean score {mean_score:.3g} nats); the plan normalizes the "
-            f"{flagged:.1%} of batches that stand out"
+            f"{flagged:.1%} of batches that stand out",
         )
-    if parts["feature"] + parts["drift"] <= cutoff:
-        return (
-            "scale globally: one shift and one scale for the whole dataset "
-            f"(global {parts['global']:.3g} nats, what remains {parts['feature'] + parts['drift']:.3g})"
+    if feature + drift <= cutoff:
+        return Recommendation(
+            "scale",
+            f"scale globally: subtract {_pooled(view)} "
+            f"(global {parts['global']:.3g} nats; {feature + drift:.3g} remain)",
         )
-    return (
+    return Recommendation(
+        "standardize",
         "standardize features once over the dataset: they are unlike each other "
-        f"(feature {parts['feature']:.3g} nats, what remains {parts['drift']:.3g})"
+        f"(feature {feature:.3g} nats; {drift:.3g} remain)",
     )
+
+
+def _pooled(view: BatchView) -> str:
+    moments = view.profile.moments
+    varies = moments.m2 > 0
+    mean = moments.mean[varies]
+    std = np.sqrt(moments.variance[varies].mean() + mean.var())
+    return f"{mean.mean():.4g} and divide by {std:.4g}, once for the whole dataset"
 
 
 def _which_norm(view: BatchView) -> str:
