@@ -67,7 +67,7 @@ def _histogram(axes: Axes, plan: Plan) -> None:
     scores = _squeeze(plan.scores[np.isfinite(plan.scores)])
     cutoff = _squeeze(np.array([np.median(plan.cutoffs)]))[0]
     if len(scores):
-        edges = np.linspace(min(scores.min(), cutoff) - 0.05, max(scores.max(), cutoff) + 0.05, 60)
+        edges = np.linspace(min(scores.min(), cutoff) - 0.05, max(scores.max(), cutoff) + 0.05, 60).tolist()
         axes.hist(scores[scores <= cutoff], edges, color=SKIP)
         axes.hist(scores[scores > cutoff], edges, color=NORMALIZE)
     axes.axvline(float(cutoff), color=CUTOFF, linewidth=1, linestyle="--")

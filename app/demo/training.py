@@ -177,8 +177,9 @@ def test(model: nn.Module, data: Data, batch_size: int) -> float:
     model.eval()
     right = total = 0
     for source in data.tests:
-        batches = torch.from_numpy(source).split(batch_size)
-        for x, y in zip(batches, data.test_y.split(batch_size), strict=True):
-            right += int((model(x).argmax(1) == y).sum())
+        for start in range(0, len(source), batch_size):
+            y = data.test_y[start : start + batch_size]
+            scores = model(torch.from_numpy(source[start : start + batch_size]))
+            right += int((scores.argmax(1) == y).sum())
             total += len(y)
     return right / total
