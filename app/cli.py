@@ -7,6 +7,7 @@ Exit status: 0 done, 1 the data or the surroundings do not allow it (one line on
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -39,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(_missing_package(error))
     except (AssessorError, CommandError) as error:
         return _fail(str(error))
+    except BrokenPipeError:
+        # The reader of the output has left (`| head`): no fault, but nothing more can be written, not at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         return _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
     except KeyboardInterrupt:

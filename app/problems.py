@@ -1,7 +1,8 @@
 """Every error of the service, as RFC 9457 problem documents: one table, one set of handlers.
 
 A problem has a stable `type` ("/problems/<code>", where a short text about it is served), `title`, `status`, `detail`
-(what was expected, what came, what to do) and `instance` (the path that was asked for). Nothing of the inside of the
+(what was expected, what came, what to do here), `advice` (what to do about this type) and `instance` (the path that
+was asked for). Nothing of the inside of the
 server leaves it: what no handler knows is logged and answered as "internal-error".
 """
 
@@ -71,7 +72,7 @@ KINDS: dict[str, Kind] = {
     "unsupported-media-type": Kind(
         415,
         "Unsupported media type",
-        "Send application/x-npy or application/vnd.safetensors, not compressed.",
+        "Send shards as application/x-npy or application/vnd.safetensors, uncompressed; all else as application/json.",
     ),
     "body-timeout": Kind(408, "Body stopped coming", "Send again on a faster connection."),
     "client-disconnected": Kind(400, "Connection cut", "Nothing was stored; send again."),
@@ -116,6 +117,7 @@ def problem_response(
         "title": kind.title,
         "status": kind.status,
         "detail": detail,
+        "advice": kind.advice,
         "instance": request.url.path,
         **extra,
     }
@@ -140,6 +142,10 @@ def _on_assessor_error(request: Request, error: Exception) -> Response:
 
 def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    if any(item["loc"] == ("body",) and isinstance(item.get("input"), bytes) for item in error.errors()):
+        came = request.headers.get("content-type", "none")
+        detail = f"expected JSON with Content-Type application/json; got Content-Type {came!r}; set the header"
+        return problem_response(request, "unsupported-media-type", detail)
     errors = [{"where": _place(item["loc"]), "detail": f"{item['msg']}; got {_shown(item)}"} for item in error.errors()]
     detail = "; ".join(f"{item['where']}: {item['detail']}" for item in errors)
     detail += ". See /openapi.json for what this call takes"

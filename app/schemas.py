@@ -22,6 +22,7 @@ class Problem(BaseModel):
     title: str = Field(examples=["Rows are missing"])
     status: int = Field(examples=[409])
     detail: str = Field(examples=["expected all rows from 0 to 1796; rows 600 to 1199 have not come: ..."])
+    advice: str = Field(examples=["Send the shards that hold the rows named, then ask again."])
     instance: str = Field(examples=["/v1/assessments/5f0c2b9e61a7d384/plan"])
 
 
@@ -53,7 +54,7 @@ class PlanOptions(BaseModel):
     def make_plan_options(self) -> dict[str, Any]:
         """Return the keyword arguments of `assessor.make_plan`, without method and batch size."""
         options: dict[str, Any] = {
-            "threshold": parse_threshold(self.threshold),
+            "threshold": self.threshold,
             "drop_last": self.drop_last,
         }
         for name in ("null", "published_exact"):
@@ -203,20 +204,6 @@ class Health(BaseModel):
     """An answer to a probe."""
 
     status: str = "ok"
-
-
-def parse_threshold(text: str | None) -> float | str | None:
-    """Return a number where the text is one, else the text.
-
-    >>> parse_threshold("1.5"), parse_threshold("null(0.01)"), parse_threshold(None)
-    (1.5, 'null(0.01)', None)
-    """
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def check_query(request: Request) -> None:

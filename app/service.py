@@ -85,7 +85,7 @@ class Service:
         profile = self._merged(assessment, shards)
         return make_plan(
             profile,
-            method=method or assessment.method,
+            method=assessment.method if method is None else method,
             batch_size=batch_size,
             order=SampleOrder.from_dict(assessment.order),
             **options,

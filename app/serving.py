@@ -12,10 +12,13 @@ from app.settings import Settings
 
 GRACEFUL_SHUTDOWN_S = 10
 START_TIMEOUT_S = 30.0
+_BACKLOG = 2048
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Return a socket bound to host and port; port 0 takes a free one.
+    """Return a socket that listens on host and port; port 0 takes a free one.
+
+    Connections wait in its queue until a server takes them.
 
     Raises:
         OSError: the address is in use or not this machine's.
@@ -27,6 +30,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(_BACKLOG)
     except OSError:
         listener.close()
         raise

@@ -60,8 +60,8 @@ class Settings(BaseSettings):
         in_memory = url.database in (None, "", ":memory:") or url.query.get("mode") == "memory"
         if url.get_backend_name() == "sqlite" and in_memory:
             raise ValueError(
-                "expected a file, since an acknowledged shard must survive the process; "
-                f"got {value!r}: name one, as in sqlite:////data/normgauge.db"
+                "expected a file, since an acknowledged shard must survive the process: "
+                "name one, as in sqlite:////data/normgauge.db"
             )
         return value
 

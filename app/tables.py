@@ -7,6 +7,7 @@ from typing import TextIO
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -69,7 +70,7 @@ def print_plan(console: Console, plan: Plan) -> None:
 def typical_decisions(plan: Plan) -> list[Decision]:
     """Return up to three decisions: those of the lowest, the middle and the highest score.
 
-    Batches without a score come last in that order.
+    Batches without a score count only where no batch has one.
 
     >>> import numpy as np
     >>> from assessor import assess
@@ -77,8 +78,9 @@ def typical_decisions(plan: Plan) -> list[Decision]:
     >>> [decision.index for decision in typical_decisions(plan)]
     [0, 1, 2]
     """
-    ranked = np.argsort(plan.scores, kind="stable")
-    places = sorted({0, len(plan) // 2, len(plan) - 1})
+    ranked = np.argsort(plan.scores, kind="stable")  # NaN last
+    count = int((~np.isnan(plan.scores)).sum()) or len(plan)
+    places = sorted({0, count // 2, count - 1})
     return [plan[int(ranked[place])] for place in places]
 
 
@@ -93,4 +95,7 @@ def score_quartiles(plan: Plan) -> tuple[float, float, float]:
 
 
 def _print_item(console: Console, text: str) -> None:
-    console.print(Text(f"  {text}"))
+    if console.is_terminal:
+        console.print(Padding(Text(text), (0, 0, 0, 2)))
+    else:
+        console.print(Text(f"  {text}"), soft_wrap=True)  # one line each, for grep

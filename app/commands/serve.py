@@ -58,7 +58,11 @@ def _check_database(settings: Settings) -> None:
         store = Store(settings)
         store.create_tables()
         store.close()
-    except (SQLAlchemyError, ImportError) as error:
+    except ImportError as error:
+        raise CommandError(
+            f"cannot open the database {settings.database_url}: {error}; install its driver, or pass --database"
+        ) from error
+    except SQLAlchemyError as error:
         reason = str(error).splitlines()[0]
         raise CommandError(
             f"cannot open the database {settings.database_url}: {reason}; "

@@ -12,10 +12,10 @@ from app.openapi import (
     problem_responses,
     shard_body,
 )
-from app.routes.checks import check_batch_sizes
+from app.routes.checks import check_batch_sizes, check_method
 from app.schemas import AssessQuery, check_query
 from app.service import ServiceDep
-from assessor import make_plan, methods
+from assessor import make_plan
 
 router = APIRouter(prefix="/v1", tags=["plans"], dependencies=[Depends(check_query)])
 
@@ -28,8 +28,8 @@ router = APIRouter(prefix="/v1", tags=["plans"], dependencies=[Depends(check_que
 )
 async def assess_shard(request: Request, query: Annotated[AssessQuery, Query()], service: ServiceDep) -> Response:
     """Answer the plan of the shard in the body, taken as a whole dataset; nothing is stored."""
-    method = query.method or "need"
-    methods.get(method)
+    method = "need" if query.method is None else query.method
+    check_method(method, query.threshold)
     check_batch_sizes([query.batch_size], service.settings)
     reader = ShardReader(
         batch_sizes=[query.batch_size],

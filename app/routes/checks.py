@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from app.problems import ProblemError
 from app.settings import Settings
+from assessor import methods
+from assessor.thresholds import parse_threshold
 
 
 def check_batch_sizes(batch_sizes: Sequence[int], settings: Settings) -> None:
@@ -25,3 +27,14 @@ def check_batch_sizes(batch_sizes: Sequence[int], settings: Settings) -> None:
             f"expected batch sizes of at most {settings.max_batch_size}; got {largest}; "
             "take a smaller one or raise NORMGAUGE_MAX_BATCH_SIZE",
         )
+
+
+def check_method(method: str, threshold: str | None) -> None:
+    """Check the names in a method and a threshold, so that a typing error costs no upload.
+
+    Raises:
+        UnknownNameError, SettingError: as `assessor.make_plan`.
+    """
+    methods.get(method)
+    if threshold is not None:
+        parse_threshold(threshold)

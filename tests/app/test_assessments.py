@@ -1,0 +1,121 @@
+"""Assessments: created, listed in pages, looked at, removed."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from app.serving import running
+from app.settings import Settings
+from tests.app.support import check_problem, create, npy, rows
+
+
+def test_create_says_where(client: httpx.Client) -> None:
+    body = {"name": "digits", "batch_sizes": [32, 4, 4], "method": "published"}
+    response = client.post("/v1/assessments", json=body)
+    assert response.status_code == 201
+    state = response.json()
+    assert response.headers["location"] == f"/v1/assessments/{state['id']}"
+    assert state["batch_sizes"] == [4, 32]
+    assert state["order"] == {"kind": "rows"}
+    assert (state["rows"], state["gaps"], state["shards"]) == (0, [], [])
+    assert client.get(response.headers["location"]).json() == state
+
+
+def test_order_is_kept(client: httpx.Client) -> None:
+    order = {"kind": "shuffled", "seed": 7, "version": 1}
+    assert client.get(create(client, order=order)).json()["order"] == order
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "words"),
+    [
+        ({"batch_sizes": [0]}, "bad-setting", [">= 1", "0"]),
+        ({"batch_sizes": [-4]}, "bad-setting", [">= 1", "-4"]),
+        ({"batch_sizes": []}, "bad-setting", ["at least one batch size"]),
+        ({"batch_sizes": [2.5]}, "invalid-request", ["body.batch_sizes.0", "integer", "2.5"]),
+        ({"batch_sizes": [True]}, "invalid-request", ["body.batch_sizes.0", "integer", "True"]),
+        ({"batch_sizes": "4"}, "invalid-request", ["body.batch_sizes", "list", "'4'"]),
+        ({"name": ""}, "invalid-request", ["body.name", "at least 1 character"]),
+        ({"name": "x" * 201}, "invalid-request", ["body.name", "at most 200"]),
+        ({"method": "magic"}, "unknown-name", ["need, heterogeneity, published", "magic"]),
+        ({"feature_axis": "rows"}, "bad-setting", ["element", "rows"]),
+        ({"order": {"kind": "sorted"}}, "malformed-plan", ["shuffled", "sorted"]),
+        ({"order": {"kind": "shuffled", "seed": 1, "version": 9}}, "malformed-plan", ["version", "9"]),
+        ({"batchsizes": [4]}, "invalid-request", ["body.batchsizes", "not permitted"]),
+    ],
+)
+def test_bad_fields(client: httpx.Client, fields: dict[str, Any], code: str, words: list[str]) -> None:
+    body = {"name": "test", "batch_sizes": [4]} | fields
+    check_problem(client.post("/v1/assessments", json=body), 422, code, *words)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"name": "x"'])
+def test_body_that_is_no_object(client: httpx.Client, text: str) -> None:
+    response = client.post("/v1/assessments", content=text, headers={"content-type": "application/json"})
+    check_problem(response, 422, "invalid-request", "body", "got", "openapi")
+
+
+def test_body_without_media_type(client: httpx.Client) -> None:
+    response = client.post("/v1/assessments", content=b'{"name": "x", "batch_sizes": [4]}')
+    check_problem(response, 415, "unsupported-media-type", "application/json", "'none'", "set the header")
+
+
+def test_large_json_is_not_read(client: httpx.Client) -> None:
+    response = client.post("/v1/assessments", json={"name": "x" * 2**20, "batch_sizes": [4]})
+    check_problem(response, 413, "too-large", "1048576", "NORMGAUGE_MAX_JSON_BYTES")
+
+
+def test_limits_on_batch_sizes(settings: Settings) -> None:
+    limited = settings.model_copy(update={"max_batch_size": 64, "max_batch_sizes": 2})
+    with running(limited) as url, httpx.Client(base_url=url) as client:
+        response = client.post("/v1/assessments", json={"name": "x", "batch_sizes": [65]})
+        check_problem(response, 413, "too-large", "64", "65", "NORMGAUGE_MAX_BATCH_SIZE")
+        response = client.post("/v1/assessments", json={"name": "x", "batch_sizes": [1, 2, 3]})
+        check_problem(response, 413, "too-large", "2", "3", "NORMGAUGE_MAX_BATCH_SIZES")
+        response = client.post("/v1/assess?batch_size=65", content=npy(rows(4)))
+        check_problem(response, 413, "too-large", "64", "65")
+
+
+def test_pages_hold_each_assessment_once_newest_first(settings: Settings) -> None:
+    with running(settings) as url, httpx.Client(base_url=url) as client:
+        ids = [create(client, name=str(number)).rpartition("/")[2] for number in range(5)]
+        assert client.get("/v1/assessments").json()["next_cursor"] is None
+        listed, sizes, cursor = [], [], None
+        while True:
+            params = {"limit": 2} | ({} if cursor is None else {"cursor": cursor})
+            page = client.get("/v1/assessments", params=params).json()
+            listed += [item["id"] for item in page["assessments"]]
+            sizes.append(len(page["assessments"]))
+            if cursor is None:
+                # Neither a newer one nor the removal of the one at the border shifts the pages after.
+                create(client, name="newer")
+                client.delete(f"/v1/assessments/{ids[3]}")
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        assert listed == ids[::-1]
+        assert sizes == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("limit=0", ["query.limit", "greater than or equal to 1"]),
+        ("limit=201", ["query.limit", "less than or equal to 200"]),
+        ("cursor=7", ["next_cursor", "'7'"]),
+        ("cursor=n-1", ["next_cursor", "'n-1'"]),
+        ("cursor=n99999999999999999999", ["next_cursor"]),
+    ],
+)
+def test_bad_page(client: httpx.Client, query: str, words: list[str]) -> None:
+    check_problem(client.get(f"/v1/assessments?{query}"), 422, "invalid-request", *words)
+
+
+def test_delete_removes_shards_too(client: httpx.Client, assessment: str) -> None:
+    client.put(f"{assessment}/shards/0", content=npy(rows(8)))
+    response = client.delete(assessment)
+    assert (response.status_code, response.content) == (204, b"")
+    shard = client.put(f"{assessment}/shards/0", content=npy(rows(8)))
+    for gone in (client.get(assessment), client.delete(assessment), client.get(f"{assessment}/plan"), shard):
+        check_problem(gone, 404, "assessment-not-found", "expected", assessment.rpartition("/")[2], "/v1/assessments")

@@ -1,0 +1,130 @@
+"""Plans of assessments: whatever the cutting, the order and the parallelism, the plan of a single pass."""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from app.problems import ProblemError
+from app.service import ProfileCache, find_gaps
+from app.storage import Shard
+from assessor import Plan, make_plan, merge, profile_array
+from tests.app.support import check_problem, create, npy, rows, safetensors
+
+BATCH_SIZES = (4, 7, 32)
+
+
+def cut(n: int, *, seed: int) -> list[tuple[int, int]]:
+    """Return random ranges that cover [0, n), in random order."""
+    rng = np.random.default_rng(seed)
+    inner = rng.choice(np.arange(1, n), size=rng.integers(1, 9), replace=False)
+    edges = [0, *sorted(int(edge) for edge in inner), n]
+    ranges = list(pairwise(edges))
+    return [ranges[i] for i in rng.permutation(len(ranges))]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_parallel_shards_give_the_plan_of_a_single_pass(client: httpx.Client, seed: int) -> None:
+    x = rows(203, features=12, seed=seed).reshape(203, 4, 3)
+    y = np.random.default_rng(seed).integers(0, 5, 203)
+    path = create(client, batch_sizes=list(BATCH_SIZES))
+
+    def put(place: tuple[int, tuple[int, int]]) -> int:
+        index, (start, stop) = place
+        body = safetensors(x[start:stop].copy(), y[start:stop].copy())
+        return client.put(f"{path}/shards/{index}?first_row={start}", content=body).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(put, enumerate(cut(203, seed=seed)))) == {201}
+    whole = profile_array(x, labels=y, batch_sizes=BATCH_SIZES)
+    for batch_size in BATCH_SIZES:
+        for method in ("need", "heterogeneity", "published"):
+            response = client.get(f"{path}/plan", params={"batch_size": batch_size, "method": method})
+            expected = make_plan(whole, method=method, batch_size=batch_size).to_json()
+            assert response.text == expected, (batch_size, method)
+
+
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        ({}, {"method": "heterogeneity"}),
+        ({"method": "need", "threshold": "0.5"}, {"method": "need", "threshold": 0.5}),
+        ({"null": "normal", "drop_last": "1"}, {"method": "heterogeneity", "null": "normal", "drop_last": True}),
+        ({"method": "published", "published_exact": "no"}, {"method": "published", "published_exact": False}),
+    ],
+)
+def test_method_threshold_and_options(client: httpx.Client, query: dict[str, str], options: dict[str, Any]) -> None:
+    x = rows(30)
+    path = create(client, method="heterogeneity", batch_sizes=[8])
+    client.put(f"{path}/shards/0", content=npy(x))
+    expected = make_plan(profile_array(x, batch_sizes=[8]), **options).to_json()
+    assert client.get(f"{path}/plan", params=query).text == expected
+
+
+def test_plan_carries_the_order(client: httpx.Client) -> None:
+    path = create(client, order={"kind": "shuffled", "seed": 3, "version": 1})
+    client.put(f"{path}/shards/0", content=npy(rows(10)))
+    plan = Plan.from_json(client.get(f"{path}/plan").text)
+    assert plan.order.to_dict() == {"kind": "shuffled", "seed": 3, "version": 1}
+
+
+def test_batch_size_may_be_left_out_only_where_there_is_one(client: httpx.Client) -> None:
+    path = create(client, batch_sizes=[4, 8])
+    client.put(f"{path}/shards/0", content=npy(rows(10)))
+    check_problem(client.get(f"{path}/plan"), 422, "bad-setting", "one of those profiled (4, 8)", "none")
+    check_problem(client.get(f"{path}/plan?batch_size=5"), 422, "bad-setting", "4, 8", "5")
+
+
+def test_unknown_parameter(client: httpx.Client, assessment: str) -> None:
+    client.put(f"{assessment}/shards/0", content=npy(rows(10)))
+    check_problem(client.get(f"{assessment}/plan?methd=need"), 422, "unknown-parameter", "method", "'methd'")
+
+
+def test_plan_changes_with_each_shard(client: httpx.Client, assessment: str) -> None:
+    x = rows(20)
+    for index, stop in enumerate((8, 20)):
+        start = 8 * index
+        client.put(f"{assessment}/shards/{index}", content=npy(x[start:stop]))
+        expected = make_plan(profile_array(x[:stop], batch_sizes=[4])).to_json()
+        assert client.get(f"{assessment}/plan").text == expected
+
+
+def test_cache_merges_once_and_forgets_the_oldest() -> None:
+    profile = merge([profile_array(rows(8), batch_sizes=[4])])
+    loads: list[str] = []
+    cache = ProfileCache(2)
+
+    def get(name: str) -> None:
+        def load() -> Any:
+            loads.append(name)
+            return profile
+
+        assert cache.get((name, ()), load) is profile
+
+    for name in ("a", "b", "a", "c", "a", "b"):
+        get(name)
+    assert loads == ["a", "b", "c", "b"]
+    assert len(cache) == 2
+
+
+def test_cache_keeps_nothing_of_a_failed_load() -> None:
+    cache = ProfileCache(2)
+
+    def fail() -> Any:
+        raise ProblemError("assessment-not-found", "gone")
+
+    with pytest.raises(ProblemError):
+        cache.get(("a", ()), fail)
+    assert len(cache) == 0
+
+
+def test_find_gaps() -> None:
+    def at(first_row: int, n_rows: int) -> Shard:
+        return Shard(0, first_row, n_rows, "", 0, (6,), "float32", False)
+
+    assert find_gaps([]) == []
+    assert find_gaps([at(0, 5), at(5, 5)]) == []
+    assert find_gaps([at(2, 3), at(5, 5), at(12, 1)]) == [(0, 2), (10, 12)]

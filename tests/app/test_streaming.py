@@ -1,0 +1,235 @@
+"""Bodies as they really come: cut, endless, slow, too large; and what a crash leaves behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+
+from app.serving import running
+from app.settings import Settings
+from assessor import assess
+from tests.app.support import check_problem, create, npy, npy_head, rows
+
+MEBIBYTE = 2**20
+
+
+def send_raw(url: str, head: str, body: bytes = b"") -> socket.socket:
+    """Return a connection on which a request's head and the beginning of its body were sent."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    connection = socket.create_connection((parts.hostname, parts.port or 80), timeout=10)
+    connection.sendall(head.replace("\n", "\r\n").encode() + body)
+    return connection
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    """Return the answer on a connection: status line, head and body."""
+    answer = b""
+    while not answer.endswith(b"}"):
+        received = connection.recv(65536)
+        assert received, answer
+        answer += received
+    return answer
+
+
+def shard_head(path: str, *fields: str) -> str:
+    """Return the head of a PUT of shard 0."""
+    return "\n".join([f"PUT {path}/shards/0 HTTP/1.1", "Host: test", *fields, "", ""])
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: {length}", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("reset", [False, True])
+def test_connection_cut_in_mid_body(client: httpx.Client, server_url: str, framing: str, reset: bool) -> None:
+    path = create(client)
+    data = npy(rows(100_000))
+    half = data[: len(data) // 2]
+    sent = half if "length" in framing else b"%x\r\n%b\r\n" % (len(half), half)
+    connection = send_raw(server_url, shard_head(path, framing.format(length=len(data))), sent)
+    if reset:
+        # Linger 0: close sends RST instead of FIN.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    connection.close()
+    # The whole shard goes in afterwards, so the half was neither stored nor left a lock or an index taken.
+    assert client.get(path).json()["shards"] == []
+    assert client.put(f"{path}/shards/0", content=data).status_code == 201
+    assert client.get(f"{path}/plan").text == assess(rows(100_000), batch_size=4).to_json()
+
+
+def test_cut_connection_is_no_error_in_the_log(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    with running(settings, log_level="info") as url, httpx.Client(base_url=url) as client:
+        path = create(client)
+        send_raw(url, shard_head(path, "Content-Length: 1000"), b"\x93NUMPY").close()
+        client.get("/livez")
+    # The server has ended, and with it the request.
+    logged = "".join(capfd.readouterr())
+    assert "shards/0 HTTP/1.1" in logged or "Application shutdown complete" in logged
+    assert "Traceback" not in logged
+
+
+def test_too_large_by_content_length_is_refused_before_the_body(settings: Settings) -> None:
+    limited = settings.model_copy(update={"max_body_bytes": MEBIBYTE})
+    with running(limited) as url, httpx.Client(base_url=url) as client:
+        path = create(client)
+        head = shard_head(path, f"Content-Length: {MEBIBYTE + 1}", "Expect: 100-continue")
+        with send_raw(url, head) as connection:
+            answer = read_answer(connection)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b"/problems/too-large" in answer
+        assert client.get(path).json()["shards"] == []
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_too_large(settings: Settings, declared: bool) -> None:
+    limited = settings.model_copy(update={"max_body_bytes": MEBIBYTE})
+    data = npy(np.zeros((MEBIBYTE, 1), np.float32))
+    with running(limited) as url, httpx.Client(base_url=url) as client:
+        path = create(client)
+        for method, target in (("PUT", f"{path}/shards/0"), ("POST", "/v1/assess?batch_size=4")):
+            content = data if declared else (data[i : i + 65536] for i in range(0, len(data), 65536))
+            response = client.request(method, target, content=content)
+            assert ("content-length" in response.request.headers) == declared
+            check_problem(
+                response, 413, "too-large", f"at most {MEBIBYTE} bytes", "send smaller", "NORMGAUGE_MAX_BODY_BYTES"
+            )
+        assert client.get(path).json()["shards"] == []
+        assert client.put(f"{path}/shards/0", content=npy(rows(8))).status_code == 201
+
+
+def long_body(head: bytes) -> Iterator[bytes]:
+    """Yield a head and then 64 MiB of zeros."""
+    yield head
+    for _ in range(1024):
+        yield bytes(65536)
+
+
+def test_bad_row_is_refused_while_the_rest_still_comes(client: httpx.Client, assessment: str) -> None:
+    parts = urlsplit(str(client.base_url))
+    head = npy_head((10**7, 64)) + np.full((1, 64), np.nan, np.float32).tobytes()
+    with send_raw(
+        f"http://{parts.netloc}", shard_head(assessment, "Content-Length: 2560000128"), head + bytes(4 * MEBIBYTE)
+    ) as connection:
+        answer = read_answer(connection)  # 2.5 GB were announced, 4 MiB sent
+    assert answer.startswith(b"HTTP/1.1 422 ")
+    assert b"/problems/non-finite" in answer
+    assert client.get(assessment).json()["shards"] == []
+
+
+def test_client_that_sends_on_gets_the_refusal(client: httpx.Client, assessment: str) -> None:
+    head = npy_head((10**6, 64)) + np.full((1, 64), np.nan, np.float32).tobytes()
+    response = client.put(f"{assessment}/shards/0", content=long_body(head))
+    check_problem(response, 422, "non-finite", "row 0, element 0")
+
+
+def test_row_longer_than_allowed_is_not_gathered(settings: Settings) -> None:
+    """A header may promise one row of gigabytes; only so much of it is held as the limit on features allows."""
+    limited = settings.model_copy(update={"max_features": 1024, "piece_bytes": 65536})
+    head = npy_head((1, 10**7))
+    with running(limited) as url, httpx.Client(base_url=url) as client:
+        response = client.post("/v1/assess?batch_size=4", content=long_body(head))
+        check_problem(response, 413, "too-large", "1024 values", "NORMGAUGE_MAX_FEATURES")
+
+
+def test_body_that_stops_coming(settings: Settings) -> None:
+    impatient = settings.model_copy(update={"body_idle_timeout_s": 0.2})
+    with running(impatient) as url, httpx.Client(base_url=url) as client:
+        path = create(client)
+        with send_raw(url, shard_head(path, "Content-Length: 1000"), b"\x93NUMPY") as connection:
+            answer = read_answer(connection)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"got 6 bytes, then nothing" in answer
+        assert client.get(path).json()["shards"] == []
+
+
+def test_probes_answer_while_shards_come_in(client: httpx.Client, assessment: str) -> None:
+    data = npy(rows(200_000, features=16))
+    upload = threading.Thread(target=lambda: client.put(f"{assessment}/shards/0", content=data))
+    upload.start()
+    try:
+        assert client.get("/livez").json() == {"status": "ok"}
+        assert client.get("/readyz").json() == {"status": "ok"}
+    finally:
+        upload.join()
+    assert client.get(assessment).json()["rows"] == 200_000
+
+
+@contextmanager
+def process(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run `normgauge serve` in a process of its own; give its URL and the process."""
+    environment = os.environ | {"NORMGAUGE_DATABASE_URL": f"sqlite:///{folder}/normgauge.db"}
+    command = [sys.executable, "-m", "app", "serve", "--port", "0"]
+    server = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    try:
+        for line in server.stderr:
+            if "listening on" in line:
+                yield line.split("listening on ")[1].split()[0], server
+                break
+        else:
+            raise AssertionError("the server did not start")
+    finally:
+        server.kill()
+        server.wait()
+        server.stderr.close()
+
+
+def test_acknowledged_shard_survives_kill_9(tmp_path: Path) -> None:
+    x = rows(100)
+    with process(tmp_path) as (url, server), httpx.Client(base_url=url) as client:
+        path = create(client)
+        stored = client.put(f"{path}/shards/1?first_row=60", content=npy(x[60:]))
+        assert stored.status_code == 201
+        # Another is half-way in when the process dies.
+        half = npy(x[:60])[:-100]
+        with send_raw(url, shard_head(path, f"Content-Length: {len(half) + 100}"), half):
+            server.send_signal(signal.SIGKILL)
+            server.wait()
+    with process(tmp_path) as (url, _), httpx.Client(base_url=url) as client:
+        assert client.get(path).json()["shards"] == [stored.json()]
+        assert client.put(f"{path}/shards/0", content=npy(x[:60])).status_code == 201
+        assert client.get(f"{path}/plan").text == assess(x, batch_size=4).to_json()
+
+
+def test_memory_does_not_grow_with_the_shard(tmp_path: Path) -> None:
+    """A shard of 96 MiB costs two pieces of it, its profile, and what the allocator keeps."""
+    n_rows, features = 32_768, 768
+    block = np.random.default_rng(0).normal(size=(1024, features)).astype(np.float32)
+    head = npy_head((n_rows, features))
+    size_bytes = len(head) + n_rows * features * 4
+
+    def body() -> Iterator[bytes]:
+        yield head
+        for _ in range(n_rows // len(block)):
+            yield block.tobytes()
+
+    with process(tmp_path) as (url, server), httpx.Client(base_url=url, timeout=60) as client:
+        path = create(client, batch_sizes=[4, 32])
+        # The first shard brings in what is imported and allocated once.
+        assert client.put(f"{path}/shards/9?first_row=1000000", content=npy(block)).status_code == 201
+        before = peak_bytes(server.pid)
+        response = client.put(f"{path}/shards/0", content=body(), headers={"content-length": str(size_bytes)})
+        assert response.status_code == 201
+        assert response.json()["size_bytes"] == size_bytes
+        grown = peak_bytes(server.pid) - before
+    print(f"shard {size_bytes / MEBIBYTE:.0f} MiB, peak resident memory grew by {grown / MEBIBYTE:.1f} MiB")
+    assert grown < 48 * MEBIBYTE
+
+
+def peak_bytes(pid: int) -> int:
+    """Return the largest resident memory that a process has had."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        pytest.skip("needs /proc")
+    for line in status.read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("no VmHWM")
