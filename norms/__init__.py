@@ -1,0 +1,63 @@
+"""Norm layers, gates that apply them batch by batch, and model conversion. Needs torch only.
+
+A gate (`AdaptiveNorm`) normalizes a batch or leaves it alone, as it is told (`set_decision`) or as the rule
+of a plan says (`set_rule`). `adapt_input` puts one in front of a model; `convert` swaps a model's norms.
+"""
+
+from norms.adapted_input import AdaptedInput, adapt_input
+from norms.adaptive import AdaptiveNorm, gates
+from norms.base import ChannelNorm, RunningNorm
+from norms.batch import BatchNorm
+from norms.batch_layer import BatchLayerNorm, InferenceStatistics
+from norms.channels_last import ChannelsLast
+from norms.control import deciding_gates, set_decision, set_rule
+from norms.conversion import Conversion, convert
+from norms.conversion_report import Row
+from norms.errors import (
+    ConversionError,
+    GateError,
+    InputError,
+    NormError,
+    OptionError,
+    RuleError,
+    UnknownNormError,
+)
+from norms.per_sample import GroupNorm, InstanceNorm, LayerNorm, NoNorm, RMSNorm
+from norms.registry import create, names
+from norms.rules import DEFAULT_RULE, Rule, rule_from_dict
+
+__all__ = [
+    "DEFAULT_RULE",
+    "AdaptedInput",
+    "AdaptiveNorm",
+    "BatchLayerNorm",
+    "BatchNorm",
+    "ChannelNorm",
+    "ChannelsLast",
+    "Conversion",
+    "ConversionError",
+    "GateError",
+    "GroupNorm",
+    "InferenceStatistics",
+    "InputError",
+    "InstanceNorm",
+    "LayerNorm",
+    "NoNorm",
+    "NormError",
+    "OptionError",
+    "RMSNorm",
+    "Row",
+    "Rule",
+    "RuleError",
+    "RunningNorm",
+    "UnknownNormError",
+    "adapt_input",
+    "convert",
+    "create",
+    "deciding_gates",
+    "gates",
+    "names",
+    "rule_from_dict",
+    "set_decision",
+    "set_rule",
+]

@@ -1,0 +1,50 @@
+"""Batch normalization of inputs of any rank, with torch's own parameters and buffers."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from norms.base import RunningNorm, values_per_channel
+from norms.errors import InputError
+from norms.statistics import compute_dtype, snapshot
+
+
+class BatchNorm(RunningNorm):
+    """torch.nn.BatchNorm1d/2d/3d in one module: moments per channel over (N, *).
+
+    Shape: (N, C, *) of any rank >= 2, to the same. state_dict is torch.nn.BatchNorm's, strict both ways.
+    Differences: running statistics never take up a value that is not finite, and `momentum=None` does
+    not synchronize with the device.
+
+    Raises:
+        InputError: in training, one value per channel, whose variance is 0 by construction.
+
+    Source: Ioffe & Szegedy, arXiv 1502.03167; computed by torch.nn.functional.batch_norm.
+
+    >>> BatchNorm(2)(torch.tensor([[1.0, 5.0], [3.0, 6.0]])).round(decimals=3).tolist()
+    [[-1.0, -1.0], [1.0, 1.0]]
+    """
+
+    def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
+        """Return x normalized per channel; see ChannelNorm.normalize."""
+        self._check(x)
+        dtype = compute_dtype(x.dtype)
+        weight = None if self.weight is None else self.weight.to(dtype)
+        bias = None if self.bias is None else self.bias.to(dtype)
+        wide = x.to(dtype)
+        if not own and self.running_mean is not None and self.running_var is not None:
+            mean, variance = snapshot(self.running_mean, dtype), snapshot(self.running_var, dtype)
+            y = F.batch_norm(wide, mean, variance, weight, bias, False, 0.0, self.eps)
+            return y.to(x.dtype)
+        if values_per_channel(x, (0, *range(2, x.ndim))) < 2:
+            raise InputError(
+                f"expected more than one value per channel; got shape {tuple(x.shape)}: "
+                "use larger batches (drop_last=True), or a norm that takes one sample (batch_layer, group)"
+            )
+        # With momentum 1 the scratch buffers receive this batch's mean and unbiased variance.
+        mean = torch.zeros(self.num_features, device=x.device, dtype=dtype)
+        variance = torch.ones_like(mean)
+        y = F.batch_norm(wide, mean, variance, weight, bias, True, 1.0, self.eps)
+        if update:
+            self._update(running_mean=mean, running_var=variance)
+        return y.to(x.dtype)

@@ -1,0 +1,193 @@
+"""Swap the norms of a model for another kind, and back."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from norms.adapted_input import AdaptedInput
+from norms.adaptive import AdaptiveNorm
+from norms.channels_last import ChannelsLast
+from norms.conversion_report import Row, table
+from norms.errors import ConversionError
+from norms.registry import accepted, check_options, create
+from norms.sources import Source, carry, describe
+
+GATE_OPTIONS = ("skip", "evaluation", "rule", "min_examples")
+
+
+@dataclass
+class Conversion:
+    """A converted model, and what was done to it. `str()` gives the report as a table.
+
+    Attributes:
+        model: the model with its new norms.
+        report: a row for every norm found.
+    """
+
+    model: nn.Module
+    report: tuple[Row, ...] = ()
+    _swaps: list[tuple[str, nn.Module, nn.Module]] = field(default_factory=list, repr=False)
+
+    @property
+    def changed(self) -> int:
+        """How many norms were replaced or wrapped."""
+        return sum(row.changed for row in self.report)
+
+    def __str__(self) -> str:
+        """Return the report as an aligned table."""
+        return table(self.report)
+
+    def revert(self) -> nn.Module:
+        """Put the former norms back, with the weights and buffers as they are now; return the model.
+
+        What had no place in the new norm (the running statistics of a batch norm that became a layer
+        norm) is as it was at the conversion. A second call changes nothing.
+
+        Raises:
+            ConversionError: a converted norm has been replaced since.
+        """
+        for path, _, new in self._swaps:
+            if self.model.get_submodule(path) is not new:
+                raise ConversionError(
+                    f"expected the converted {type(new).__name__} at {path or 'the root'}; got another "
+                    "module there: undo what replaced it first"
+                )
+        for path, old, new in self._swaps:
+            core = _core(new)
+            if core is not old:
+                _follow_device(old, core)
+                carry(core, old)
+            old.train(new.training)
+            self.model = _put(self.model, path, old)
+        self._swaps = []
+        return self.model
+
+
+def convert(
+    model: nn.Module,
+    name: str,
+    *,
+    where: Callable[[str, nn.Module], bool] | None = None,
+    inplace: bool = False,
+    adaptive: bool = False,
+    **options: Any,
+) -> Conversion:
+    """Return the model with its norms replaced by norms called `name`.
+
+    Found are torch's BatchNorm1d/2d/3d, SyncBatchNorm, GroupNorm, InstanceNorm1d/2d/3d, LayerNorm and
+    RMSNorm over the last axis (these read channels-last input, so the new norm is put into ChannelsLast),
+    and the norms of this package. Kept are weights (the same Parameter objects, so an optimizer stays valid
+    with inplace=True), eps, momentum, affine, device, dtype, training mode, requires_grad, and the buffers
+    that mean the same in both. The gate of an AdaptedInput and the skip paths of gates are left alone.
+
+    Args:
+        model: any module; a bare norm too.
+        name: one of `names()`.
+        where: called with path and module of each norm found; replace it or not.
+        inplace: change `model` itself rather than a copy.
+        adaptive: put an AdaptiveNorm around each, so that `set_decision` reaches it. A norm that is of
+            the kind `name` already is wrapped as it is.
+        **options: of the new norm, and with adaptive=True also skip, evaluation, rule, min_examples.
+            They take precedence over what is carried over.
+
+    Raises:
+        UnknownNormError: no norm called `name`.
+        OptionError: an option that the norm does not take.
+
+    >>> from torch import nn
+    >>> print(convert(nn.Sequential(nn.BatchNorm1d(2), nn.ReLU()), "layer"))
+    path  from         to         changed  reason
+    0     BatchNorm1d  LayerNorm  yes      dropped: num_batches_tracked, running_mean, running_var
+    """
+    gate_options = {k: options.pop(k) for k in GATE_OPTIONS if adaptive and k in options}
+    check_options(name, options)
+    conversion = Conversion(model if inplace else copy.deepcopy(model))
+    rows: list[Row] = []
+    made: dict[int, nn.Module] = {}
+    for path, parent, module in list(_walk(conversion.model)):
+        source = describe(module)
+        if source is None:
+            continue
+        refusal = source.refusal
+        if not refusal and where is not None and not where(path, module):
+            refusal = "left out by where"
+        new, reason = module, refusal
+        if not refusal and id(module) in made:
+            new, reason = made[id(module)], "shared with an earlier path"
+        elif not refusal:
+            new, reason = _replace(source, name, _placement(conversion.model) | options)
+            if adaptive and not isinstance(parent, AdaptiveNorm):
+                new, reason = AdaptiveNorm(new, **gate_options), reason or "wrapped as it is"
+            if source.channels_last and new is not module and _core(new) is not module:
+                new = ChannelsLast(new)
+            made[id(module)] = new.train(module.training)
+        if new is not module:
+            conversion._swaps.append((path, module, new))
+            conversion.model = _put(conversion.model, path, new)
+        reason = reason or f"is {name} already"
+        rows.append(Row(path, _label(module), _label(new), new is not module, reason))
+    conversion.report = tuple(rows)
+    return conversion
+
+
+def _replace(source: Source, name: str, options: dict[str, Any]) -> tuple[nn.Module, str]:
+    """Return the new norm and what it lost, or the old one and "" where it is of that kind already."""
+    known = accepted(name)
+    asked = {k: v for k, v in options.items() if k not in ("device", "dtype")}
+    if source.kind == name and all(source.options.get(k) == v for k, v in asked.items()):
+        return source.module, ""
+    carried = {k: v for k, v in (options | source.options | asked).items() if k in known}
+    new = create(name, source.num_features, **carried)
+    dropped, started = carry(source.module, new)
+    parts = [f"dropped: {', '.join(sorted(dropped))}"] if dropped else []
+    parts += [f"new: {', '.join(sorted(started))}"] if started else []
+    return new, "; ".join(parts) or "weights and buffers kept"
+
+
+def _walk(
+    module: nn.Module, path: str = "", parent: nn.Module | None = None
+) -> Iterator[tuple[str, nn.Module | None, nn.Module]]:
+    """Yield path, parent and module of all modules but the front gates and the skip paths of gates."""
+    yield path, parent, module
+    inner = {AdaptiveNorm: "norm", AdaptedInput: "model"}.get(type(module))
+    for name, child in module._modules.items():
+        if child is not None and inner in (None, name):
+            yield from _walk(child, f"{path}.{name}" if path else name, module)
+
+
+def _placement(model: nn.Module) -> dict[str, Any]:
+    """Return the device of the model, for a norm that has no tensor of its own to tell it."""
+    first = next(model.parameters(), None)
+    return {} if first is None else {"device": first.device}
+
+
+def _follow_device(old: nn.Module, new: nn.Module) -> None:
+    """Move `old` to where `new` is now."""
+    for tensor in (*new.parameters(), *new.buffers()):
+        old.to(tensor.device)
+        return
+
+
+def _core(module: nn.Module) -> nn.Module:
+    """Return the norm inside the wrappers that a conversion puts around it."""
+    while isinstance(module, AdaptiveNorm | ChannelsLast):
+        module = module.norm
+    return module
+
+
+def _label(module: nn.Module) -> str:
+    if isinstance(module, AdaptiveNorm | ChannelsLast):
+        return f"{type(module).__name__}({_label(module.norm)})"
+    return type(module).__name__
+
+
+def _put(model: nn.Module, path: str, module: nn.Module) -> nn.Module:
+    """Set the submodule at path; return the model, which is `module` itself at the root."""
+    if not path:
+        return module
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, module)
+    return model

@@ -1,0 +1,170 @@
+"""Norms whose samples share nothing: layer, group, instance, RMS, and none."""
+
+import torch
+from torch import Tensor, nn
+
+from norms.base import ChannelNorm, check_input
+from norms.errors import InputError, OptionError
+from norms.statistics import compute_dtype
+
+
+class GroupNorm(ChannelNorm):
+    """Moments per sample over each of `num_groups` groups of channels and all positions.
+
+    Shape: (N, C, *) of any rank >= 2, to the same. gamma and beta have shape (C,).
+
+    Raises:
+        OptionError: num_groups does not divide num_features.
+        InputError: one value per group.
+
+    Source: Wu & He, arXiv 1803.08494; computed by torch.group_norm.
+
+    >>> GroupNorm(4, num_groups=2)(torch.tensor([[1.0, 3.0, 10.0, 30.0]])).round(decimals=3).tolist()
+    [[-1.0, 1.0, -1.0, 1.0]]
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        num_groups: int | None = None,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, eps=eps, affine=affine, device=device, dtype=dtype)
+        groups = usual_groups(num_features) if num_groups is None else num_groups
+        if groups < 1 or num_features % groups:
+            raise OptionError(
+                f"expected num_groups to divide num_features = {num_features}; got {groups}: "
+                f"{usual_groups(num_features)} would do"
+            )
+        self.num_groups = groups
+
+    def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
+        """Return x normalized per sample and group; both flags are without effect."""
+        self._check(x)
+        if x.shape[1:].numel() == self.num_groups:
+            raise InputError(
+                f"expected more than one value per group; got shape {tuple(x.shape)} in "
+                f"{self.num_groups} groups: use fewer groups, or the norm 'layer'"
+            )
+        dtype = compute_dtype(x.dtype)
+        weight = None if self.weight is None else self.weight.to(dtype)
+        bias = None if self.bias is None else self.bias.to(dtype)
+        y = torch.group_norm(x.to(dtype), self.num_groups, weight, bias, self.eps)
+        return y.to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Return the options, as in torch."""
+        return f"{super().extra_repr()}, num_groups={self.num_groups}"
+
+
+def usual_groups(num_features: int) -> int:
+    """Return the largest divisor of num_features that is at most 32 and leaves two channels a group.
+
+    >>> usual_groups(64), usual_groups(48), usual_groups(7)
+    (32, 24, 1)
+    """
+    return max((g for g in range(1, 33) if num_features % g == 0 and 2 * g <= num_features), default=1)
+
+
+class LayerNorm(GroupNorm):
+    """Moments per sample over (C, *): one mean and one variance a sample.
+
+    gamma and beta have shape (C,), one pair a channel, unlike torch.nn.LayerNorm over several axes, whose
+    affine has one pair an element. On (N, C) the two are the same.
+
+    Source: Ba, Kiros & Hinton, arXiv 1607.06450.
+
+    >>> LayerNorm(2)(torch.tensor([[1.0, 3.0]])).round(decimals=3).tolist()
+    [[-1.0, 1.0]]
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, num_groups=1, eps=eps, affine=affine, device=device, dtype=dtype)
+
+
+class InstanceNorm(GroupNorm):
+    """Moments per sample and channel over all positions; so not for (N, C), which has one position.
+
+    Source: Ulyanov, Vedaldi & Lempitsky, arXiv 1607.08022.
+
+    >>> InstanceNorm(1)(torch.tensor([[[1.0, 3.0]]])).round(decimals=3).tolist()
+    [[[-1.0, 1.0]]]
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, num_groups=num_features, eps=eps, affine=affine, device=device, dtype=dtype)
+
+
+class RMSNorm(ChannelNorm):
+    """x over the root of its mean square per sample over (C, *), times gamma of shape (C,); no beta.
+
+    Source: Zhang & Sennrich, arXiv 1910.07467.
+
+    >>> RMSNorm(2)(torch.tensor([[3.0, 3.0]])).round(decimals=3).tolist()
+    [[1.0, 1.0]]
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, eps=eps, affine=affine, device=device, dtype=dtype)
+        self.bias = None
+
+    def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
+        """Return x over its root mean square per sample; both flags are without effect."""
+        self._check(x)
+        wide = x.to(compute_dtype(x.dtype))
+        mean_square = wide.square().mean(tuple(range(1, x.ndim)), keepdim=True)
+        return self._scale_shift(wide * torch.rsqrt(mean_square + self.eps), x.dtype)
+
+
+class NoNorm(nn.Module):
+    """No normalization: returns its input, the same tensor. It has no parameters.
+
+    >>> x = torch.ones(1, 2)
+    >>> NoNorm(2)(x) is x
+    True
+    """
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x.
+
+        Raises:
+            InputError: as every other norm, for another number of channels.
+        """
+        check_input(x, self.num_features)
+        return x
+
+    def extra_repr(self) -> str:
+        """Return the options, as in torch."""
+        return str(self.num_features)

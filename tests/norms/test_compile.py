@@ -1,0 +1,45 @@
+"""torch.compile: one graph a mode, whatever the batch size; at most two for a gated model in training."""
+
+import pytest
+import torch
+import torch._dynamo
+import torch._dynamo.testing
+from torch import nn
+
+from norms import AdaptiveNorm, adapt_input, create, names, set_decision
+
+RULE = {"measure": "standard_divergence", "cutoff": 1.0, "constant_log_variance": -1.0}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> None:
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("name", names())
+def test_one_graph_a_mode(name: str) -> None:
+    norm = create(name, 6)
+    counter = torch._dynamo.testing.CompileCounter()
+    compiled = torch.compile(norm, backend=counter, fullgraph=True, dynamic=True)
+    for mode in (True, False):
+        norm.train(mode)
+        for b in (8, 9, 16):
+            assert compiled(torch.randn(b, 6, 3)).shape == (b, 6, 3)
+    assert counter.frame_count <= 2
+
+
+def test_a_gated_model_has_two_graphs_in_training_and_one_in_evaluation() -> None:
+    hidden = nn.Sequential(nn.Linear(6, 4), AdaptiveNorm("batch", num_features=4))
+    model = adapt_input(hidden, 6, rule=RULE | {"constant_features": [0]})
+    counter = torch._dynamo.testing.CompileCounter()
+    compiled = torch.compile(model, backend=counter, fullgraph=True, dynamic=True)
+    for normalize in (True, False, True, False):
+        set_decision(model, normalize)
+        for b in (8, 9, 16):
+            compiled(torch.randn(b, 6))
+    assert counter.frame_count == 2
+    model.eval()
+    for b in (8, 9, 16):
+        for x in (torch.randn(b, 6), torch.randn(b, 6) * 3 + 9):
+            torch.testing.assert_close(compiled(x), model(x))
+    assert counter.frame_count == 3

@@ -1,0 +1,206 @@
+"""What every registered norm must do, whatever it computes."""
+
+import copy
+import io
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from norms import InputError, create, names
+from tests.norms.tolerances import TOLERANCE
+
+C = 6
+SHAPES = {2: (5, C), 3: (5, C, 7), 4: (5, C, 4, 3), 5: (4, C, 3, 2, 2)}
+RUNNING = [n for n in names() if hasattr(create(n, C), "running_mean")]
+SHARING = [n for n in names() if n in RUNNING]
+# One position a channel leaves instance norm nothing to normalize.
+FLAT = [n for n in names() if n != "instance"]
+
+
+def cases(ranks: tuple[int, ...] = (2, 3, 4, 5)) -> list[Any]:
+    return [(n, r) for n in names() for r in ranks if n != "instance" or r > 2]
+
+
+def data(rank: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return (torch.randn(SHAPES[rank]) * 3 + 2).to(dtype)
+
+
+@pytest.mark.parametrize(("name", "rank"), cases())
+def test_any_rank_keeps_shape_and_is_finite(name: str, rank: int) -> None:
+    x = data(rank)
+    norm = create(name, C)
+    assert norm(x).shape == x.shape
+    assert norm(x).isfinite().all()
+    assert norm.eval()(x).isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "rank"), cases((2, 4)))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("training", [True, False])
+def test_half_precision_has_float32_statistics(name: str, rank: int, dtype: torch.dtype, training: bool) -> None:
+    if name == "instance" and rank == 2:
+        pytest.skip("one value per channel")
+    norm = create(name, C).train(training)
+    x = data(rank, dtype) * 0.5
+    wide = copy.deepcopy(norm).double()
+    y = norm(x)
+    assert y.dtype == dtype
+    torch.testing.assert_close(y.double(), wide(x.double()), rtol=0, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(("name", "rank"), cases((2, 4)))
+def test_mean_4096_std_1_in_float32(name: str, rank: int) -> None:
+    x = torch.randn(SHAPES[rank], dtype=torch.float64).float() + 4096
+    norm = create(name, C)
+    wide = copy.deepcopy(norm).double()
+    # x itself is exact to 2^-12 of its standard deviation; sums over it lose a few times that.
+    torch.testing.assert_close(norm(x).double(), wide(x.double()), rtol=1e-6, atol=5e-3)
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_gradcheck(name: str) -> None:
+    norm = create(name, C).double()
+    x = torch.randn(4, C, 2, dtype=torch.float64, requires_grad=True)
+    for mode in (True, False):
+        norm.train(mode)
+        assert torch.autograd.gradcheck(norm, (x,))
+    norm.train()
+    assert torch.autograd.gradgradcheck(norm, (x,))
+
+
+@pytest.mark.parametrize(("name", "rank"), cases((2, 4)))
+def test_batch_of_one(name: str, rank: int) -> None:
+    norm = create(name, C)
+    x = data(rank)[:1]
+    if name == "batch" and rank == 2:
+        with pytest.raises(InputError, match=r"more than one value per channel; got shape \(1, 6\)"):
+            norm(x)
+    else:
+        assert norm(x).isfinite().all()
+    assert all(b.isfinite().all() for b in norm.buffers())
+    assert norm.eval()(x).isfinite().all()
+
+
+@pytest.mark.parametrize(("name", "rank"), cases((2, 4)))
+def test_constant_input_gives_no_nan(name: str, rank: int) -> None:
+    norm = create(name, C)
+    x = torch.full(SHAPES[rank], 7.0, requires_grad=True)
+    norm(x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+    assert norm.eval()(x).isfinite().all()
+    assert all(b.isfinite().all() for b in norm.buffers())
+
+
+@pytest.mark.parametrize("name", RUNNING)
+@pytest.mark.parametrize("bad", [torch.inf, -torch.inf, torch.nan])
+def test_running_statistics_stay_finite(name: str, bad: float) -> None:
+    norm = create(name, C)
+    x = data(4)
+    x[0, 2, 0, 0] = bad
+    norm(x)
+    assert all(b.isfinite().all() for b in norm.buffers())
+
+
+@pytest.mark.parametrize("name", [n for n in names() if n != "none"])
+def test_wrong_inputs_are_refused(name: str) -> None:
+    norm = create(name, C)
+    with pytest.raises(InputError, match=r"expected an input \(N, 6, \*\); got shape \(5, 7\)"):
+        norm(torch.randn(5, 7))
+    with pytest.raises(InputError, match=r"got shape \(6,\): axis 1 must hold the channels"):
+        norm(torch.randn(6))
+    with pytest.raises(InputError, match=r"expected a floating-point input; got torch\.int64"):
+        norm(torch.ones(5, C, 2, dtype=torch.long))
+    with pytest.raises(InputError, match=r"expected at least one sample; got shape \(0, 6, 2\)"):
+        norm(torch.randn(0, C, 2))
+
+
+@pytest.mark.parametrize("name", names())
+def test_eval_changes_no_buffer(name: str) -> None:
+    norm = create(name, C)
+    norm(data(4))
+    before = copy.deepcopy(norm.state_dict())
+    norm.eval()(data(4) * 5)
+    for key, value in norm.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_plain_average_of_all_batches(name: str) -> None:
+    norm = create(name, C, momentum=None)
+    batches = [data(4).double() + i for i in range(3)]
+    norm.double()
+    for x in batches:
+        norm(x)
+    want = torch.stack([x.mean((0, 2, 3)) for x in batches]).mean(0)
+    torch.testing.assert_close(norm.get_buffer("running_mean"), want)
+    assert int(norm.get_buffer("num_batches_tracked")) == 3
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_without_running_statistics_inference_uses_its_own(name: str) -> None:
+    norm = create(name, C, track_running_stats=False)
+    assert list(norm.buffers()) == []
+    x = data(4)
+    trained = norm(x)
+    torch.testing.assert_close(norm.eval()(x), trained)
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_reset_forgets(name: str) -> None:
+    norm = create(name, C)
+    fresh = copy.deepcopy(norm.state_dict())
+    norm(data(4))
+    norm.reset_parameters()  # type: ignore[operator]
+    for key, value in norm.state_dict().items():
+        assert torch.equal(value, fresh[key])
+
+
+@pytest.mark.parametrize("name", names())
+def test_copies_and_checkpoints_are_the_same_layer(name: str) -> None:
+    norm = create(name, C)
+    norm(data(4))
+    file = io.BytesIO()
+    torch.save(norm, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=False)
+    fresh = create(name, C)
+    fresh.load_state_dict(norm.state_dict(), strict=True)
+    x = data(4)
+    want = norm.eval()(x)
+    for other in (copy.deepcopy(norm), loaded, fresh):
+        assert torch.equal(other.eval()(x), want)
+
+
+@pytest.mark.parametrize("name", [n for n in names() if n != "none"])
+def test_channels_last_memory_format_is_kept(name: str) -> None:
+    x = data(4).contiguous(memory_format=torch.channels_last)
+    y = create(name, C)(x)
+    assert torch.equal(y, create(name, C)(x.contiguous())) or torch.allclose(
+        y, create(name, C)(x.contiguous()), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", [n for n in names() if n != "none"])
+def test_gamma_and_beta_act_per_channel(name: str) -> None:
+    norm: Any = create(name, C)
+    x = data(4)
+    plain = norm(x)
+    assert isinstance(norm.weight, nn.Parameter)
+    with torch.no_grad():
+        norm.weight.copy_(torch.arange(1.0, C + 1))
+        if norm.bias is not None:
+            norm.bias.copy_(torch.arange(C) * 10.0)
+    shift = torch.zeros(C) if norm.bias is None else torch.arange(C) * 10.0
+    want = plain * torch.arange(1.0, C + 1).view(1, C, 1, 1) + shift.view(1, C, 1, 1)
+    torch.testing.assert_close(norm(x), want, atol=1e-4, rtol=1e-5)
+    assert list(create(name, C, affine=False).parameters()) == []
+
+
+@pytest.mark.parametrize("name", [n for n in names() if n != "none"])
+def test_device_and_dtype_options(name: str) -> None:
+    norm = create(name, C, device="meta", dtype=torch.float64)
+    tensors = [t for t in (*norm.parameters(), *norm.buffers()) if t.is_floating_point()]
+    assert {(t.device.type, t.dtype) for t in tensors} == {("meta", torch.float64)}

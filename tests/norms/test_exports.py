@@ -1,0 +1,23 @@
+"""The public names of the folder; a change here is a change of the interface."""
+
+import norms
+from norms.registry import NORMS
+
+EXPORTED = """
+DEFAULT_RULE AdaptedInput AdaptiveNorm BatchLayerNorm BatchNorm ChannelNorm ChannelsLast Conversion
+ConversionError GateError GroupNorm InferenceStatistics InputError InstanceNorm LayerNorm NoNorm NormError
+OptionError RMSNorm Row Rule RuleError RunningNorm UnknownNormError adapt_input convert create deciding_gates
+gates names rule_from_dict set_decision set_rule
+"""
+
+
+def test_exported_names_are_frozen() -> None:
+    assert sorted(norms.__all__) == sorted(EXPORTED.split())
+
+
+def test_every_exported_name_exists() -> None:
+    assert [name for name in norms.__all__ if not hasattr(norms, name)] == []
+
+
+def test_registered_names_are_frozen() -> None:
+    assert tuple(NORMS) == ("batch", "layer", "group", "instance", "rms", "batch_layer", "none")
