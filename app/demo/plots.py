@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -68,8 +69,8 @@ def _histogram(axes: Axes, plan: Plan) -> None:
     cutoff = _squeeze(np.array([np.median(plan.cutoffs)]))[0]
     if len(scores):
         edges = np.linspace(min(scores.min(), cutoff) - 0.05, max(scores.max(), cutoff) + 0.05, 60).tolist()
-        axes.hist(scores[scores <= cutoff], edges, color=SKIP)
-        axes.hist(scores[scores > cutoff], edges, color=NORMALIZE)
+        axes.hist(scores[scores <= cutoff], edges, color=SKIP, histtype="stepfilled")
+        axes.hist(scores[scores > cutoff], edges, color=NORMALIZE, histtype="stepfilled")
     axes.axvline(float(cutoff), color=CUTOFF, linewidth=1, linestyle="--")
     axes.set_title(f"{plan.method}, batch size {plan.batch_size}", fontsize=9, loc="left")
     axes.set_ylabel("batches", fontsize=8)
@@ -81,8 +82,12 @@ def _decisions(axes: Axes, plan: Plan) -> None:
     scores = np.where(np.isfinite(plan.scores), plan.scores, np.nan)
     numbers = np.arange(len(plan))
     for chosen, colour, label in ((plan.normalize, NORMALIZE, "normalize"), (~plan.normalize, SKIP, "skip")):
-        axes.plot(numbers[chosen], _squeeze(scores[chosen]), ".", markersize=3, color=colour, label=label)
-    axes.plot(numbers, _squeeze(plan.cutoffs), color=CUTOFF, linewidth=1, linestyle="--")
+        axes.plot(
+            numbers[chosen], _squeeze(scores[chosen]), ".", markersize=3, color=colour, label=label, rasterized=True
+        )
+    axes.plot(
+        numbers, np.where(np.isnan(scores), np.nan, _squeeze(plan.cutoffs)), color=CUTOFF, linewidth=1, linestyle="--"
+    )
     axes.set_title(f"{plan.flagged_fraction:.1%} of {len(plan)} batches need normalization", fontsize=9, loc="left")
     _score_ticks(axes, along_x=False)
     _plain(axes)
@@ -112,6 +117,7 @@ def _plain(axes: Axes) -> None:
 
 def _svg(figure: Figure, description: str) -> Markup:
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Title": description, "Date": None})
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "normgauge"}):
+        figure.savefig(buffer, format="svg", dpi=90, metadata={"Title": description, "Date": None})
     text = buffer.getvalue()
     return Markup(text[text.index("<svg") :])

@@ -19,10 +19,10 @@ from clients import AssessedLoader, AssessorClient
 from norms import adapt_input, create
 
 ARMS = {
-    "plan": "AdaptiveNorm at the input, under the plan",
-    "advice": "the plan's recommendation carried out",
-    "batch": "batch norm everywhere, always",
-    "batch_layer": "batch layer norm (BLN) everywhere",
+    "plan": "gate at the input, under the plan",
+    "advice": "plan's recommendation",
+    "batch": "batch norm everywhere",
+    "batch_layer": "BLN everywhere",
     "layer": "layer norm everywhere",
     "none": "no normalization",
 }
@@ -117,7 +117,8 @@ def train(client: AssessorClient, cell: Cell) -> Outcome:
     for _ in range(EPOCHS[cell.batch_size]):
         for x, y in loader:
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x), y).backward()
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no type for it
             optimizer.step()
     epoch_s = (time.perf_counter() - start) / EPOCHS[cell.batch_size]
     share = plan.flagged_fraction if arm == "plan" else 0.0 if arm == "none" else 1.0

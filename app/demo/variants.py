@@ -60,7 +60,7 @@ def scales(seed: int) -> Array:
 
 def alternate(n_rows: int) -> NDArray[np.bool_]:
     """Return which rows come from the second source: every other run of RUN_ROWS."""
-    return (np.arange(n_rows) // RUN_ROWS) % 2 == 1
+    return np.asarray((np.arange(n_rows) // RUN_ROWS) % 2 == 1)
 
 
 def make_variants() -> list[Variant]:
