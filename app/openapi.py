@@ -12,7 +12,20 @@ from assessor.formats import MEDIA_TYPES
 
 PLAN_SCHEMA: dict[str, Any] = {
     "type": "object",
-    "description": "A plan, schema normgauge.plan/1: one decision a batch, with score and cutoff.",
+    "description": "A plan, schema normgauge.plan/1: one decision a batch, with score and cutoff. NaN is null.",
+    "required": ["schema", "method", "batch_size", "n_rows", "n_batches", "scores", "cutoffs", "normalize"],
+    "properties": {
+        "schema": {"const": "normgauge.plan/1"},
+        "method": {"type": "string"},
+        "batch_size": {"type": "integer"},
+        "n_rows": {"type": "integer"},
+        "n_batches": {"type": "integer"},
+        "flagged_fraction": {"type": "number"},
+        "recommendation": {"type": "string"},
+        "scores": {"type": "array", "description": "One a batch."},
+        "cutoffs": {"type": "array", "description": "One a batch, or one for all."},
+        "normalize": {"type": "array", "items": {"enum": [0, 1]}, "description": "One a batch."},
+    },
 }
 
 PLAN_RESPONSE: dict[int | str, dict[str, Any]] = {

@@ -132,14 +132,14 @@ class ShardQuery(BaseModel):
 class ShardSummary(BaseModel):
     """A stored shard."""
 
-    index: int
-    first_row: int
-    rows: int
-    sha256: str = Field(description="Of the body, in hexadecimal.")
-    size_bytes: int
-    sample_shape: list[int]
-    dtype: str
-    labelled: bool
+    index: int = Field(examples=[1])
+    first_row: int = Field(examples=[600])
+    rows: int = Field(examples=[600])
+    sha256: str = Field(description="Of the body, in hexadecimal.", examples=["9f86d0818884..."])
+    size_bytes: int = Field(examples=[153728])
+    sample_shape: list[int] = Field(examples=[[8, 8]])
+    dtype: str = Field(examples=["float32"])
+    labelled: bool = Field(description="Whether labels came with it.", examples=[False])
 
     @classmethod
     def of(cls, shard: Shard) -> "ShardSummary":
@@ -159,13 +159,13 @@ class ShardSummary(BaseModel):
 class AssessmentSummary(BaseModel):
     """An assessment as it was created."""
 
-    id: str
-    name: str
-    created_at: str = Field(description="ISO 8601, UTC.")
-    batch_sizes: list[int]
-    method: str
-    feature_axis: str
-    order: dict[str, Any]
+    id: str = Field(examples=["5f0c2b9e61a7d384"])
+    name: str = Field(examples=["digits"])
+    created_at: str = Field(description="ISO 8601, UTC.", examples=["2026-01-31T12:00:00.000+00:00"])
+    batch_sizes: list[int] = Field(description="Ascending.", examples=[[4, 32]])
+    method: str = Field(examples=["need"])
+    feature_axis: str = Field(examples=["element"])
+    order: dict[str, Any] = Field(examples=[{"kind": "rows"}])
 
     @classmethod
     def of(cls, assessment: Assessment) -> "AssessmentSummary":

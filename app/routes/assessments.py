@@ -25,7 +25,9 @@ router = APIRouter(prefix="/v1/assessments", tags=["assessments"], dependencies=
     "",
     status_code=201,
     summary="Create an assessment",
-    responses=problem_responses(*REQUEST_PROBLEMS, "bad-setting", "unknown-name", "malformed-plan", "too-large"),
+    responses=problem_responses(
+        *REQUEST_PROBLEMS, "bad-setting", "unknown-name", "malformed-plan", "too-large", "unsupported-media-type"
+    ),
 )
 async def create_assessment(body: NewAssessment, response: Response, service: ServiceDep) -> AssessmentState:
     """Create an assessment; shards then come with PUT, in any order and from many machines."""

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Depends
 from fastapi.responses import PlainTextResponse
 
-from app.openapi import problem_responses
+from app.openapi import REQUEST_PROBLEMS, problem_responses
 from app.problems import KINDS, ProblemError
 from app.schemas import check_query
 
@@ -14,7 +14,7 @@ router = APIRouter(prefix="/problems", tags=["problems"], dependencies=[Depends(
     "/{code}",
     summary="Explain a problem type",
     response_class=PlainTextResponse,
-    responses=problem_responses("not-found"),
+    responses=problem_responses(*REQUEST_PROBLEMS, "not-found"),
 )
 async def explain_problem(code: str) -> str:
     """Answer a short text about a problem type."""

@@ -1,0 +1,122 @@
+"""The database: what its connections are set to, and who gets in when two come at once."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from app.problems import ProblemError
+from app.settings import Settings
+from app.storage import Assessment, Shard, Store
+from assessor import OverlapError
+
+SHARD = Shard(0, 0, 8, "a" * 64, 100, (6,), "float32", False)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Store:
+    """An open store in a file of its own."""
+    store = Store(settings)
+    store.create_tables()
+    return store
+
+
+def create(store: Store) -> Assessment:
+    """Return a new assessment."""
+    return store.create_assessment(
+        name="test", batch_sizes=[4], method="need", feature_axis="element", order={"kind": "rows"}
+    )
+
+
+def test_nothing_is_opened_before_tables_are_created(settings: Settings) -> None:
+    Store(settings).close()
+    assert not Path(settings.database_url.removeprefix("sqlite:///")).exists()
+
+
+def test_connections_are_durable(store: Store) -> None:
+    with store._engine.connect() as connection:
+        pragmas = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}
+
+
+def test_tables_are_created_once(store: Store) -> None:
+    assessment = create(store)
+    store.create_tables()
+    assert store.get_assessment(assessment.id) == (assessment, [])
+
+
+def test_shard_round_trip(store: Store) -> None:
+    assessment = create(store)
+    later = replace(SHARD, index=3, first_row=8, labelled=False)
+    assert store.add_shard(assessment.id, later, b"later", max_shards=9)
+    assert store.add_shard(assessment.id, SHARD, b"first", max_shards=9)
+    assert not store.add_shard(assessment.id, SHARD, b"first", max_shards=9)
+    _, shards = store.get_assessment(assessment.id)
+    assert shards == [SHARD, later]
+    assert list(store.load_profiles(assessment, shards)) == [b"first", b"later"]
+    assert list(store.load_profiles(assessment, shards[1:])) == [b"later"]
+
+
+def test_profiles_of_a_deleted_assessment(store: Store) -> None:
+    assessment = create(store)
+    store.add_shard(assessment.id, SHARD, b"first", max_shards=9)
+    store.delete_assessment(assessment.id)
+    with pytest.raises(ProblemError, match="does not exist or was deleted"):
+        list(store.load_profiles(assessment, [SHARD]))
+    with store._engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM shards").scalar() == 0
+
+
+def test_numbers_are_not_given_twice(store: Store) -> None:
+    first = create(store)
+    store.delete_assessment(first.id)
+    assert create(store).number > first.number
+
+
+def test_two_stores_on_one_file_let_one_shard_in(settings: Settings, store: Store) -> None:
+    """Two processes are two stores: the check and the insert are one transaction, whoever writes."""
+    other = Store(settings)
+    assessment = create(store)
+    for round_number in range(10):
+        first_row = 100 * round_number
+        barrier = Barrier(2)
+
+        def add(place: tuple[Store, int], first_row: int = first_row, barrier: Barrier = barrier) -> bool:
+            owner, offset = place
+            shard = replace(SHARD, index=first_row + offset, first_row=first_row + offset)
+            barrier.wait()
+            try:
+                return owner.add_shard(assessment.id, shard, b"", max_shards=1000)
+            except OverlapError:
+                return False
+
+        with ThreadPoolExecutor(2) as pool:
+            assert sorted(pool.map(add, [(store, 0), (other, 4)])) == [False, True]
+    other.close()
+
+
+def test_failed_insert_leaves_nothing(store: Store) -> None:
+    assessment = create(store)
+    broken = replace(SHARD, sha256=None)  # type: ignore[arg-type]  # what the database itself refuses
+    with pytest.raises(IntegrityError):
+        store.add_shard(assessment.id, broken, b"", max_shards=9)
+    assert store.get_assessment(assessment.id)[1] == []
+    assert store.add_shard(assessment.id, SHARD, b"", max_shards=9)
+
+
+def test_writer_that_waits_too_long(settings: Settings, store: Store) -> None:
+    hasty = Store(settings.model_copy(update={"busy_timeout_s": 0.05}))
+    with store._writing() as connection:
+        connection.execute(sa.text("SELECT 1"))
+        with pytest.raises(OperationalError, match="locked"):
+            create(hasty)
+        hasty.check()  # readers do not wait
+    create(hasty)
+    hasty.close()
