@@ -17,13 +17,15 @@ def client_options(base_url: str, api_key: str | None, timeout_s: float) -> dict
         ValueError: a URL that is not http or https, or a key that no header can hold.
     """
     headers = {}
+    url = httpx.URL(base_url)
     if api_key is not None:
         if not api_key.isascii() or not api_key.isprintable() or not api_key.strip():
             # the value stays out of the message
             raise ValueError("expected an API key of printable ASCII characters; got another text")
         headers["Authorization"] = f"Bearer {api_key}"
+        url = url.copy_with(userinfo=b"")  # httpx would send a user name in the URL instead of the key
     timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S))
-    return {"base_url": base_url, "headers": headers, "timeout": timeout}
+    return {"base_url": url, "headers": headers, "timeout": timeout}
 
 
 def shown_url(base_url: str) -> str:

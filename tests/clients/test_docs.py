@@ -1,0 +1,54 @@
+"""Every snippet of docs/training.md runs, in order, as one program."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from assessor import Plan
+from clients import AssessedLoader
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "training.md"
+SNIPPETS = re.findall(r"^```python\n(.*?)^```$", DOCUMENT.read_text(encoding="utf-8"), re.S | re.M)
+
+
+def is_script(snippet: str) -> bool:
+    return snippet.startswith("# train.py")
+
+
+def test_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    names: dict[str, object] = {"__name__": "training"}
+    plain = [snippet for snippet in SNIPPETS if not is_script(snippet)]
+    assert len(plain) >= 9
+    for snippet in plain:
+        exec(compile(snippet, str(DOCUMENT), "exec"), names)
+    assert isinstance(names["loader"], AssessedLoader)
+
+
+def test_script_runs_on_two_ranks(tmp_path: Path) -> None:
+    """Real processes: the plan is made here, as the text says, and each rank loads it."""
+    (script,) = [snippet for snippet in SNIPPETS if is_script(snippet)]
+    (tmp_path / "train.py").write_text(script, encoding="utf-8")
+    names: dict[str, object] = {}
+    data = script.split("torch.manual_seed(0)\n")[1].split("\n\n")[0]
+    exec("import torch\nfrom torch.utils.data import TensorDataset\ntorch.manual_seed(0)\n" + data, names)
+    plan = AssessedLoader(names["dataset"], 16, shuffle="batches").plan
+    assert isinstance(plan, Plan)
+    plan.save(tmp_path / "plan.json")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    result = subprocess.run(
+        [*command, str(tmp_path / "train.py"), str(tmp_path / "plan.json")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+    assert sorted(result.stdout.split("\n"))[-2:] == ["rank 0 of 2: 37 steps", "rank 1 of 2: 37 steps"]

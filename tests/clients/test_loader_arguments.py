@@ -1,0 +1,261 @@
+"""DataLoader's own arguments keep their meaning; what cannot work says so."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import multiprocessing
+from torch.utils.data import Dataset, IterableDataset, TensorDataset, get_worker_info
+
+from assessor import NonFiniteError, assess
+from clients import AssessedBatch, AssessedLoader, DatasetError, LoaderError, RandomSampleWarning, SampleError
+
+from .datasets import Items, Pairs, two_sources
+
+X, Y = two_sources()
+DATASET = Pairs(X, Y)
+
+
+@dataclass
+class Custom:
+    """A batch type of the user's own."""
+
+    rows: torch.Tensor
+
+    def pin_memory(self) -> "Custom":
+        return Custom(-self.rows)
+
+    def to(self, device: Any) -> "Custom":
+        return Custom(self.rows.to(device))
+
+
+def to_custom(samples: list[Any]) -> Custom:
+    return Custom(torch.stack([x for x, _ in samples]))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_collate_fn(num_workers: int) -> None:
+    loader = AssessedLoader(DATASET, 8, shuffle=False, collate_fn=to_custom, num_workers=num_workers)
+    batches = list(loader)
+    assert all(isinstance(batch, Custom) for batch in batches)
+    np.testing.assert_array_equal(torch.cat([batch.rows for batch in batches]).numpy(), X)
+
+
+class Workers(Dataset[torch.Tensor]):
+    """Samples that tell what worker_init_fn did."""
+
+    def __init__(self) -> None:
+        self.offset = 0.0
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.tensor([self.offset, float(index)])
+
+
+def shift_dataset(worker_id: int) -> None:
+    info = get_worker_info()
+    assert info is not None
+    assert info.num_workers == 2
+    assert isinstance(info.dataset, Workers)  # the user's own, not a wrapper
+    info.dataset.offset = 100.0 + worker_id
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_worker_init_fn_sees_the_users_dataset(context: str) -> None:
+    loader = AssessedLoader(
+        Workers(),
+        4,
+        shuffle=False,
+        num_workers=2,
+        worker_init_fn=shift_dataset,
+        multiprocessing_context=multiprocessing.get_context(context) if context == "spawn" else context,
+    )
+    seen = torch.cat(list(loader))
+    assert set(seen[:, 0].tolist()) == {100.0, 101.0}
+    assert seen[:, 1].tolist() == list(range(24))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_persistent_workers_timeout_and_generator(num_workers: int) -> None:
+    more: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": 3, "timeout": 60} if num_workers else {}
+    loader = AssessedLoader(DATASET, 8, num_workers=num_workers, generator=torch.Generator(), **more)
+    plain = AssessedLoader(DATASET, 8)
+    for _ in range(3):
+        ours = [(x, d) for (x, _), d in loader.decisions()]
+        theirs = [(x, d) for (x, _), d in plain.decisions()]
+        assert len(ours) == len(theirs) == 12
+        assert all(torch.equal(a, b) and d == e for (a, d), (b, e) in zip(ours, theirs, strict=True))
+
+
+class Slow(Pairs):
+    """The first sample takes long, so that its batch comes late."""
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if index == 0 and get_worker_info() is not None:
+            torch.multiprocessing.get_context().Event().wait(0.5)
+        return super().__getitem__(index)
+
+
+def test_out_of_order_batches_keep_their_decisions() -> None:
+    loader = AssessedLoader(Slow(X, Y), 8, shuffle=False, num_workers=2, in_order=False)
+    indices = []
+    for (x, _), decision in loader.decisions():
+        np.testing.assert_array_equal(x.numpy(), X[decision.index * 8 : decision.index * 8 + 8])
+        indices.append(decision.index)
+    assert sorted(indices) == list(range(12))
+    assert indices[0] != 0
+
+
+class Many(Pairs):
+    """A dataset that reads several samples at once."""
+
+    def __getitems__(self, ids: list[int]) -> list[tuple[torch.Tensor, int]]:
+        assert type(ids) is list
+        return [self[i] for i in ids]
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.x[index], int(self.y[index])
+
+
+def test_samples_read_together() -> None:
+    batches = list(AssessedLoader(Many(X, Y), 8, shuffle=False))
+    np.testing.assert_array_equal(torch.cat([x for x, _ in batches]).numpy(), X)
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (lambda row, y: row, {}),
+        (lambda row, y: row.numpy(), {}),
+        (lambda row, y: (row, y), {}),
+        (lambda row, y: (y, row), {"input_key": 1, "label_key": 0}),
+        (lambda row, y: {"a": row, "b": y}, {"input_key": "a", "label_key": "b"}),
+        (lambda row, y: ({"a": row}, y), {"input_key": lambda s: s[0]["a"]}),
+        (lambda row, y: (row.bfloat16(), float(y)), {}),
+    ],
+)
+def test_samples_of_every_kind(make: Any, options: dict[str, Any]) -> None:
+    items = [make(torch.from_numpy(row), int(y)) for row, y in zip(X, Y, strict=True)]
+    loader = AssessedLoader(Items(items), 8, shuffle=False, **options)
+    exact = torch.from_numpy(X).bfloat16().float().numpy() if "bfloat16" in str(items[0]) else X
+    np.testing.assert_array_equal(loader.plan.scores, assess(exact, batch_size=8).scores)
+    assert len(list(loader)) == 12
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int64", "float16", "float64", "bool"])
+def test_dtypes(dtype: str) -> None:
+    x = (np.abs(X) > 1).astype(dtype) if dtype == "bool" else (X * 5).clip(0, 200).astype(dtype)
+    loader = AssessedLoader(TensorDataset(torch.from_numpy(x)), 8, shuffle=False)
+    np.testing.assert_array_equal(loader.plan.scores, assess(x.astype(np.float64), batch_size=8).scores)
+
+
+class Augmented(Pairs):
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self.x[index] + torch.randn(1), 0
+
+
+def test_random_samples_are_warned_about() -> None:
+    with pytest.warns(RandomSampleWarning, match="two reads of sample 0 differ.*input_key"):
+        assert AssessedLoader(Augmented(X, Y), 8, shuffle=False).plan
+
+
+def test_nan_is_no_augmentation() -> None:
+    x = torch.randn(20, 3)
+    x[0, 1] = torch.nan
+    with pytest.raises(NonFiniteError, match="row 0, element 1"):
+        assert AssessedLoader(TensorDataset(x), 4, shuffle=False).plan
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+class Endless(Dataset[Any]):
+    def __getitem__(self, index: int) -> Any:
+        return index
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (Stream(), "got Stream, an IterableDataset"),
+        (Endless(), "__len__ and __getitem__; got Endless"),
+        (Items([]), "expected at least one sample; Items is empty"),
+    ],
+)
+def test_datasets_that_cannot_be_assessed(dataset: Any, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        AssessedLoader(dataset)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size to be an integer >= 1; got 0"),
+        ({"batch_size": None}, "got None"),
+        ({"shuffle": "samples"}, r"expected shuffle among \(True, False, 'batches'\); got 'samples'"),
+        ({"shuffle": 1}, "got 1"),
+        ({"reshuffle": True}, "expected reshuffle among"),
+        ({"on_mismatch": "ignore"}, "expected on_mismatch among"),
+        ({"reshuffle": "samples", "shuffle": False}, "expected shuffle=True with reshuffle='samples'"),
+        ({"reshuffle": "samples", "shuffle": "batches"}, "got shuffle='batches'"),
+        ({"sampler": [1]}, "expected no sampler: the plan says"),
+        ({"batch_sampler": [[1]]}, "expected no batch_sampler"),
+        ({"standardize_input": True, "input_key": lambda s: s[0]}, "a function reads the input"),
+        ({"rank": 1}, "expected rank and world_size together"),
+        ({"rank": 2, "world_size": 2}, "0 <= rank < world_size; got rank=2"),
+    ],
+)
+def test_arguments_that_contradict(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(LoaderError, match=message):
+        AssessedLoader(DATASET, **options)
+
+
+def test_unknown_arguments_are_dataloaders_to_refuse() -> None:
+    with pytest.raises(TypeError, match="colour"):
+        assert AssessedLoader(DATASET, colour="red").dataloader
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_bad_samples_are_named(num_workers: int) -> None:
+    ragged = Items([(torch.zeros(3 + (i == 20)) + i, 0) for i in range(30)])
+    with pytest.raises(SampleError, match=r"sample 20 has Tensor \(4,\)"):
+        assert AssessedLoader(ragged, 4, shuffle=False, num_workers=num_workers).plan
+    unlabelled = Items([(torch.zeros(3) + i, 0 if i < 20 else "b") for i in range(30)])
+    with pytest.raises(SampleError, match=r"an integer label in every sample.* sample 20"):
+        assert AssessedLoader(unlabelled, 4, shuffle=False, num_workers=num_workers).plan
+
+
+def test_non_finite_samples() -> None:
+    x = torch.randn(20, 3)
+    x[13, 1] = torch.nan
+    with pytest.raises(NonFiniteError, match="row 13, element 1"):
+        assert AssessedLoader(TensorDataset(x), 4, shuffle=False).plan
+    clean = AssessedLoader(TensorDataset(torch.randn(20, 3)), 4).plan
+    with pytest.raises(NonFiniteError, match="holds NaN or infinity"):
+        list(AssessedLoader(TensorDataset(x), 4, plan=clean, reshuffle="samples"))
+
+
+def test_a_replaced_sampler_is_noticed() -> None:
+    loader = AssessedLoader(DATASET, 8)
+    other = torch.utils.data.DataLoader(
+        loader.dataloader.dataset, batch_sampler=[[1, 2]], collate_fn=loader.dataloader.collate_fn
+    )
+    with pytest.raises(LoaderError, match=r"Something replaced the sampler of loader\.dataloader"):
+        list(other)
+
+
+def test_a_batch_moves_and_pins_with_its_decision() -> None:
+    decision = AssessedLoader(DATASET, 8).plan[0]
+    nested: dict[str, Any] = {"a": [torch.ones(2), "text"], "b": (torch.zeros(1), 3)}
+    moved = AssessedBatch(nested, decision).to("meta", non_blocking=True)
+    assert moved.batch["a"][0].device.type == "meta"
+    assert moved.batch["b"][0].device.type == "meta"
+    assert moved.batch["a"][1] == "text"
+    assert moved.decision is decision
+    assert AssessedBatch(Custom(torch.ones(2)), decision).pin_memory().batch.rows.tolist() == [-1, -1]

@@ -1,0 +1,206 @@
+"""The clients against the real service, in both directions."""
+
+import asyncio
+import io
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+
+import assessor
+from assessor import SampleOrder, assess
+from clients import AssessedLoader, AssessorClient, AsyncAssessorClient, ServiceUnavailableError, errors
+
+from .datasets import Pairs, two_sources
+
+X, Y = two_sources(75)
+
+
+@pytest.mark.parametrize("method", ["need", "heterogeneity", "published"])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_a_plan_travels_unchanged(service_url: str, method: str, drop_last: bool) -> None:
+    local = assess(X, batch_size=4, labels=Y, method=method, drop_last=drop_last)
+    with AssessorClient(service_url) as client:
+        remote = client.assess(X, batch_size=4, labels=Y, method=method, drop_last=drop_last)
+    assert remote.to_json() == local.to_json()
+
+
+def test_options_reach_the_assessor(service_url: str) -> None:
+    images = np.random.default_rng(0).normal(1, 1, size=(20, 4, 4))
+    with AssessorClient(service_url) as client:
+        for options in (
+            {"method": "published", "published_exact": True},
+            {"method": "heterogeneity", "null": "normal", "threshold": "null(0.05)"},
+            {"method": "need", "threshold": 0.25, "feature_axis": "channel"},
+        ):
+            remote = client.assess(images, batch_size=4, **options)
+            assert remote.to_json() == assess(images, batch_size=4, **options).to_json()
+
+
+@pytest.mark.parametrize("method", ["need", "published"])
+def test_shards_in_any_order_with_labels(service_url: str, method: str) -> None:
+    order = SampleOrder.shuffled(3)
+    ids = order.ids(len(X))
+    with AssessorClient(service_url) as client:
+        info = client.create_assessment("shards", [4, 7], method=method, order=order)
+        cuts = [0, 13, 14, 50, 75]
+        for index in (2, 0, 3, 1):
+            rows = ids[cuts[index] : cuts[index + 1]]
+            shard = client.put_shard(info.id, index, X[rows], Y[rows], first_row=cuts[index])
+            assert (shard.rows, shard.first_row, shard.labelled) == (len(rows), cuts[index], True)
+        again = client.put_shard(info.id, 1, X[ids[13:14]], Y[ids[13:14]], first_row=13)
+        assert again.rows == 1
+        state = client.get_assessment(info.id)
+        assert (state.rows, state.order, state.gaps) == (75, order, ())
+        assert state.shards is not None
+        assert [shard.index for shard in state.shards] == [0, 1, 2, 3]
+        assert info.id in {item.id for item in client.list_assessments()}
+        profile = assessor.profile_array(X[ids], batch_sizes=[4, 7], labels=Y[ids])
+        for batch_size in (4, 7):
+            local = assessor.make_plan(profile, method=method, batch_size=batch_size, order=order)
+            assert client.plan(info.id, batch_size=batch_size).to_json() == local.to_json()
+        client.delete_assessment(info.id)
+        with pytest.raises(errors.AssessmentNotFoundError):
+            client.get_assessment(info.id)
+
+
+def bodies(folder: Path) -> list[tuple[Any, Any]]:
+    np.save(folder / "x.npy", X)
+    safetensors.numpy.save_file({"x": X, "y": Y}, folder / "x.safetensors")
+    whole = io.BytesIO()
+    np.save(whole, X)
+    content = whole.getvalue()
+    return [
+        (X, Y),
+        (np.asfortranarray(X), Y),
+        (torch.from_numpy(X), torch.from_numpy(Y)),
+        (folder / "x.npy", Y),
+        (folder / "x.safetensors", None),
+        (str(folder / "x.npy"), None),
+        (content, None),
+        (iter([content[:10], content[10:]]), None),
+    ]
+
+
+def test_every_kind_of_data(service_url: str, tmp_path: Path) -> None:
+    local = assess(X, batch_size=4).to_json()
+    with AssessorClient(service_url) as client:
+        for data, labels in bodies(tmp_path):
+            assert client.assess(data, labels=labels, batch_size=4).to_json() == local
+
+
+def test_asynchronous_client(service_url: str) -> None:
+    async def main() -> None:
+        async with AsyncAssessorClient(service_url) as client:
+            info = await client.create_assessment("async", [4])
+            halves = [client.put_shard(info.id, i, X[s], Y[s], first_row=s.start) for i, s in enumerate(HALVES)]
+            await asyncio.gather(*halves)
+            plan = await client.plan(info.id)
+            assert plan.to_json() == assess(X, batch_size=4, labels=Y).to_json()
+            assert (await client.get_assessment(info.id)).rows == 75
+            assert info.id in [item.id async for item in client.list_assessments()]
+            with pytest.raises(errors.ShardConflictError):
+                await client.put_shard(info.id, 0, X[:5], first_row=0)
+            await client.delete_assessment(info.id)
+
+    asyncio.run(main())
+
+
+HALVES = [slice(0, 31), slice(31, 75)]
+
+
+@pytest.mark.parametrize(
+    ("data", "labels", "error"),
+    [
+        (np.zeros((0, 3)), None, errors.RemoteEmptyShardError),
+        (b"no shard", None, errors.RemoteFormatError),
+        (np.full((4, 2), np.nan), None, errors.RemoteNonFiniteError),
+    ],
+)
+def test_refused_shards(service_url: str, data: Any, labels: Any, error: type[Exception]) -> None:
+    with AssessorClient(service_url) as client:
+        with pytest.raises(error):
+            client.assess(data, labels=labels, batch_size=4)
+        info = client.create_assessment("refused", [4])
+        with pytest.raises(error):
+            client.put_shard(info.id, 0, data, labels)
+        assert client.get_assessment(info.id).rows == 0
+
+
+def test_other_refusals(service_url: str) -> None:
+    with AssessorClient(service_url) as client:
+        info = client.create_assessment("refusals", [4])
+        with pytest.raises(errors.RemoteGapError):
+            client.plan(info.id)
+        with pytest.raises(errors.FirstRowNeededError):
+            client.put_shard(info.id, 1, X)
+        client.put_shard(info.id, 0, X)
+        with pytest.raises(errors.ShardConflictError):
+            client.put_shard(info.id, 0, X[1:])
+        with pytest.raises(errors.RemoteOverlapError):
+            client.put_shard(info.id, 5, X, first_row=2)
+        with pytest.raises(errors.RemoteShapeError):
+            client.put_shard(info.id, 5, X[:, :2], first_row=75)
+        with pytest.raises(errors.RemoteUnknownNameError, match="need"):
+            client.plan(info.id, method="best")
+        with pytest.raises(errors.UnknownParameterError):
+            client.plan(info.id, colour="red")
+        with pytest.raises(errors.RemoteSettingError):
+            client.create_assessment("refusals", [0])
+        client.delete_assessment(info.id)
+
+
+def test_no_service_at_all() -> None:
+    with (
+        AssessorClient("http://127.0.0.1:9", retries=0) as client,
+        pytest.raises(ServiceUnavailableError, match=r"http://127\.0\.0\.1:9"),
+    ):
+        client.get_assessment("a1")
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_an_upload_copies_nothing(service_url: str, labelled: bool) -> None:
+    """The service runs in this process, so its own pieces are in the figure too."""
+    x = np.random.default_rng(0).normal(size=(8000, 1000)).astype(np.float32)  # 32 MB
+    y = np.zeros(len(x), np.int64) if labelled else None
+    with AssessorClient(service_url) as client:
+        info = client.create_assessment("large", [1000])
+        tracemalloc.start()
+        try:
+            client.put_shard(info.id, 0, x, y)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        client.delete_assessment(info.id)
+    assert peak < x.nbytes
+
+
+@pytest.mark.parametrize("as_url", [True, False])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_loader_against_the_service(
+    service_url: str, as_url: bool, num_workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clients.assessing.SHARD_BYTES", 200)  # many shards
+    monkeypatch.setattr("clients.reading._BLOCK_ROWS", 11)
+    dataset = Pairs(X, Y)
+    here = AssessedLoader(dataset, 4, method="published", threshold=0.7, seed=5)
+    with AssessorClient(service_url) as client:
+        there = AssessedLoader(
+            dataset,
+            4,
+            service=service_url if as_url else client,
+            method="published",
+            threshold=0.7,
+            seed=5,
+            num_workers=num_workers,
+        )
+        assert there.plan.to_json() == here.plan.to_json()
+        newest = next(iter(client.list_assessments()))
+        shards = client.get_assessment(newest.id).shards
+        assert shards is not None
+        assert len(shards) == 7
+        assert all(shard.labelled for shard in shards)

@@ -1,0 +1,247 @@
+"""Both clients against scripted answers: errors, retries, keys."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from clients import AssessorClient, AsyncAssessorClient, Backoff, ServiceUnavailableError
+from clients.errors import AuthenticationError, RemoteGapError
+
+URL = "http://user:password@service.test:81/base"
+KEY = "ng_verysecret"
+SHARD = {
+    "index": 0,
+    "first_row": 0,
+    "rows": 2,
+    "sha256": "00",
+    "size_bytes": 9,
+    "sample_shape": [3],
+    "dtype": "float32",
+    "labelled": False,
+}
+QUICK = Backoff(retries=2, first_delay_s=0.001, longest_delay_s=0.002)
+Script = Callable[[httpx.Request], httpx.Response]
+Act = Callable[[Any], Any]
+
+
+def run_sync(script: Script, act: Act, **options: Any) -> Any:
+    with AssessorClient(URL, KEY, httpx.MockTransport(script), **{"retries": QUICK, **options}) as client:
+        return act(client)
+
+
+def run_async(script: Script, act: Act, **options: Any) -> Any:
+    async def main() -> Any:
+        settings = {"retries": QUICK, **options}
+        async with AsyncAssessorClient(URL, KEY, httpx.MockTransport(script), **settings) as client:
+            return await act(client)
+
+    return asyncio.run(main())
+
+
+@pytest.fixture(params=[run_sync, run_async])
+def run(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def problem(code: str, status: int, **headers: str) -> httpx.Response:
+    content = {"type": f"/problems/{code}", "title": "T", "status": status, "detail": "do this"}
+    return httpx.Response(status, json=content, headers=headers)
+
+
+class Scripted:
+    """Answers with each item in turn; raises those that are errors. Keeps what was asked."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.answers = iter(answers)
+        self.asked: list[tuple[str, str, bytes]] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append((request.method, request.url.raw_path.decode(), request.content))
+        assert request.headers["authorization"] == f"Bearer {KEY}"
+        answer = next(self.answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_problem_becomes_its_class(run: Any) -> None:
+    with pytest.raises(RemoteGapError, match="409 T: do this") as caught:
+        run(Scripted(problem("missing-rows", 409)), lambda c: c.plan("a1"))
+    assert caught.value.status == 409
+
+
+def test_safe_requests_are_repeated(run: Any) -> None:
+    answers = (httpx.ConnectError("refused"), httpx.Response(503), httpx.Response(200, json=SHARD))
+    script = Scripted(*answers)
+    info = run(script, lambda c: c.put_shard("a1", 0, np.zeros((2, 3), np.float32), first_row=0))
+    assert info.rows == 2
+    assert len(script.asked) == 3
+    assert len(set(script.asked)) == 1
+    assert script.asked[0][:2] == ("PUT", "/base/v1/assessments/a1/shards/0?first_row=0")
+
+
+def test_repetitions_are_counted(run: Any) -> None:
+    script = Scripted(*[httpx.ReadTimeout("slow")] * 3)
+    with pytest.raises(ServiceUnavailableError, match="ReadTimeout: slow"):
+        run(script, lambda c: c.plan("a1"))
+    assert len(script.asked) == 3
+    once = Scripted(httpx.Response(503))
+    with pytest.raises(ServiceUnavailableError, match="got status 503"):
+        run(once, lambda c: c.plan("a1"), retries=0)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda c: c.create_assessment("name", [4]),
+        lambda c: c.assess(np.zeros((2, 3)), batch_size=2),
+        lambda c: c.put_shard("a1", 0, iter([b"abc"])),
+        lambda c: c.delete_assessment("a1"),
+    ],
+)
+def test_what_is_not_safe_is_sent_once(run: Any, act: Act) -> None:
+    script = Scripted(httpx.ReadError("cut"))
+    with pytest.raises(ServiceUnavailableError):
+        run(script, act)
+    assert len(script.asked) == 1
+
+
+def test_retry_after_is_kept(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("clients.http.time.sleep", waited.append)
+    monkeypatch.setattr("clients.async_http.asyncio.sleep", pause)
+    answers = [problem("database-unavailable", 503, **{"retry-after": "7"}), httpx.Response(200, json=SHARD)]
+    run(Scripted(*answers), lambda c: c.put_shard("a1", 0, b"x"), retries=Backoff(longest_delay_s=9))
+    assert waited == [7.0]
+
+
+def test_unavailable_names_the_url_and_what_to_do(run: Any) -> None:
+    with pytest.raises(ServiceUnavailableError) as caught:
+        run(Scripted(httpx.ConnectError("refused")), lambda c: c.get_assessment("a1"), retries=0)
+    text = str(caught.value)
+    assert "GET http://service.test:81/base/v1/assessments/a1; ConnectError: refused" in text
+    assert "normgauge serve" in text
+
+
+@pytest.mark.parametrize(("status", "text"), [(404, "<html>nginx"), (200, "hello")])
+def test_something_else_answers(run: Any, status: int, text: str) -> None:
+    answer = httpx.Response(status, text=text)
+    with pytest.raises(ServiceUnavailableError, match=r"status (404|200) and b'(<html>nginx|hello)'"):
+        run(Scripted(answer), lambda c: c.get_assessment("a1"))
+
+
+def test_the_key_and_the_password_appear_nowhere(run: Any) -> None:
+    texts: list[str] = []
+
+    def act(client: Any) -> Any:
+        texts.append(repr(client))
+        return client.get_assessment("a1")
+
+    for answer in (problem("x", 401), httpx.ReadError("cut"), httpx.Response(500, text="no")):
+        with pytest.raises((AuthenticationError, ServiceUnavailableError)) as caught:
+            run(Scripted(answer), act, retries=0)
+        texts += [repr(caught.value), str(caught.value), repr(caught.value.__cause__), repr(vars(caught.value))]
+    assert not any(KEY in text or "password" in text for text in texts)
+    assert "AssessorClient('http://service.test:81/base')" in texts[0]
+
+
+@pytest.mark.parametrize("url", ["", "service.test", "ftp://service.test", "http://", None])
+def test_urls_that_are_none(url: Any) -> None:
+    for kind in (AssessorClient, AsyncAssessorClient):
+        with pytest.raises(ValueError, match="expected the service's URL"):
+            kind(url)
+
+
+def test_keys_that_no_header_can_hold() -> None:
+    with pytest.raises(ValueError, match="printable ASCII") as caught:
+        AssessorClient("http://service.test", "se\ncret")
+    assert "cret" not in str(caught.value)
+
+
+def test_ids_are_no_paths(run: Any) -> None:
+    with pytest.raises(ValueError, match="expected an assessment's id"):
+        run(Scripted(), lambda c: c.delete_assessment("../x"))
+
+
+def test_pages_are_followed(run: Any) -> None:
+    item = {
+        "id": "a1",
+        "name": "n",
+        "created_at": "2026-01-01T00:00:00Z",
+        "batch_sizes": [4],
+        "method": "need",
+        "feature_axis": "element",
+        "order": {"kind": "rows"},
+    }
+    pages = Scripted(
+        httpx.Response(200, json={"assessments": [item, item], "next_cursor": "c=2"}),
+        httpx.Response(200, json={"assessments": [item], "next_cursor": None}),
+    )
+
+    def everything(client: Any) -> Any:
+        if isinstance(client, AssessorClient):
+            return list(client.list_assessments())
+
+        async def gather() -> Any:
+            return [info async for info in client.list_assessments()]
+
+        return gather()
+
+    assert [info.id for info in run(pages, everything)] == ["a1"] * 3
+    assert [path for _, path, _ in pages.asked] == ["/base/v1/assessments", "/base/v1/assessments?cursor=c%3D2"]
+
+
+def test_parameters_of_a_plan(run: Any) -> None:
+    script = Scripted(problem("bad-setting", 422))
+    with pytest.raises(ValueError, match="do this"):
+        run(
+            script,
+            lambda c: c.plan("a1", batch_size=4, threshold=1.5, drop_last=True, published_exact=False),
+        )
+    assert script.asked[0][1].partition("?")[2].split("&") == [
+        "batch_size=4",
+        "threshold=1.5",
+        "drop_last=true",
+        "published_exact=false",
+    ]
+
+
+def test_new_assessment_is_json(run: Any) -> None:
+    script = Scripted(problem("bad-setting", 422))
+    with pytest.raises(ValueError, match="do this"):
+        run(script, lambda c: c.create_assessment("n", [np.int64(4)]))
+    assert json.loads(script.asked[0][2]) == {
+        "name": "n",
+        "batch_sizes": [4],
+        "method": "need",
+        "feature_axis": "element",
+        "order": {"kind": "rows"},
+    }
+
+
+def test_backoff() -> None:
+    delays = [list(Backoff(retries=5, first_delay_s=1, longest_delay_s=4).delays()) for _ in range(50)]
+    bounds = [1, 2, 4, 4, 4]
+    assert all(0 <= d <= b for row in delays for d, b in zip(row, bounds, strict=True))
+    assert len({row[0] for row in delays}) == 50  # jitter
+    with pytest.raises(ValueError, match="expected retries and delays >= 0"):
+        Backoff(retries=-1)
+
+
+def test_a_consumed_stream_is_not_sent_again(run: Any) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"abc"
+
+    script = Scripted(httpx.Response(503))
+    with pytest.raises(ServiceUnavailableError):
+        run(script, lambda c: c.put_shard("a1", 0, pieces()))
+    assert script.asked[0][2] == b"abc"
