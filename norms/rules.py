@@ -132,8 +132,8 @@ class ClassDeviationRule(Rule):
     Attributes:
         cutoff: width of the band, relative to T_c.
         class_means: T_c.
-        published_exact: as the released code: a_s without the last row and the last column of the
-            sample's first two axes, and the band of a negative T_c is empty.
+        published_exact: as the released code: a_s without the last row and the last column (the last
+            two axes), and the band of a negative T_c is empty.
 
     Source: Alsobhi et al., arXiv 2211.02050.
     """
@@ -147,7 +147,7 @@ class ClassDeviationRule(Rule):
         _check_batch(x)
         wide = x.detach().to(float_dtype(x.device))
         if self.published_exact and x.ndim >= 3:
-            wide = wide[:, :-1, :-1]
+            wide = wide[..., :-1, :-1]
         means = wide.flatten(1).mean(1, keepdim=True)
         centres = torch.tensor(self.class_means, dtype=wide.dtype)
         centres = centres.to(wide.device, non_blocking=True)
