@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = import_module(f"app.commands.{arguments.command}")
         status = command.run(arguments)
     except ModuleNotFoundError as error:
-        return _fail(_missing_package(error))
+        return _fail(_missing_package(error, arguments.command))
     except (AssessorError, CommandError) as error:
         return _fail(str(error))
     except BrokenPipeError:
@@ -163,12 +163,12 @@ def _names(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
 
 
-def _missing_package(error: ModuleNotFoundError) -> str:
+def _missing_package(error: ModuleNotFoundError, command: str) -> str:
     package = (error.name or "").partition(".")[0]
     if package not in _EXTRAS:
         raise error
-    extra = _EXTRAS[package]
-    return f"{package} is not installed; run: pip install 'normgauge[{extra}]'"
+    extra = "demo" if command == "demo" else _EXTRAS[package]
+    return f"{command} needs {package}, which is not installed; run: pip install 'normgauge[{extra}]'"
 
 
 def _fail(message: str) -> int:

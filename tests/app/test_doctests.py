@@ -1,0 +1,13 @@
+"""The examples in the docstrings run as written."""
+
+import doctest
+from importlib import import_module
+
+import pytest
+
+
+@pytest.mark.parametrize("name", ["app.settings", "app.tables"])
+def test_examples(name: str) -> None:
+    result = doctest.testmod(import_module(name))
+    assert result.attempted
+    assert not result.failed
