@@ -8,6 +8,7 @@ from norms.adapted_input import AdaptedInput, adapt_input
 from norms.adaptive import AdaptiveNorm, gates
 from norms.base import ChannelNorm, RunningNorm
 from norms.batch import BatchNorm
+from norms.batch_group import BatchGroupNorm, GhostBatchNorm
 from norms.batch_layer import BatchLayerNorm, InferenceStatistics
 from norms.channels_last import ChannelsLast
 from norms.control import deciding_gates, set_decision, set_rule
@@ -22,21 +23,26 @@ from norms.errors import (
     RuleError,
     UnknownNormError,
 )
+from norms.inference_fit import fit_inference_weight, search_inference_statistics
 from norms.per_sample import GroupNorm, InstanceNorm, LayerNorm, NoNorm, RMSNorm
 from norms.registry import create, names
 from norms.rules import DEFAULT_RULE, Rule, rule_from_dict
+from norms.validation import Choice
 
 __all__ = [
     "DEFAULT_RULE",
     "AdaptedInput",
     "AdaptiveNorm",
+    "BatchGroupNorm",
     "BatchLayerNorm",
     "BatchNorm",
     "ChannelNorm",
     "ChannelsLast",
+    "Choice",
     "Conversion",
     "ConversionError",
     "GateError",
+    "GhostBatchNorm",
     "GroupNorm",
     "InferenceStatistics",
     "InputError",
@@ -55,9 +61,11 @@ __all__ = [
     "convert",
     "create",
     "deciding_gates",
+    "fit_inference_weight",
     "gates",
     "names",
     "rule_from_dict",
+    "search_inference_statistics",
     "set_decision",
     "set_rule",
 ]

@@ -192,12 +192,15 @@ class RunningNorm(ChannelNorm):
                 running = self.get_buffer(name)
                 update_running(running, value, self._update_factor(running.dtype))
 
-    def _update_factor(self, dtype: torch.dtype) -> float | Tensor:
-        """Return the weight of the newest batch; for a plain average a 0-d tensor, so nothing synchronizes."""
+    def _update_factor(self, dtype: torch.dtype, ahead: int = 0) -> float | Tensor:
+        """Return the weight of the newest batch, or of one `ahead`.
+
+        For a plain average it is a 0-d tensor, so nothing synchronizes with the device.
+        """
         if self.momentum is not None:
             return self.momentum
         assert self.num_batches_tracked is not None
-        return 1 / self.num_batches_tracked.to(compute_dtype(dtype))
+        return 1 / (self.num_batches_tracked + ahead).to(compute_dtype(dtype))
 
 
 def values_per_channel(x: Tensor, dims: Sequence[int]) -> int:

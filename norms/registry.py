@@ -8,6 +8,7 @@ from torch import nn
 
 from norms.base import ChannelNorm
 from norms.batch import BatchNorm
+from norms.batch_group import BatchGroupNorm, GhostBatchNorm
 from norms.batch_layer import BatchLayerNorm
 from norms.errors import OptionError, UnknownNormError
 from norms.per_sample import GroupNorm, InstanceNorm, LayerNorm, NoNorm, RMSNorm
@@ -21,6 +22,8 @@ NORMS: dict[str, type[ChannelNorm] | type[NoNorm]] = {
     "instance": InstanceNorm,
     "rms": RMSNorm,
     "batch_layer": BatchLayerNorm,
+    "ghost_batch": GhostBatchNorm,
+    "batch_group": BatchGroupNorm,
     "none": NoNorm,
 }
 
