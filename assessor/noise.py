@@ -16,7 +16,7 @@ def noise(count: ArrayLike) -> Floats:
     Source: FORMULAS 2.2; E[ln chi2_k] = psi(k/2) + ln 2.
 
     >>> [round(float(noise(b)), 3) for b in (2, 4, 8, 16, 32)]
-    [0.982, 0.329, 0.141, 0.066, 0.032]
+    [0.982, 0.328, 0.142, 0.066, 0.032]
     """
     b = np.asarray(count, np.float64)
     enough = b >= 2

@@ -140,13 +140,12 @@ def merge(profiles: Iterable[Profile]) -> Profile:
         OverlapError: a row is in two of them.
 
     >>> import numpy as np
+    >>> from assessor import profile_array
     >>> x = np.arange(12.0).reshape(6, 2)
     >>> parts = [profile_array(x[4:], batch_sizes=[3], first_row=4), profile_array(x[:4], batch_sizes=[3])]
     >>> merge(parts).to_bytes() == profile_array(x, batch_sizes=[3]).to_bytes()
     True
     """
-    from assessor.profiler import profile_array  # noqa: F401 - named by the doctest
-
     given = list(profiles)
     if not given:
         raise SettingError("expected at least one profile to merge; got none")
