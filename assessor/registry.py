@@ -43,7 +43,7 @@ class Registry(Generic[T]):
         Raises:
             UnknownNameError: no such entry; the message lists the known ones.
         """
-        if name not in self._entries:
+        if not isinstance(name, str) or name not in self._entries:
             known = ", ".join(self.names())
             raise UnknownNameError(f"expected a {self._kind} among: {known}; got {name!r}")
         return self._entries[name]

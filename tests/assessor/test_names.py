@@ -1,0 +1,56 @@
+import assessor
+from assessor import errors, formats, measures, methods, thresholds
+
+EXPORTED = """
+    MEDIA_TYPES AssessorError CoverageError Decision Decoder DtypeError EmptyShardError FingerprintError FormatError
+    GapError LabelError Measure Method Moments NonFiniteError OverlapError Part Plan PlanError PlanFormatError Profile
+    Profiler SampleOrder Scores SettingError ShapeError ShardError UnknownNameError assess decoder_for errors
+    fingerprint formats hash_rows make_plan measures merge methods missing_rows noise normal_divergence profile_array
+    profile_shard thresholds
+"""
+
+CODES = {
+    "AssessorError": "assessor-error",
+    "ShardError": "bad-shard",
+    "EmptyShardError": "empty-shard",
+    "FormatError": "malformed-shard",
+    "DtypeError": "unsupported-dtype",
+    "ShapeError": "shape-mismatch",
+    "NonFiniteError": "non-finite",
+    "LabelError": "bad-labels",
+    "SettingError": "bad-setting",
+    "UnknownNameError": "unknown-name",
+    "CoverageError": "bad-coverage",
+    "OverlapError": "overlapping-rows",
+    "GapError": "missing-rows",
+    "PlanError": "bad-plan",
+    "PlanFormatError": "malformed-plan",
+    "FingerprintError": "fingerprint-mismatch",
+}
+
+
+def test_exported_names_are_frozen() -> None:
+    assert assessor.__all__ == EXPORTED.split()
+    assert all(hasattr(assessor, name) for name in assessor.__all__)
+
+
+def test_registered_names_are_frozen() -> None:
+    assert methods.names() == ("need", "heterogeneity", "published")
+    assert measures.names() == ("class_deviation", "gaussian_divergence", "standard_divergence")
+    assert thresholds.names() == ("fixed", "null", "max")
+    assert formats.names() == ("npy", "safetensors")
+
+
+def test_error_codes_are_frozen_and_each_error_exported() -> None:
+    found = {
+        name: value.code
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.AssessorError)
+    }
+    assert found == CODES
+    assert set(CODES) <= set(assessor.__all__)
+    assert issubclass(errors.AssessorError, ValueError)
+
+
+def test_media_types_name_registered_formats() -> None:
+    assert assessor.MEDIA_TYPES == {"application/x-npy": "npy", "application/vnd.safetensors": "safetensors"}
