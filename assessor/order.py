@@ -60,7 +60,8 @@ class SampleOrder:
         return cls("shuffled", int(seed))
 
     def __post_init__(self) -> None:
-        if self.kind not in ("rows", "shuffled") or (self.kind == "shuffled") != (isinstance(self.seed, int)):
+        seeded = isinstance(self.seed, int) and not isinstance(self.seed, bool)
+        if (self.kind, seeded) not in (("rows", False), ("shuffled", True)) or (self.seed is None) == seeded:
             raise SettingError(
                 f"expected SampleOrder.ROWS or SampleOrder.shuffled(seed); got kind={self.kind!r}, seed={self.seed!r}"
             )
@@ -88,9 +89,8 @@ class SampleOrder:
         kind, seed = data.get("kind"), data.get("seed")
         if kind == "rows" and set(data) <= {"kind"}:
             return cls.ROWS
-        known = set(data) <= {"kind", "seed", "version"} and isinstance(seed, int)
-        if kind == "shuffled" and known and data.get("version") == SAMPLER_VERSION:
-            assert isinstance(seed, int)
+        known = set(data) <= {"kind", "seed", "version"} and data.get("version") == SAMPLER_VERSION
+        if kind == "shuffled" and known and isinstance(seed, int) and not isinstance(seed, bool):
             return cls.shuffled(seed)
         raise PlanFormatError(
             'expected a sample order {"kind": "rows"} or {"kind": "shuffled", "seed": integer, '
@@ -104,8 +104,10 @@ SampleOrder.ROWS = SampleOrder()
 def fingerprint(order: SampleOrder, n_rows: int, batch_size: int, drop_last: bool) -> str:
     """Return the SHA-256 name of a layout of samples into batches.
 
-    The order's description stands for its ids, which it determines; two layouts have one fingerprint exactly when
-    they put the same samples into the same batches by the same sampler version.
+    The order's description stands for its ids, which it determines: layouts of one fingerprint put the same samples
+    into the same batches. The settings count, not what they come to: with and without drop_last are two layouts even
+    where nothing is left to drop.
     """
-    text = f"normgauge/{SAMPLER_VERSION} {order.to_dict()} n={n_rows} batch={batch_size} drop={drop_last}"
+    settings = f"n={int(n_rows)} batch={int(batch_size)} drop={bool(drop_last)}"
+    text = f"normgauge/{SAMPLER_VERSION} {order.to_dict()} {settings}"
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
