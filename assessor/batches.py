@@ -23,10 +23,11 @@ RECORD = np.dtype(
             "constant_second_moment",
             np.float64,
         ),  # sum over the features constant in the batch of m_f^2
+        ("constant_second_moment_low", np.float64),  # what rounding to float64 took from it
         ("n_varying", np.int32),  # features with v_f > 0
     ]
 )
-"""One complete batch: 44 bytes. Everything the measures of FORMULAS 2.2 and 2.3 need."""
+"""One complete batch: 52 bytes. Everything the measures of FORMULAS 2.2 and 2.3 need."""
 
 Records = NDArray[np.void]
 
@@ -40,7 +41,7 @@ def describe_batches(first: int, mean: Floats, m2: Floats, count: int) -> Record
         count: values per feature and batch.
 
     Raises:
-        NonFiniteError: squared deviations overflow float64.
+        NonFiniteError: squares overflow float64.
     """
     records = np.zeros(len(mean), RECORD)
     records["index"] = np.arange(first, first + len(mean))
@@ -52,19 +53,51 @@ def describe_batches(first: int, mean: Floats, m2: Floats, count: int) -> Record
     records["pooled_mean"] = total / some
     spread = np.where(varying, mean - records["pooled_mean"][:, None], 0.0)
     pooled = (np.where(varying, variance, 0.0).sum(axis=1) + (spread * spread).sum(axis=1)) / some
-    if not np.isfinite(pooled).all():
-        bad = first + int(np.flatnonzero(~np.isfinite(pooled))[0])
-        raise NonFiniteError(
-            f"expected values whose squares fit float64 (below about 1e150); batch {bad} has "
-            "larger ones: divide the data by a constant first"
-        )
     records["pooled_variance"] = pooled
     logs = np.log(np.where(varying, variance, 1.0))
     records["mean_log_variance"] = logs.sum(axis=1) / some
-    constant = np.where(varying, 0.0, mean)
-    records["constant_second_moment"] = (constant * constant).sum(axis=1)
+    high, low = sum_of_squares(np.where(varying, 0.0, mean))
+    records["constant_second_moment"], records["constant_second_moment_low"] = high, low
     records["n_varying"] = n_varying
+    size = variance.sum(axis=1) + n_varying * (pooled + records["pooled_mean"] ** 2) + high
+    if not np.isfinite(size).all():
+        raise _too_large(f"batch {first + int(np.flatnonzero(~np.isfinite(size))[0])} has larger ones")
     return records
+
+
+def sum_of_squares(values: Floats) -> tuple[Floats, Floats]:
+    """Return the sum of squares over the last axis as an unevaluated sum high + low, good to about 1e-30.
+
+    A feature that is constant over the dataset is taken off this sum again; where its square is large (a time stamp),
+    float64 alone would leave nothing of the others.
+
+    Source: Dekker 1971, doi:10.1007/BF01397083 (two-product and the addition of doubled numbers).
+    """
+    if not values.any():
+        return np.zeros(values.shape[:-1]), np.zeros(values.shape[:-1])
+    split = values * 134217729.0  # 2^27 + 1 cuts 53 bits into 26 and 27
+    top = split - (split - values)
+    rest = values - top
+    high = values * values
+    low = ((top * top - high) + 2 * top * rest) + rest * rest
+    while high.shape[-1] > 1:
+        if high.shape[-1] % 2:
+            pad = [(0, 0)] * (high.ndim - 1) + [(0, 1)]
+            high, low = np.pad(high, pad), np.pad(low, pad)
+        a, b = high[..., 0::2], high[..., 1::2]
+        total = a + b
+        shadow = total - a
+        error = (a - (total - shadow)) + (b - shadow) + (low[..., 0::2] + low[..., 1::2])
+        high = total + error
+        low = error - (high - total)
+    return high[..., 0], low[..., 0]
+
+
+def _too_large(where: str) -> NonFiniteError:
+    return NonFiniteError(
+        f"expected values whose squares and their sums fit float64 (below about 1e150); {where}: "
+        "divide the data by a constant first"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +138,7 @@ class LaneBuilder:
     def __post_init__(self) -> None:
         self._constant = np.zeros(self.n_features, np.int64)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def add_rows(self, first: int, mean: Floats, m2: Floats | None) -> None:
         """Add the rows first, first + 1, ...: per row and feature mean and m2, shape (rows, features)."""
         size, start, stop = self.batch_size, 0, len(mean)
@@ -127,6 +161,7 @@ class LaneBuilder:
                 self._close_if_complete(batch)
             start = end
 
+    @np.errstate(over="ignore", invalid="ignore")
     def absorb(self, lane: Lane) -> None:
         """Add what another lane of the same batch size has seen; its rows must be others."""
         self._records.append(lane.records)
@@ -137,7 +172,16 @@ class LaneBuilder:
             self._close_if_complete(batch)
 
     def finish(self) -> Lane:
-        """Return the lane."""
+        """Return the lane.
+
+        Raises:
+            NonFiniteError: squared deviations overflow float64.
+        """
+        for batch, tree in self._cut.items():
+            if not tree.finite:
+                raise _too_large(f"batch {batch} has larger ones")
+        if not self._tree.finite:
+            raise _too_large("those of the whole dataset do not")
         records = np.concatenate(self._records) if self._records else np.zeros(0, RECORD)
         return Lane(
             self.batch_size,

@@ -11,9 +11,30 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from assessor.errors import ShapeError
+from assessor.errors import DtypeError, ShapeError
 
 Floats = NDArray[np.float64]
+
+
+def as_numbers(x: ArrayLike) -> NDArray[np.generic]:
+    """Return x as an array of booleans, integers or floats of at most 64 bits.
+
+    Raises:
+        ShapeError: rows of different lengths.
+        DtypeError: not such numbers.
+    """
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise ShapeError(f"expected rows of one shape; got ragged data: {error}") from error
+    except (TypeError, RuntimeError) as error:
+        raise DtypeError(f"expected what NumPy can read as numbers; got {type(x).__name__}: {error}") from error
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise DtypeError(
+            f"expected booleans, integers or floats of at most 64 bits; got dtype {array.dtype}: "
+            "convert the data to numbers first"
+        )
+    return array
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +65,14 @@ class Moments:
 
     @classmethod
     def of(cls, x: ArrayLike) -> "Moments":
-        """Return the moments over axis 0 of x, shape (n, *), along the fixed tree over its rows."""
-        rows = np.asarray(x, dtype=np.float64)
+        """Return the moments over axis 0 of x, shape (n, *), along the fixed tree over its rows.
+
+        No rows give the identity; NaN and infinity spread to the results of their feature.
+
+        Raises:
+            DtypeError: not numbers. ShapeError: ragged, or a scalar.
+        """
+        rows = as_numbers(x).astype(np.float64)
         if rows.ndim == 0:
             raise ShapeError("expected values of shape (n, *); got a scalar: give it an axis of samples")
         tree = MomentsTree()
@@ -177,6 +204,11 @@ class MomentsTree:
     def count(self) -> int:
         """Values per feature in all nodes together."""
         return sum(node.count for node in self.nodes.values())
+
+    @property
+    def finite(self) -> bool:
+        """Whether no node has overflowed."""
+        return all(bool(np.isfinite(node.mean + node.m2).all()) for node in self.nodes.values())
 
     def fold(self) -> Moments:
         """Return all nodes merged from left to right; the tree must not be empty."""

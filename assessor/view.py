@@ -64,7 +64,8 @@ def view_batches(profile: Profile, batch_size: int | None, drop_last: bool) -> B
     records, sizes = lane.records, np.full(n_complete, size, np.int64)
     if tail and not drop_last:
         moments = lane.cut[n_complete].fold()
-        last = describe_batches(n_complete, moments.mean[None], moments.m2[None], max(moments.count, 1))
+        with np.errstate(over="ignore", invalid="ignore"):
+            last = describe_batches(n_complete, moments.mean[None], moments.m2[None], max(moments.count, 1))
         records = np.concatenate([records, last]) if n_complete else last
         sizes = np.append(sizes, tail)
     if not len(records):

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from assessor.batches import sum_of_squares
 from assessor.measures.scores import Measure, Scores, measures
 from assessor.moments import Floats, Moments
 from assessor.noise import noise, normal_divergence
@@ -56,7 +57,9 @@ def standard_divergence(view: BatchView) -> Scores:
     n_imputed = np.maximum(n_active - n_varying, 0.0)
     varying_moment = n_varying * (records["pooled_variance"] + records["pooled_mean"] ** 2)
     left_out = np.where(active, 0.0, moments.mean)
-    constant_moment = np.maximum(records["constant_second_moment"] - (left_out * left_out).sum(), 0.0)
+    left_high, left_low = sum_of_squares(left_out)
+    high, low = records["constant_second_moment"], records["constant_second_moment_low"]
+    constant_moment = np.maximum((high - left_high) + (low - left_low), 0.0)
     second_moment = (varying_moment + constant_moment) / n_active
     # E0 of an imputed feature's ln v_f is ln V_f - 2 noise(B), as for a normal feature without drift.
     log_sum = n_varying * records["mean_log_variance"] + n_imputed * (imputed - 2 * batch_noise)
