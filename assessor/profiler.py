@@ -1,6 +1,6 @@
 """From rows to a profile: in one pass, in blocks that fit the processor's cache."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,20 +8,21 @@ from numpy.typing import ArrayLike, NDArray
 from assessor.batches import LaneBuilder
 from assessor.calibration import SEED, Calibration, default_rows, sampled_features
 from assessor.errors import (
-    DtypeError,
     EmptyShardError,
     LabelError,
     NonFiniteError,
     SettingError,
     ShapeError,
 )
-from assessor.moments import Floats
+from assessor.moments import Floats, as_numbers
 from assessor.order import hash_rows
 from assessor.profile import FEATURE_AXES, Profile, Schema
 from assessor.rows import RowTable
 
 BLOCK_VALUES = 1 << 17
 """Float64 values worked on at a time: 1 MB, so that the tree's levels stay in cache."""
+MAX_NUMBER = 1 << 62
+"""Bound of batch sizes and row numbers, so that their sums fit int64."""
 
 
 class Profiler:
@@ -46,15 +47,13 @@ class Profiler:
         calibration_rows: int | None = None,
     ) -> None:
         self._batch_sizes = check_batch_sizes(batch_sizes)
-        if first_row < 0:
-            raise SettingError(f"expected first_row >= 0; got {first_row}")
+        self._first_row = _whole_number("first_row", first_row)
         if feature_axis not in FEATURE_AXES:
             raise SettingError(f"expected feature_axis among {FEATURE_AXES}; got {feature_axis!r}")
-        if calibration_rows is not None and calibration_rows < 0:
-            raise SettingError(f"expected calibration_rows >= 0 or None; got {calibration_rows}")
-        self._first_row = first_row
         self._feature_axis = feature_axis
-        self._calibration_rows = calibration_rows
+        self._calibration_rows = None
+        if calibration_rows is not None:
+            self._calibration_rows = _whole_number("calibration_rows", calibration_rows)
         self._schema: Schema | None = None
         self._dtypes: set[str] = set()
         self._lanes: list[LaneBuilder] = []
@@ -69,18 +68,16 @@ class Profiler:
         """Add rows, in order.
 
         Args:
-            block: shape (n, *sample_shape), n >= 0, of booleans, integers or floats.
+            block: shape (n, *sample_shape), n >= 0, of booleans, integers or floats of at most 64 bits.
             dtype: name of the dtype in the file, where the block was widened from it (bfloat16).
 
         Raises:
-            DtypeError: not numeric. ShapeError: another sample shape. EmptyShardError: no features.
-            NonFiniteError: NaN or infinity; names the row.
+            DtypeError: not numeric. ShapeError: another sample shape, or ragged. EmptyShardError: no features.
+            NonFiniteError: NaN or infinity, named with its row, or a masked value.
         """
-        rows = np.asarray(block)
-        if rows.dtype.kind not in "biuf":
-            raise DtypeError(
-                f"expected booleans, integers or floats; got dtype {rows.dtype}: convert the data to numbers first"
-            )
+        rows = as_numbers(block)
+        if np.ma.is_masked(block):
+            raise NonFiniteError("expected values everywhere; the array has masked ones: remove or impute them first")
         if self._schema is None:
             self._open(rows.shape)
         assert self._schema is not None
@@ -91,9 +88,11 @@ class Profiler:
             )
         self._dtypes.add(dtype or rows.dtype.name)
         start = 0
-        for stop in self._block_ends(len(rows)):
-            self._add_block(rows[start:stop].astype(np.float64))
-            start = stop
+        # Overflow is looked for in the results. C order, since sums along another layout round differently.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for stop in self._block_ends(len(rows)):
+                self._add_block(rows[start:stop].astype(np.float64, order="C"))
+                start = stop
 
     def add_labels(self, labels: ArrayLike) -> None:
         """Add labels, in order, before or after their rows: shape (n,), integers.
@@ -101,12 +100,17 @@ class Profiler:
         Raises:
             LabelError: not a vector of integers.
         """
-        values = np.asarray(labels)
+        try:
+            values = np.asarray(labels)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise LabelError(f"expected labels of shape (rows,) and an integer dtype; got others: {error}") from error
         if values.ndim != 1 or values.dtype.kind not in "biu":
             raise LabelError(
                 f"expected labels of shape (rows,) and an integer dtype; got shape {values.shape}, "
                 f"dtype {values.dtype}: number the classes"
             )
+        if values.dtype == np.uint64 and len(values) and int(values.max()) >= 2**63:
+            raise LabelError(f"expected labels below 2^63; got {int(values.max())}: number the classes from 0")
         self._labels.append(values.astype(np.int64))
 
     def finish(self) -> Profile:
@@ -182,7 +186,9 @@ class Profiler:
         m2: Floats | None = None
         if schema.feature_axis == "channel":
             values = x.reshape(n, schema.n_features, -1)
-            flat = values.mean(axis=2)
+            # Around the first value, so that the mean of equal values is that value and their variance is 0.
+            base = values[..., :1]
+            flat = base[..., 0] + (values - base).mean(axis=2)
             deviation = values - flat[..., None]
             m2 = (deviation * deviation).sum(axis=2)
         else:
@@ -226,13 +232,22 @@ def check_batch_sizes(batch_sizes: Sequence[int]) -> tuple[int, ...]:
     Raises:
         SettingError: none, or one that is not an integer >= 1.
     """
+    if not isinstance(batch_sizes, Iterable) or isinstance(batch_sizes, str | bytes):
+        raise SettingError(f"expected a list of batch sizes, such as [32]; got {batch_sizes!r}")
     sizes = list(batch_sizes)
     for size in sizes:
-        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-            raise SettingError(f"expected batch sizes that are integers >= 1; got {size!r}")
+        if isinstance(size, bool) or not isinstance(size, int | np.integer) or not 1 <= size <= MAX_NUMBER:
+            raise SettingError(f"expected batch sizes that are integers >= 1 and <= 2^62; got {size!r:.80}")
     if not sizes:
         raise SettingError("expected at least one batch size; got none")
     return tuple(sorted({int(size) for size in sizes}))
+
+
+def _whole_number(name: str, value: int) -> int:
+    """Return a setting that must be an integer >= 0 and fit int64 with room to add."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value <= MAX_NUMBER:
+        raise SettingError(f"expected {name} to be an integer >= 0 and <= 2^62; got {value!r:.80}")
+    return int(value)
 
 
 def profile_array(
@@ -255,7 +270,7 @@ def profile_array(
         calibration_rows: see `Profiler`.
 
     Raises:
-        AssessorError: as `Profiler`; ragged nested lists are a ShapeError.
+        AssessorError: as `Profiler`.
     """
     profiler = Profiler(
         batch_sizes=batch_sizes,
@@ -263,11 +278,7 @@ def profile_array(
         feature_axis=feature_axis,
         calibration_rows=calibration_rows,
     )
-    try:
-        rows = np.asarray(x)
-    except ValueError as error:
-        raise ShapeError(f"expected rows of one shape; got ragged data: {error}") from error
-    profiler.add(rows)
+    profiler.add(x)
     if labels is not None:
         profiler.add_labels(labels)
     return profiler.finish()

@@ -1,0 +1,79 @@
+from itertools import pairwise
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+from numpy.testing import assert_array_equal
+
+from assessor import hash_rows, merge, profile_array
+from assessor.calibration import MAX_FEATURES, MAX_VALUES, SEED, Calibration, default_rows, sampled_features
+
+RNG = np.random.default_rng(21)
+
+
+def smallest(n: int, size: int, first: int = 0) -> list[int]:
+    """The rows of the smallest hashes, by sorting all of them."""
+    return sorted(range(first, first + n), key=lambda row: int(hash_rows(SEED, np.array([row]))[0]))[:size]
+
+
+@pytest.mark.parametrize("size", [1, 5, 64, 100, 101, 500])
+def test_the_sample_holds_the_rows_of_the_smallest_hashes(size: int) -> None:
+    x = RNG.normal(size=(100, 3))
+    sample = profile_array(x, batch_sizes=[7], calibration_rows=size, first_row=13).calibration
+    assert sample.rows.tolist() == smallest(100, size, 13)
+    assert_array_equal(sample.values, x[sample.rows - 13])
+
+
+@given(st.sets(st.integers(1, 199), max_size=15), st.integers(1, 220), st.randoms(use_true_random=False))
+def test_the_sample_is_the_same_for_any_cutting_and_order(cuts: set[int], size: int, random: object) -> None:
+    x = np.arange(400.0).reshape(200, 2)
+    edges = sorted({0, 200, *cuts})
+    parts = [profile_array(x[a:b], batch_sizes=[4], first_row=a, calibration_rows=size) for a, b in pairwise(edges)]
+    random.shuffle(parts)  # type: ignore[attr-defined]  # random.Random by Hypothesis
+    sample = merge(parts).calibration
+    assert sample.rows.tolist() == smallest(200, size)
+    assert_array_equal(sample.values, x[sample.rows])
+
+
+def test_a_channel_gives_one_of_its_positions() -> None:
+    x = RNG.normal(size=(50, 3, 4, 5))
+    sample = profile_array(x, batch_sizes=[4], calibration_rows=20, feature_axis="channel").calibration
+    assert sample.values.shape == (20, 3)
+    positions = set()
+    for row, values in zip(sample.rows, sample.values, strict=True):
+        at = [np.flatnonzero(x[row, c].ravel() == values[c]).tolist() for c in range(3)]
+        assert at[0] == at[1] == at[2]
+        positions.update(at[0])
+    assert len(positions) > 5
+
+
+def test_it_can_be_turned_off() -> None:
+    sample = profile_array(RNG.normal(size=(50, 3)), batch_sizes=[4], calibration_rows=0).calibration
+    assert sample.rows.size == sample.values.size == 0
+
+
+def test_its_size_is_bounded() -> None:
+    assert default_rows(1) == 4096
+    assert default_rows(64) == 4096
+    assert default_rows(512) == 512
+    for features in (1, 100, 2048, 3072, 10**6):
+        width = len(sampled_features(features))
+        assert width == min(features, MAX_FEATURES)
+        assert default_rows(features) >= 128
+        assert default_rows(features) * width <= MAX_VALUES
+    wide = sampled_features(10_000)
+    assert wide.tolist() == sorted(set(wide.tolist()))
+    assert 4000 < wide.mean() < 6000
+
+
+def test_wide_samples_keep_some_features() -> None:
+    x = RNG.normal(size=(4, 3000)).astype(np.float32)
+    sample = profile_array(x, batch_sizes=[2]).calibration
+    assert_array_equal(sample.values, x[sample.rows][:, sampled_features(3000)].astype(float))
+
+
+def test_an_empty_sample_takes_nothing_of_none() -> None:
+    empty = Calibration.empty(5, 3)
+    assert empty.with_rows(np.zeros(0, np.int64), np.zeros((0, 3))) is empty
+    assert Calibration.empty(0, 3).wanted(np.arange(4)).tolist() == [False] * 4

@@ -1,0 +1,319 @@
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
+
+from assessor import (
+    AssessorError,
+    DtypeError,
+    EmptyShardError,
+    LabelError,
+    NonFiniteError,
+    Profiler,
+    SettingError,
+    ShapeError,
+    assess,
+    make_plan,
+    profile_array,
+)
+from tests.assessor import reference
+from tests.tolerances import STORED, SUMS
+
+RNG = np.random.default_rng(11)
+X = RNG.normal(2, 3, size=(23, 4, 5))
+
+
+def check_record(record: Any, batch: NDArray[Any]) -> None:
+    """One batch (values, features) against NumPy float64."""
+    variance, mean = batch.var(axis=0), batch.mean(axis=0)
+    constant = (batch == batch[0]).all(axis=0)
+    assert record["n_varying"] == (~constant).sum()
+    varying = batch[:, ~constant]
+    if varying.size:
+        assert_allclose(record["pooled_mean"], varying.mean(), rtol=SUMS, atol=SUMS * np.abs(batch).max())
+        assert_allclose(record["pooled_variance"], varying.var(), rtol=1e-11)
+        assert_allclose(record["mean_log_variance"], np.log(variance[~constant]).mean(), rtol=1e-10, atol=1e-10)
+    kept = record["constant_second_moment"] + record["constant_second_moment_low"]
+    assert_allclose(kept, (mean[constant] ** 2).sum(), rtol=SUMS)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 16, 23])
+def test_element_batches_against_numpy(size: int) -> None:
+    x = X.copy()
+    x[:, 1, 2] = np.round(x[:, 1, 2] / 4)  # constant in some batches
+    x[:, 0, 0] = 0.1
+    profile = profile_array(x, batch_sizes=[size])
+    flat = x.reshape(23, 20)
+    records = profile.lanes[size].records
+    assert records["index"].tolist() == list(range(23 // size))
+    for i, record in enumerate(records):
+        check_record(record, flat[i * size : (i + 1) * size])
+    assert_allclose(profile.moments.mean, flat.mean(axis=0), atol=SUMS * 10)
+    assert_allclose(profile.moments.variance, flat.var(axis=0), rtol=1e-11, atol=1e-30)
+    constant = [
+        sum(len(set(column)) == 1 for column in (flat[i : i + size, f] for i in range(0, 23 // size * size, size)))
+        for f in range(20)
+    ]
+    assert profile.lanes[size].constant_batches.tolist() == constant
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
+def test_channel_batches_against_numpy(size: int) -> None:
+    profile = profile_array(X, batch_sizes=[size], feature_axis="channel")
+    assert profile.n_features == 4
+    by_channel = X.transpose(0, 2, 1)  # samples, positions, channels
+    for i, record in enumerate(profile.lanes[size].records):
+        check_record(record, by_channel[i * size : (i + 1) * size].reshape(-1, 4))
+    assert_allclose(profile.moments.mean, X.mean(axis=(0, 2)), rtol=SUMS)
+    assert_allclose(profile.moments.variance, X.var(axis=(0, 2)), rtol=1e-11)
+    assert profile.moments.count == 23 * 5
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-12, 12345.6789])
+@pytest.mark.parametrize("positions", [2, 3, 7, 100, 1001])
+def test_a_constant_channel_is_constant_exactly(value: float, positions: int) -> None:
+    """A mean of equal values that is off by one rounding would give a variance of 1e-34, and a score of 39 nats."""
+    x = RNG.normal(size=(12, 3, positions))
+    x[:, 1] = value
+    profile = profile_array(x, batch_sizes=[4], feature_axis="channel")
+    assert profile.lanes[4].records["n_varying"].tolist() == [2, 2, 2]
+    assert profile.moments.m2[1] == 0
+    assert profile.moments.mean[1] == value
+    assert (np.abs(make_plan(profile).scores) < 1).all()
+
+
+@pytest.mark.parametrize("axes", [(4, 5), (20,)])
+@pytest.mark.parametrize("feature_axis", ["element", "channel"])
+def test_the_memory_layout_does_not_matter(axes: tuple[int, ...], feature_axis: str) -> None:
+    if feature_axis == "channel" and len(axes) == 1:
+        axes = (20, 3)
+    x = RNG.normal(size=(37, *axes)) * 1e3
+    expected = profile_array(x, batch_sizes=[1, 5], feature_axis=feature_axis).to_bytes()
+    wide = np.zeros((74, *axes, 2))
+    wide[::2, ..., 1] = x
+    for same in (np.asfortranarray(x), wide[::2, ..., 1], x[::-1].copy()[::-1], x.astype(">f8"), x.tolist()):
+        assert profile_array(same, batch_sizes=[5, 1], feature_axis=feature_axis).to_bytes() == expected
+
+
+def test_row_means_and_means_without_the_border() -> None:
+    profile = profile_array(X, batch_sizes=[4], labels=np.arange(23) % 3)
+    assert_allclose(profile.rows.means, X.reshape(23, -1).mean(axis=1), rtol=SUMS)
+    assert profile.rows.border_means is not None
+    assert_allclose(profile.rows.border_means, X[:, :-1, :-1].reshape(23, -1).mean(axis=1), rtol=SUMS)
+    assert profile.rows.labels is not None
+    assert profile.rows.labels.tolist() == [i % 3 for i in range(23)]
+    assert profile_array(X.reshape(23, -1), batch_sizes=[4]).rows.border_means is None
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "int32", "uint32", "int64", "uint64", "bool"])
+def test_integers_are_read_exactly(dtype: str) -> None:
+    x = RNG.integers(0, 2 if dtype == "bool" else 100, size=(30, 6)).astype(dtype)
+    plan = assess(x, batch_size=5)
+    assert_allclose(plan.scores, assess(x.astype(np.float64), batch_size=5).scores, rtol=0, atol=0)
+    assert profile_array(x, batch_sizes=[5]).dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_floats_against_the_values_before_they_were_stored(dtype: str) -> None:
+    x = RNG.normal(5, 2, size=(64, 6))
+    profile = profile_array(x.astype(dtype), batch_sizes=[64])
+    assert_allclose(profile.moments.mean, x.mean(axis=0), rtol=STORED[dtype] + SUMS)
+    # v is off by at most 2 std |x| rounding, plus smaller terms
+    assert_allclose(profile.moments.variance, x.var(axis=0), rtol=2 * 6 * STORED[dtype] + SUMS)
+    assert_allclose(profile.moments.variance, x.astype(dtype).astype(float).var(axis=0), rtol=SUMS)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.sets(st.integers(1, 12), min_size=1, max_size=3))
+def test_blocks_of_any_length_give_the_same_profile(lengths: list[int], sizes: set[int]) -> None:
+    n = sum(lengths)
+    x = np.arange(n * 3.0).reshape(n, 3) ** 1.5
+    profiler = Profiler(batch_sizes=sorted(sizes), first_row=5)
+    at = 0
+    for length in lengths:
+        profiler.add(x[at : at + length])
+        profiler.add_labels(np.arange(at, at + length))
+        at += length
+    if n:
+        expected = profile_array(x, batch_sizes=sorted(sizes), first_row=5, labels=np.arange(n))
+        assert profiler.finish().to_bytes() == expected.to_bytes()
+    else:
+        with pytest.raises(EmptyShardError, match="expected at least one row"):
+            profiler.finish()
+
+
+def test_batch_sizes_are_sorted_and_taken_once() -> None:
+    sizes: Any = [8, np.int32(2), 8, 3]
+    assert profile_array(X, batch_sizes=sizes).batch_sizes == (2, 3, 8)
+    assert profile_array(X, batch_sizes=iter([4])).batch_sizes == (4,)  # type: ignore[arg-type]  # any iterable will do
+
+
+def bad_settings() -> Iterator[Any]:
+    for sizes in (0, -1, True, 1.5, 4.0, "4", None, 2**63, np.array(4.0)):
+        yield {"batch_sizes": [sizes]}, "expected batch sizes that are integers >= 1"
+    yield {"batch_sizes": []}, "expected at least one batch size; got none"
+    for sizes in (4, None, "32", 1.5):
+        yield {"batch_sizes": sizes}, "expected a list of batch sizes"
+    for first in (-1, True, 1.5, "1", None, 2**63):
+        yield {"first_row": first}, "expected first_row to be an integer >= 0"
+    for axis in ("rows", None, 1, ["element"]):
+        yield {"feature_axis": axis}, r"expected feature_axis among \('element', 'channel'\); got"
+    for rows in (-1, 1.5, True):
+        yield {"calibration_rows": rows}, "expected calibration_rows to be an integer >= 0"
+
+
+@pytest.mark.parametrize(("settings", "message"), list(bad_settings()))
+def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        profile_array(X, **{"batch_sizes": [4], **settings})
+
+
+@pytest.mark.parametrize("size", [0, -1, True, 1.5])
+def test_assess_refuses_a_batch_size_that_is_none(size: Any) -> None:
+    with pytest.raises(SettingError, match=f"expected batch sizes that are integers >= 1 .*; got {size}"):
+        assess(X, batch_size=size)
+
+
+class Unreadable:
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("no grad, please")
+
+
+BAD_ARRAYS: list[tuple[Any, type[AssessorError], str]] = [
+    (np.zeros((0, 3)), EmptyShardError, "expected at least one row; the shard has none: leave it out"),
+    ([], ShapeError, r"expected rows of shape \(n, features\) or more axes; got shape \(0,\)"),
+    (np.zeros((3, 0)), EmptyShardError, r"expected at least one feature; got rows of shape \(0,\)"),
+    (np.zeros((3, 4, 0)), EmptyShardError, "expected at least one feature"),
+    (3.0, ShapeError, "got a scalar: give it an axis of samples"),
+    ([1.0, 2.0], ShapeError, r"got shape \(2,\): reshape to \(n, 1\)"),
+    ([[1.0], [2.0, 3.0]], ShapeError, "expected rows of one shape; got ragged data"),
+    (np.array([[1, None]]), DtypeError, "got dtype object: convert the data to numbers first"),
+    ([[10**400]], DtypeError, "got dtype object"),
+    (None, DtypeError, "got dtype object"),
+    ({"x": 1}, DtypeError, "got dtype object"),
+    ([["a", "b"]], DtypeError, "got dtype <U1"),
+    ([[b"a"]], DtypeError, "got dtype |S1"),
+    (np.zeros((2, 2), complex), DtypeError, "got dtype complex128"),
+    (np.zeros((2, 2), "datetime64[s]"), DtypeError, "got dtype datetime64"),
+    (np.zeros((2, 2), "timedelta64[s]"), DtypeError, "got dtype timedelta64"),
+    (np.zeros((2, 2), "f4,f4"), DtypeError, "got dtype"),
+    (np.zeros((2, 2), np.clongdouble), DtypeError, "got dtype"),
+    (Unreadable(), DtypeError, "expected what NumPy can read as numbers; got Unreadable: no grad, please"),
+    (np.ma.masked_greater(np.arange(6.0).reshape(3, 2), 3), NonFiniteError, "the array has masked ones"),
+]
+if np.dtype(np.longdouble).itemsize > 8:
+    BAD_ARRAYS.append((np.zeros((2, 2), np.longdouble), DtypeError, "of at most 64 bits; got dtype"))
+
+
+@pytest.mark.parametrize(("x", "error", "message"), BAD_ARRAYS)
+def test_bad_arrays(x: Any, error: type[AssessorError], message: str) -> None:
+    with pytest.raises(error, match=message):
+        profile_array(x, batch_sizes=[2])
+    with pytest.raises(error, match=message):
+        assess(x, batch_size=2)
+
+
+def test_a_masked_array_without_a_mask_is_an_array() -> None:
+    assert profile_array(np.ma.array(X), batch_sizes=[4]).to_bytes() == profile_array(X, batch_sizes=[4]).to_bytes()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("feature_axis", ["element", "channel"])
+def test_non_finite_values_are_named(dtype: str, value: float, feature_axis: str) -> None:
+    x = X.astype(dtype)
+    x[17, 2, 3] = value
+    x[20, 0, 0] = np.nan
+    with pytest.raises(NonFiniteError) as caught:
+        profile_array(x, batch_sizes=[5, 8], first_row=100, feature_axis=feature_axis)
+    assert str(caught.value) == (
+        f"expected finite values; row 117, element 13 is {value} (batch 23 of size 5, batch 14 of size 8): "
+        "remove or impute such values first"
+    )
+
+
+def test_opposite_infinities_in_one_row_are_found() -> None:
+    x = X.copy()
+    x[3, 0, 0], x[3, 0, 1] = np.inf, -np.inf
+    with pytest.raises(NonFiniteError, match="row 3, element 0 is inf"):
+        profile_array(x, batch_sizes=[4])
+
+
+def test_a_signalling_nan_is_a_nan() -> None:
+    with pytest.raises(NonFiniteError, match="row 0, element 0 is nan"):
+        profile_array(np.full((4, 2), 0x7F800001, np.uint32).view(np.float32), batch_sizes=[2])
+
+
+LARGE: list[NDArray[np.float64]] = [
+    X.reshape(23, 20) * 1e200,
+    np.full((23, 20), 1e200),
+    np.repeat(np.arange(1.0, 24.0), 20).reshape(23, 20) // 4 * 1e200,
+    np.full((23, 20), 1.7e308),
+    np.where(np.arange(20) % 2, 1.7e308, -1.7e308) * np.ones((23, 1)),
+    np.full((23, 20), 1e160) + X.reshape(23, 20) * 1e146,
+]
+
+
+@pytest.mark.parametrize("x", LARGE)
+@pytest.mark.parametrize("size", [1, 4, 64])
+@pytest.mark.parametrize("feature_axis", ["element", "channel"])
+def test_values_whose_squares_overflow(x: NDArray[Any], size: int, feature_axis: str) -> None:
+    shaped = x.reshape(23, 4, 5) if feature_axis == "channel" else x
+    with pytest.raises(NonFiniteError, match="divide the data"):
+        make_plan(profile_array(shaped, batch_sizes=[size], feature_axis=feature_axis))
+
+
+def test_large_values_whose_squares_fit() -> None:
+    x = X.reshape(23, 20)
+    scale = 1e140
+    scores = assess(x * scale, batch_size=4).scores
+    # D of a scaled batch: v and m^2 outweigh the rest
+    for i, batch in enumerate(reference.batches(x.tolist(), 4)):
+        moment = reference.mean([reference.variance(c) + reference.mean(c) ** 2 for c in reference.columns(batch)])
+        assert_allclose(scores[i], moment / 2 * scale**2, rtol=1e-11)
+
+
+def test_labels() -> None:
+    def profile(labels: Any) -> Any:
+        return profile_array(X, batch_sizes=[4], labels=labels).rows.labels
+
+    expected = [i % 5 for i in range(23)]
+    for dtype in ("int64", "uint8", "int32", "uint64", ">i2"):
+        assert_array_equal(profile(np.array(expected, dtype)), expected)
+    assert_array_equal(profile(np.arange(23) > 3), np.arange(23) > 3)
+    assert_array_equal(profile(-np.arange(23)), -np.arange(23))
+    kind = r"expected labels of shape \(rows,\) and an integer dtype; got shape"
+    for bad in (np.zeros(23), np.zeros((23, 1), int), 3, ["a"] * 23, np.array([None] * 23)):
+        with pytest.raises(LabelError, match=kind):
+            profile(bad)
+    for n in (22, 24, 0):
+        with pytest.raises(LabelError, match=f"expected one label a row, 23 in all; got {n}"):
+            profile(np.zeros(n, int))
+    with pytest.raises(LabelError, match=r"expected labels below 2\^63; got 9223372036854775808"):
+        profile(np.full(23, 2**63, np.uint64))
+    with pytest.raises(LabelError, match=r"expected labels of shape .*; got others: "):
+        profile([[1], [2, 3]])
+
+
+def test_rows_of_another_shape_name_the_row() -> None:
+    profiler = Profiler(batch_sizes=[4], first_row=10)
+    profiler.add(X[:5])
+    with pytest.raises(ShapeError, match=r"expected rows of shape \(4, 5\) as before; got \(5, 4\) at row 15"):
+        profiler.add(X[5:].transpose(0, 2, 1))
+
+
+def test_channels_need_positions() -> None:
+    with pytest.raises(ShapeError, match=r'for feature_axis="channel"; got samples of shape \(20,\)'):
+        profile_array(X.reshape(23, 20), batch_sizes=[4], feature_axis="channel")
+
+
+def test_the_input_is_left_alone() -> None:
+    for dtype in ("float64", "float32"):
+        x = X.astype(dtype)
+        before = x.copy()
+        profile_array(x, batch_sizes=[3], feature_axis="channel")
+        assert_array_equal(x, before)
