@@ -1,6 +1,7 @@
 """Profiles as bytes: a safetensors file with a versioned header. Never pickle."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from assessor.batches import RECORD, Lane
-from assessor.calibration import Calibration
+from assessor.calibration import MAX_FEATURES, Calibration
 from assessor.errors import FormatError
 from assessor.moments import Moments, MomentsTree
 from assessor.profile import Profile, Schema
@@ -59,11 +60,21 @@ def load_profile(data: bytes) -> Profile:
     try:
         length = int.from_bytes(data[:8], "little")
         header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["normgauge"])
-        tensors: Tensors = safetensors.numpy.load(data)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        tensors: Tensors = safetensors.numpy.load(bytes(data))
+        known = header["schema"]
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError(f"expected a profile written by to_bytes; got other bytes: {error}") from error
-    if header.get("schema") != SCHEMA:
-        raise FormatError(f"expected a profile of schema {SCHEMA}; got {header.get('schema')!r}")
+    if known != SCHEMA:
+        raise FormatError(f"expected a profile of schema {SCHEMA}; got {known!r:.80}: profile the data again")
+    try:
+        profile = _build(header, tensors)
+        _check(profile)
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        raise FormatError(f"expected a consistent profile; {type(error).__name__}: {error}") from error
+    return profile
+
+
+def _build(header: dict[str, Any], tensors: Tensors) -> Profile:
     schema = Schema(tuple(header["sample_shape"]), header["feature_axis"], header["calibration_rows"])
     rows = RowTable(
         tuple((start, stop) for start, stop in header["spans"]),
@@ -74,6 +85,32 @@ def load_profile(data: bytes) -> Profile:
     calibration = Calibration(schema.calibration_rows, tensors["calibration.rows"], tensors["calibration.values"])
     lanes = {size: _load_lane(tensors, size) for size in header["batch_sizes"]}
     return Profile(schema, tuple(header["dtypes"]), lanes, rows, calibration)
+
+
+def _check(profile: Profile) -> None:
+    """Raise ValueError unless the shapes agree with each other."""
+    edges = [edge for span in profile.spans for edge in span]
+    n_rows = sum(stop - start for start, stop in profile.spans)
+    rows, calibration = profile.rows, profile.calibration
+    columns = [column for column in (rows.means, rows.border_means, rows.labels) if column is not None]
+    if not edges or edges[0] < 0 or any(a >= b for a, b in pairwise(edges)):
+        raise ValueError(f"spans {profile.spans!r:.80} do not ascend")
+    if any(column.shape != (n_rows,) for column in columns):
+        raise ValueError(f"columns of another length than {n_rows} rows")
+    width = min(profile.n_features, MAX_FEATURES) if profile.schema.calibration_rows else 0
+    if calibration.values.shape != (len(calibration.rows), width):
+        raise ValueError(f"a calibration sample of shape {calibration.values.shape}")
+    features = (profile.n_features,)
+    for lane in profile.lanes.values():
+        nodes = [node for tree in (lane.tree, *lane.cut.values()) for node in tree.nodes.values()]
+        if lane.constant_batches.shape != features or any(node.mean.shape != features for node in nodes):
+            raise ValueError(f"moments of another number of features than {profile.n_features}")
+        seen = len(lane.records) * lane.batch_size * profile.schema.values_per_row
+        seen += sum(tree.count for tree in lane.cut.values())
+        if seen != n_rows * profile.schema.values_per_row:
+            raise ValueError(f"batches of size {lane.batch_size} that do not hold {n_rows} rows")
+    if not profile.lanes:
+        raise ValueError("no batch size")
 
 
 def _dump_tree(tensors: Tensors, prefix: str, tree: MomentsTree) -> None:
@@ -98,5 +135,6 @@ def _load_lane(tensors: Tensors, size: int) -> Lane:
         else:
             continue
         level, index, count = map(int, numbers)
-        target.nodes[level, index] = Moments(count, pair[0], pair[1])
+        mean, m2 = pair
+        target.nodes[level, index] = Moments(count, mean, m2)
     return Lane(size, records, dict(sorted(cut.items())), tree, tensors[prefix + "constant_batches"])

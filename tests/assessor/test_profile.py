@@ -1,0 +1,235 @@
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
+
+from assessor import (
+    FormatError,
+    GapError,
+    LabelError,
+    NonFiniteError,
+    OverlapError,
+    Profile,
+    SettingError,
+    ShapeError,
+    make_plan,
+    merge,
+    missing_rows,
+    profile_array,
+)
+
+RNG = np.random.default_rng(31)
+DTYPES = ["uint8", "int64", "float16", "float32", "float64"]
+
+
+def data(dtype: str, n: int, axes: tuple[int, ...]) -> NDArray[Any]:
+    x = RNG.normal(40, 12, size=(n, *axes))
+    x[:, 0] = np.round(x[:, 0] / 20)  # constant in some batches
+    x[: n // 2, -1] = 7  # and in some shards
+    return np.clip(x, 0, 250).astype(dtype)
+
+
+CASES = [
+    pytest.param(dtype, axes, axis, labelled, id=f"{dtype}-{axes}-{axis}-{'y' if labelled else 'no y'}")
+    for dtype, labelled in zip(DTYPES, [True, False, True, False, True], strict=True)
+    for axes, axis in (((6,), "element"), ((3, 4, 2), "element"), ((3, 4, 2), "channel"))
+]
+
+
+def profiled(
+    x: NDArray[Any], labels: NDArray[Any] | None, edges: list[int], sizes: list[int], axis: str, rows: int | None = None
+) -> list[Profile]:
+    return [
+        profile_array(
+            x[a:b],
+            batch_sizes=sizes,
+            labels=None if labels is None else labels[a:b],
+            first_row=a,
+            feature_axis=axis,
+            calibration_rows=rows,
+        )
+        for a, b in pairwise(edges)
+    ]
+
+
+@pytest.mark.parametrize(("dtype", "axes", "axis", "labelled"), CASES)
+@settings(max_examples=12, deadline=None)
+@given(
+    cuts=st.sets(st.integers(1, 66), max_size=20),
+    sizes=st.sets(st.sampled_from([1, 2, 3, 5, 6, 7, 8, 12, 16, 31, 67, 68, 100]), min_size=1, max_size=4),
+    random=st.randoms(use_true_random=False),
+)
+def test_any_cutting_and_order_gives_the_profile_of_a_single_pass(
+    dtype: str, axes: tuple[int, ...], axis: str, labelled: bool, cuts: set[int], sizes: set[int], random: Random
+) -> None:
+    x = data(dtype, 67, axes)
+    labels = np.arange(67) % 4 - 1 if labelled else None
+    once = profiled(x, labels, [0, 67], sorted(sizes), axis, 16)[0].to_bytes()
+    parts = profiled(x, labels, sorted({0, 67, *cuts}), sorted(sizes), axis, 16)
+    random.shuffle(parts)
+    assert merge(parts).to_bytes() == once
+    while len(parts) > 1:  # in pairs, along a random tree
+        a, b = parts.pop(random.randrange(len(parts))), parts.pop(random.randrange(len(parts)))
+        parts.append(merge([Profile.from_bytes(a.to_bytes()), b]))
+    assert parts[0].to_bytes() == once
+
+
+@pytest.mark.parametrize("feature_axis", ["element", "channel"])
+def test_rows_one_by_one(feature_axis: str) -> None:
+    x = data("float32", 41, (3, 5))
+    parts = profiled(x, None, list(range(42)), [1, 4, 6, 41, 50], feature_axis)
+    once = profiled(x, None, [0, 41], [1, 4, 6, 41, 50], feature_axis)[0]
+    for way in (parts, parts[::-1], parts[::2] + parts[1::2]):
+        assert merge(way).to_bytes() == once.to_bytes()
+
+
+def test_blocks_that_do_not_end_where_batches_do() -> None:
+    """More values than one block holds, so that a shard is worked on in pieces."""
+    x = RNG.normal(size=(700, 1000)).astype(np.float32)
+    sizes = [3, 32, 200, 300]
+    once = profile_array(x, batch_sizes=sizes).to_bytes()
+    assert merge(profiled(x, None, [0, 1, 250, 333, 700], sizes, "element")[::-1]).to_bytes() == once
+
+
+def test_merge_leaves_its_parts_alone() -> None:
+    x = data("float64", 20, (3,))
+    parts = profiled(x, None, [0, 7, 20], [4, 6], "element")
+    before = [part.to_bytes() for part in parts]
+    merge(parts)
+    merge(parts)
+    assert [part.to_bytes() for part in parts] == before
+
+
+@pytest.mark.parametrize(("dtype", "axes", "axis", "labelled"), CASES)
+def test_bytes_round_trip(dtype: str, axes: tuple[int, ...], axis: str, labelled: bool) -> None:
+    x = data(dtype, 30, axes)
+    labels = np.arange(30) - 5 if labelled else None
+    for profile in (profiled(x, labels, [0, 30], [1, 4, 40], axis)[0], profiled(x, labels, [0, 11, 30], [4], axis)[1]):
+        again = Profile.from_bytes(profile.to_bytes())
+        assert again.to_bytes() == profile.to_bytes()
+        for name in ("schema", "dtypes", "spans", "batch_sizes", "n_rows", "n_features", "labelled", "dtype"):
+            assert getattr(again, name) == getattr(profile, name), name
+        assert_array_equal(again.moments.mean, profile.moments.mean)
+        assert_array_equal(again.moments.m2, profile.moments.m2)
+
+
+def test_moments_of_a_part_and_of_all() -> None:
+    x = data("float64", 50, (3,))
+    parts = profiled(x, None, [0, 9, 31, 50], [4, 8], "element")
+    some = merge([parts[0], parts[2]])
+    rows = np.concatenate([x[:9], x[31:]])
+    assert some.n_rows == some.moments.count == 28
+    assert some.spans == ((0, 9), (31, 50))
+    assert_allclose(some.moments.mean, rows.mean(axis=0), rtol=1e-12)
+    assert_allclose(some.moments.variance, rows.var(axis=0), rtol=1e-12)
+    assert_array_equal(some.rows.means, np.concatenate([parts[0].rows.means, parts[2].rows.means]))
+
+
+def test_a_profile_keeps_little() -> None:
+    """Per batch 52 bytes, per row a mean, two moments a feature and node: the data itself is gone."""
+    x = RNG.normal(size=(20_000, 64))
+    kept = len(profile_array(x, batch_sizes=[8], calibration_rows=0, first_row=3).to_bytes())
+    nodes = 2 * (2500).bit_length() + 2 * 2 * (8).bit_length()
+    assert kept < 2500 * 52 + 20_000 * 8 + nodes * 64 * 16 + 64 * 8 + 20_000
+    assert kept < x.nbytes / 30
+
+
+def test_overlaps_are_named() -> None:
+    x = data("float64", 40, (3,))
+    a, b = profile_array(x[:10], batch_sizes=[4]), profile_array(x[8:], batch_sizes=[4], first_row=8)
+    for parts in ([a, b], [b, a]):
+        with pytest.raises(OverlapError, match="expected each row once; rows 8 to 9 came twice: give each shard its"):
+            merge(parts)
+    with pytest.raises(OverlapError, match="rows 0 to 9 came twice"):
+        merge([a, a])
+    inside = profile_array(x[3:5], batch_sizes=[4], first_row=3)
+    with pytest.raises(OverlapError, match="rows 3 to 4 came twice"):
+        merge([inside, a])
+
+
+def test_gaps_are_named() -> None:
+    x = data("float64", 40, (3,))
+    parts = [profile_array(x[a:b], batch_sizes=[4], first_row=a) for a, b in ((3, 7), (10, 11), (20, 40))]
+    profile = merge(parts)
+    assert missing_rows(profile.spans) == ((0, 3), (7, 10), (11, 20))
+    with pytest.raises(GapError) as caught:
+        make_plan(profile)
+    assert str(caught.value) == (
+        "expected every row from 0 to 39; missing rows 0 to 2, 7 to 9, 11 to 19: send the shards that hold them"
+    )
+    many = merge([profile_array(x[i : i + 1], batch_sizes=[4], first_row=i) for i in range(1, 40, 2)])
+    with pytest.raises(GapError, match=r"missing rows 0 to 0, 2 to 2, 4 to 4, 6 to 6, 8 to 8 and 15 more gaps"):
+        make_plan(many)
+
+
+def test_merge_refuses_what_does_not_belong_together() -> None:
+    x = data("float64", 20, (4, 3))
+    a = profile_array(x[:10], batch_sizes=[4])
+
+    def other(rows: NDArray[Any] = x[10:], **settings: Any) -> Profile:
+        return profile_array(rows, **{"batch_sizes": [4], "first_row": 10, **settings})
+
+    with pytest.raises(SettingError, match="expected at least one profile to merge; got none"):
+        merge([])
+    with pytest.raises(ShapeError, match=r"expected samples of shape \(4, 3\) as in the other shards; got \(3, 4\)"):
+        merge([a, other(x[10:].reshape(10, 3, 4))])
+    with pytest.raises(SettingError, match=r"one setting of batch sizes; got \(4,\) and \(2, 4\)"):
+        merge([a, other(batch_sizes=[4, 2])])
+    with pytest.raises(SettingError, match="one setting of feature axis; got element and channel"):
+        merge([a, other(feature_axis="channel")])
+    with pytest.raises(SettingError, match="one setting of calibration rows; got 4096 and 7"):
+        merge([a, other(calibration_rows=7)])
+    with pytest.raises(LabelError, match="expected labels in every shard or in none; some have them and some do not"):
+        merge([a, other(labels=np.zeros(10, int))])
+
+
+def test_dtypes_of_the_shards_are_collected() -> None:
+    x = data("float64", 20, (3,))
+    parts = [
+        profile_array(x[:9].astype("float32"), batch_sizes=[4]),
+        profile_array(x[9:].astype("uint8"), batch_sizes=[4], first_row=9),
+    ]
+    assert merge(parts).dtype == "float32,uint8"
+
+
+def test_a_batch_that_overflows_only_when_its_parts_meet() -> None:
+    x = np.concatenate([np.full((2, 1), 1e154), np.full((2, 1), -1e154)]) * 1.3
+    parts = [profile_array(x[a : a + 2], batch_sizes=[4], first_row=a) for a in (0, 2)]
+    with pytest.raises(NonFiniteError, match="batch 0 has larger ones: divide the data"):
+        merge(parts)
+
+
+def test_bytes_that_are_no_profile() -> None:
+    profile = profile_array(data("float32", 30, (3,)), batch_sizes=[4, 7], first_row=2, labels=np.arange(30))
+    whole = profile.to_bytes()
+    other = whole.replace(b"normgauge.profile/1", b"normgauge.profile/9")
+    with pytest.raises(FormatError, match=r"schema normgauge.profile/1; got 'normgauge.profile/9'"):
+        Profile.from_bytes(other)
+    for bad in (b"", b"{}", b"abc", whole[:7], whole[:100], whole[:-1], whole + b"\0"):
+        with pytest.raises(FormatError, match="expected a profile written by to_bytes; got other bytes"):
+            Profile.from_bytes(bad)
+    with pytest.raises(FormatError, match=r"do not hold 31 rows|another length than 31 rows"):
+        Profile.from_bytes(whole.replace(rb"\"spans\": [[2, 32]]", rb"\"spans\": [[2, 33]]"))
+    with pytest.raises(FormatError, match="expected a consistent profile"):
+        Profile.from_bytes(whole.replace(b"rows.means", b"rows.meanz"))
+
+
+def test_altered_bytes_are_a_profile_or_a_format_error() -> None:
+    whole = profile_array(data("float32", 30, (3,)), batch_sizes=[4, 7], labels=np.arange(30)).to_bytes()
+    random = Random(5)
+    refused = 0
+    for _ in range(1500):
+        changed = bytearray(whole)
+        for _ in range(random.choice([1, 1, 1, 3])):
+            changed[random.randrange(3000)] = random.randrange(256)
+        try:
+            Profile.from_bytes(bytes(changed))
+        except FormatError:
+            refused += 1
+    assert refused > 300
