@@ -16,8 +16,8 @@ from fastapi import Request
 
 from app.limits import allow_body
 from app.problems import ProblemError
+from app.records import Shard
 from app.settings import Settings
-from app.storage import Shard
 from assessor import EmptyShardError, Profile, Profiler
 from assessor.formats import MEDIA_TYPES, Decoder, Part, decoder_for, formats
 from assessor.formats.decoder import MAX_HEADER_BYTES

@@ -6,8 +6,8 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.problems import ProblemError
+from app.records import Assessment, Shard
 from app.service import find_gaps
-from app.storage import Assessment, Shard
 
 MAX_PAGE = 200
 LARGEST_INTEGER = 2**63 - 1

@@ -9,8 +9,9 @@ from typing import Annotated, Any, TypeVar
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
+from app.records import Assessment, Shard
 from app.settings import Settings
-from app.storage import Assessment, Shard, Store
+from app.storage import Store
 from assessor import GapError, Plan, Profile, SampleOrder, make_plan, merge
 
 _T = TypeVar("_T")

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from app.ingest import ShardReader, digest_body, format_of, ingest
 from app.openapi import REQUEST_PROBLEMS, SHARD_PROBLEMS, problem_responses, shard_body
 from app.problems import ProblemError
+from app.records import Assessment, Shard, check_same
 from app.schemas import ShardQuery, ShardSummary, check_query
 from app.service import Service, ServiceDep
-from app.storage import Assessment, Shard, check_same
 
 router = APIRouter(
     prefix="/v1/assessments/{assessment_id}/shards",

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from app.problems import ProblemError
+from app.records import Shard
 from app.service import ProfileCache, find_gaps
-from app.storage import Shard
 from assessor import Plan, make_plan, merge, profile_array
 from tests.app.support import check_problem, create, npy, rows, safetensors
 

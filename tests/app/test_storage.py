@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from app.problems import ProblemError
+from app.records import Assessment, Shard
 from app.settings import Settings
-from app.storage import Assessment, Shard, Store
+from app.storage import Store
 from assessor import OverlapError
 
 SHARD = Shard(0, 0, 8, "a" * 64, 100, (6,), "float32", False)
