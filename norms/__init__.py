@@ -10,10 +10,12 @@ from norms.base import ChannelNorm, RunningNorm
 from norms.batch import BatchNorm
 from norms.batch_group import BatchGroupNorm, GhostBatchNorm
 from norms.batch_layer import BatchLayerNorm, InferenceStatistics
+from norms.bounded_weight import bounded_weight_norm, decayless_learning_rate, remove_bounded_weight_norm
 from norms.channels_last import ChannelsLast
 from norms.control import deciding_gates, set_decision, set_rule
 from norms.conversion import Conversion, convert
 from norms.conversion_report import Row
+from norms.decay import decay_gamma, parameter_groups
 from norms.errors import (
     ConversionError,
     GateError,
@@ -24,9 +26,11 @@ from norms.errors import (
     UnknownNormError,
 )
 from norms.inference_fit import fit_inference_weight, search_inference_statistics
+from norms.mean_only import MeanOnlyBatchNorm
 from norms.per_sample import GroupNorm, InstanceNorm, LayerNorm, NoNorm, RMSNorm
 from norms.registry import create, names
 from norms.rules import DEFAULT_RULE, Rule, rule_from_dict
+from norms.scale import L1BatchNorm, LInfBatchNorm, TopKBatchNorm
 from norms.validation import Choice
 
 __all__ = [
@@ -47,7 +51,10 @@ __all__ = [
     "InferenceStatistics",
     "InputError",
     "InstanceNorm",
+    "L1BatchNorm",
+    "LInfBatchNorm",
     "LayerNorm",
+    "MeanOnlyBatchNorm",
     "NoNorm",
     "NormError",
     "OptionError",
@@ -56,14 +63,20 @@ __all__ = [
     "Rule",
     "RuleError",
     "RunningNorm",
+    "TopKBatchNorm",
     "UnknownNormError",
     "adapt_input",
+    "bounded_weight_norm",
     "convert",
     "create",
+    "decay_gamma",
+    "decayless_learning_rate",
     "deciding_gates",
     "fit_inference_weight",
     "gates",
     "names",
+    "parameter_groups",
+    "remove_bounded_weight_norm",
     "rule_from_dict",
     "search_inference_statistics",
     "set_decision",

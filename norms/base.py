@@ -145,7 +145,7 @@ class RunningNorm(ChannelNorm):
         self.momentum = momentum
         self.track_running_stats = track_running_stats
         buffers = self._running_start(device, dtype) if track_running_stats else {}
-        for name in ("running_mean", "running_var", "num_batches_tracked", *buffers):
+        for name in buffers or ("running_mean", "running_var", "num_batches_tracked"):
             if name not in self._buffers:
                 self.register_buffer(name, buffers.get(name))
 

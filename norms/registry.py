@@ -11,7 +11,9 @@ from norms.batch import BatchNorm
 from norms.batch_group import BatchGroupNorm, GhostBatchNorm
 from norms.batch_layer import BatchLayerNorm
 from norms.errors import OptionError, UnknownNormError
+from norms.mean_only import MeanOnlyBatchNorm
 from norms.per_sample import GroupNorm, InstanceNorm, LayerNorm, NoNorm, RMSNorm
+from norms.scale import L1BatchNorm, LInfBatchNorm, TopKBatchNorm
 
 Builder = Callable[..., nn.Module]
 
@@ -24,6 +26,10 @@ NORMS: dict[str, type[ChannelNorm] | type[NoNorm]] = {
     "batch_layer": BatchLayerNorm,
     "ghost_batch": GhostBatchNorm,
     "batch_group": BatchGroupNorm,
+    "l1_batch": L1BatchNorm,
+    "topk_batch": TopKBatchNorm,
+    "linf_batch": LInfBatchNorm,
+    "mean_only": MeanOnlyBatchNorm,
     "none": NoNorm,
 }
 

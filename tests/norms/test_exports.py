@@ -4,12 +4,16 @@ import norms
 from norms.registry import NORMS
 
 EXPORTED = """
-DEFAULT_RULE AdaptedInput AdaptiveNorm BatchGroupNorm BatchLayerNorm BatchNorm ChannelNorm ChannelsLast Choice
-Conversion ConversionError GateError GhostBatchNorm GroupNorm InferenceStatistics InputError InstanceNorm LayerNorm
-NoNorm NormError OptionError RMSNorm Row Rule RuleError RunningNorm UnknownNormError adapt_input convert create
-deciding_gates fit_inference_weight gates names rule_from_dict search_inference_statistics set_decision set_rule
+AdaptedInput AdaptiveNorm BatchGroupNorm BatchLayerNorm BatchNorm ChannelNorm ChannelsLast Choice Conversion
+ConversionError DEFAULT_RULE GateError GhostBatchNorm GroupNorm InferenceStatistics InputError InstanceNorm
+L1BatchNorm LInfBatchNorm LayerNorm MeanOnlyBatchNorm NoNorm NormError OptionError RMSNorm Row Rule RuleError
+RunningNorm TopKBatchNorm UnknownNormError adapt_input bounded_weight_norm convert create decay_gamma
+decayless_learning_rate deciding_gates fit_inference_weight gates names parameter_groups
+remove_bounded_weight_norm rule_from_dict search_inference_statistics set_decision set_rule
 """
-REGISTERED = "batch layer group instance rms batch_layer ghost_batch batch_group none"
+REGISTERED = (
+    "batch layer group instance rms batch_layer ghost_batch batch_group l1_batch topk_batch linf_batch mean_only none"
+)
 
 
 def test_exported_names_are_frozen() -> None:

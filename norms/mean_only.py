@@ -1,0 +1,78 @@
+"""Batch norm that takes off the mean and leaves the scale alone."""
+
+import torch
+from torch import Tensor
+
+from norms.base import RunningNorm
+from norms.errors import InputError
+from norms.statistics import compute_dtype, per_channel, snapshot
+
+
+class MeanOnlyBatchNorm(RunningNorm):
+    """y = x - mu + beta, mu per channel over (N, *). There is no gamma; pair it with a bounded weight norm.
+
+    Shape: (N, C, *) of any rank >= 2, to the same.
+
+    Buffers: running_mean of shape (C,), num_batches_tracked.
+
+    Raises:
+        InputError: in training, one value per channel.
+
+    Source: Salimans & Kingma, arXiv 1602.07868, section 4; Hoffer et al., arXiv 1803.01814, section 5.
+
+    >>> MeanOnlyBatchNorm(1)(torch.tensor([[1.0], [5.0]])).tolist()
+    [[-2.0], [2.0]]
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            num_features,
+            momentum=momentum,
+            affine=affine,
+            track_running_stats=track_running_stats,
+            device=device,
+            dtype=dtype,
+        )
+        self.weight = None
+
+    def _running_start(self, device: torch.device | str | None, dtype: torch.dtype | None) -> dict[str, Tensor]:
+        start = super()._running_start(device, dtype)
+        del start["running_var"]
+        return start
+
+    def population(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return None: there is no running variance to tell flagged batches by."""
+        return None
+
+    def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
+        """Return x less its mean per channel; see ChannelNorm.normalize."""
+        self._check(x)
+        wide = x.to(compute_dtype(x.dtype))
+        if not own and self.running_mean is not None:
+            mean = per_channel(snapshot(self.running_mean, wide.dtype), x.ndim)
+        else:
+            if x.shape[0] * x.shape[2:].numel() < 2:
+                raise InputError(
+                    f"expected more than one value per channel; got shape {tuple(x.shape)}: "
+                    "use larger batches (drop_last=True), or a norm that takes one sample (batch_layer, group)"
+                )
+            mean = wide.mean((0, *range(2, x.ndim)), keepdim=True)
+            if update:
+                self._update(running_mean=mean)
+        return self._scale_shift(wide - mean, x.dtype)
+
+    def extra_repr(self) -> str:
+        """Return the options, as in torch."""
+        return (
+            f"{self.num_features}, affine={self.affine}, momentum={self.momentum}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
