@@ -1,13 +1,15 @@
 """From a dataset to its plan: in this process, or against a service."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
-from assessor import Plan, Profiler, SampleOrder, make_plan
+from assessor import Plan, Profiler, SampleOrder, make_plan, methods
+from clients.errors import ClientError
 from clients.reading import Block, read_blocks
 from clients.samples import InputKey
 
@@ -70,7 +72,9 @@ class Assessment:
         )
         # tqdm reads None as "on a terminal only"
         quiet = None if progress is None else not progress
-        with tqdm(total=len(ids), desc="assessing", unit=" samples", disable=quiet) as bar:
+        bar = tqdm(total=len(ids), desc="assessing", unit=" samples", disable=quiet)
+        # closing: after an error the workers end now, not when its traceback is collected
+        with closing(blocks), bar:
             counted = _counted(blocks, bar)
             if service is None:
                 return self._here(counted)
@@ -82,6 +86,7 @@ class Assessment:
             return self._there(service, counted, type(dataset).__name__)
 
     def _here(self, blocks: Iterable[Block]) -> Plan:
+        methods.get(self.method)  # an unknown name is told before the pass, not after it
         profiler = Profiler(batch_sizes=[self.batch_size], feature_axis=self.feature_axis)
         for block in blocks:
             profiler.add(block.x)
@@ -105,12 +110,21 @@ class Assessment:
             feature_axis=self.feature_axis,
             order=self.order,
         )
+        try:
+            return self._sent(client, info.id, blocks)
+        except BaseException:
+            # an assessment without all its rows is of no use to anyone
+            with suppress(ClientError):
+                client.delete_assessment(info.id)
+            raise
+
+    def _sent(self, client: "AssessorClient", assessment_id: str, blocks: Iterable[Block]) -> Plan:
         first_row = 0
         for index, shard in enumerate(_shards(blocks)):
-            client.put_shard(info.id, index, shard.x, shard.labels, first_row=first_row)
+            client.put_shard(assessment_id, index, shard.x, shard.labels, first_row=first_row)
             first_row += len(shard.x)
         return client.plan(
-            info.id,
+            assessment_id,
             batch_size=self.batch_size,
             method=self.method,
             threshold=self.threshold,

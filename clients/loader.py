@@ -175,7 +175,7 @@ class AssessedLoader:
         arguments = dict(self._arguments)
         collate = CollateAssessed(
             arguments.pop("collate_fn", None) or default_collate,
-            rule=self.plan.rule,
+            plan=self.plan,
             input_key=self._assessment.input_key,
             standardize=self._standardize,
         )
@@ -189,7 +189,7 @@ class AssessedLoader:
 
     @cached_property
     def _sampler(self) -> EpochSampler:
-        return EpochSampler(self._layout, self._settled)
+        return EpochSampler(self._layout, self._settled.held)
 
     def __len__(self) -> int:
         return self._layout.n_batches // self._layout.world_size
@@ -210,9 +210,9 @@ class AssessedLoader:
 
     def _hand_out(self, run: Run, batches: Iterator[AssessedBatch[Any]]) -> Iterator[AssessedBatch[Any]]:
         for item in batches:
-            self._models.set(item.decision)
-            self.decision = item.decision
-            run.mark(item.decision.index)
+            decision = self.decision = item.decision
+            self._models.set(decision)
+            run.mark(decision.index)
             self._run = run
             yield item
         run.finished = True

@@ -3,17 +3,18 @@
 import contextlib
 import random
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
+from assessor import NonFiniteError
 from clients.batches import DatasetView, WorkerInit, read_samples
 from clients.errors import RandomSampleWarning, SampleError
-from clients.samples import InputKey, describe, label_of, scored_tensor, stack
+from clients.samples import InputKey, check_finite, describe, label_of, scored_tensor, stack
 
 # A block is read by one worker at once: large enough to hide its overhead, small beside any model.
 _BLOCK_BYTES = 4 * 2**20
@@ -36,6 +37,20 @@ class Block(NamedTuple):
     labels: NDArray[np.int64] | None
 
 
+class Chunks(Sampler[list[int]]):
+    """Batch sampler: ids in order, `size` at a time."""
+
+    def __init__(self, ids: NDArray[np.int64], size: int) -> None:
+        self.ids = ids
+        self.size = size
+
+    def __len__(self) -> int:
+        return -(-len(self.ids) // self.size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (self.ids[i : i + self.size].tolist() for i in range(0, len(self.ids), self.size))
+
+
 class ScoredView(DatasetView):
     """The dataset reduced to what is scored, a block at a time."""
 
@@ -46,10 +61,14 @@ class ScoredView(DatasetView):
         self.labelled = labelled
 
     def __getitems__(self, ids: Sequence[int]) -> Any:
-        """Return (rows, labels) as tensors, which pass between processes without a copy."""
+        """Return (rows, labels) as tensors, which pass between processes without a copy, or an error."""
         samples = read_samples(self.inner, ids)
-        rows = stack([scored_tensor(sample, self.input_key) for sample in samples], ids)
-        return rows, self._labels(samples, ids) if self.labelled else None
+        try:
+            rows = stack([scored_tensor(sample, self.input_key) for sample in samples], ids)
+            check_finite(rows, ids)
+            return rows, self._labels(samples, ids) if self.labelled else None
+        except (SampleError, NonFiniteError) as error:
+            return error  # raised where the user is, without the worker's traceback around it
 
     def _labels(self, samples: Sequence[Any], ids: Sequence[int]) -> torch.Tensor:
         labels = [label_of(sample, self.label_key) for sample in samples]
@@ -69,7 +88,7 @@ def read_blocks(
     input_key: InputKey,
     label_key: InputKey,
     arguments: Mapping[str, Any],
-) -> Iterator[Block]:
+) -> Generator[Block, None, None]:
     """Yield the dataset's rows in the order of ids, in blocks of bounded size.
 
     The samples are read by a plain DataLoader with the caller's workers. The global random
@@ -85,6 +104,7 @@ def read_blocks(
 
     Raises:
         SampleError: a sample without a tensor to score, or unlike the first.
+        NonFiniteError: a sample with NaN or infinity.
     """
     with _untouched_generators():
         first = read_samples(dataset, [int(ids[0])])[0]
@@ -99,13 +119,20 @@ def read_blocks(
         size = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(1, rows.nbytes)))
         loader: DataLoader[Any] = DataLoader(
             view,
-            batch_sampler=[ids[i : i + size].tolist() for i in range(0, len(ids), size)],
+            batch_sampler=Chunks(ids, size),
             collate_fn=_as_is,
             generator=torch.Generator().manual_seed(0),
             **_reading(arguments),
         )
-        for x, labels in loader:
-            yield Block(x.numpy(), None if labels is None else labels.numpy())
+        blocks = iter(loader)
+        try:
+            for block in blocks:
+                if isinstance(block, Exception):
+                    raise block
+                x, labels = block
+                yield Block(x.numpy(), None if labels is None else labels.numpy())
+        finally:
+            del blocks  # ends the workers now, though an error's traceback keeps this frame
 
 
 def _reading(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from assessor import SampleOrder
 from clients.batches import BatchRequest
 from clients.epochs import batch_order, count_batches, deal, epoch_membership
 from clients.errors import LoaderError
-from clients.matching import Settled
 
 Reshuffle = Literal["batches", "samples", False]
 
@@ -49,14 +48,15 @@ class Layout:
         """Batches of the whole dataset, over all ranks."""
         return count_batches(self.n_rows, self.batch_size, drop_last=self.drop_last)
 
-    def epoch_batches(self, epoch: int) -> NDArray[np.int64]:
+    def epoch_batches(self, epoch: int) -> list[int]:
         """Return this rank's batch numbers in the order of an epoch."""
         if not self.shuffled:
             order = np.arange(self.n_batches, dtype=np.int64)
         else:
             drawn = 0 if self.reshuffle is False else epoch
             order = batch_order(self.n_batches, seed=self.seed, epoch=drawn)
-        return deal(order, rank=self.rank, world_size=self.world_size)
+        dealt: list[int] = deal(order, rank=self.rank, world_size=self.world_size).tolist()
+        return dealt
 
     def epoch_order(self, epoch: int) -> SampleOrder:
         """Return how an epoch lays out the samples."""
@@ -78,37 +78,40 @@ class Run:
     """
 
     epoch: int
-    batches: NDArray[np.int64]
+    batches: list[int]
     handed: int = 0
     ahead: set[int] = field(default_factory=set)
     finished: bool = False
 
     def remaining(self) -> list[int]:
         """Return the batch numbers still to hand out."""
-        return [i for i in self.batches[self.handed :].tolist() if i not in self.ahead]
+        return [i for i in self.batches[self.handed :] if i not in self.ahead]
 
     def mark(self, index: int) -> None:
         """Note that a batch was handed out."""
         self.ahead.add(index)
-        while self.handed < len(self.batches) and int(self.batches[self.handed]) in self.ahead:
-            self.ahead.remove(int(self.batches[self.handed]))
+        while self.handed < len(self.batches) and self.batches[self.handed] in self.ahead:
+            self.ahead.remove(self.batches[self.handed])
             self.handed += 1
 
 
 class EpochSampler(Sampler[Any]):
     """Batch sampler: each iteration yields the next epoch's requests.
 
+    Args:
+        layout: how samples become batches and batches epochs.
+        held: per batch whether the plan holds a decision on it; None for all.
+
     Attributes:
         epoch: the epoch that the next iteration yields.
     """
 
-    def __init__(self, layout: Layout, settled: Settled) -> None:
+    def __init__(self, layout: Layout, held: NDArray[np.bool_] | None) -> None:
         self.layout = layout
         self.batch_size = layout.batch_size
         self.drop_last = layout.drop_last
         self.epoch = 0
-        self._plan = settled.plan
-        self._held = settled.held
+        self._held = held
         self._resumed: Run | None = None
         self._armed: Run | None = None
         self._ids: tuple[SampleOrder, NDArray[np.int64]] | None = None
@@ -137,7 +140,7 @@ class EpochSampler(Sampler[Any]):
 
     def position(self) -> Run:
         """Return where the next iteration would begin."""
-        return self._resumed or Run(self.epoch, np.empty(0, np.int64))
+        return self._resumed or Run(self.epoch, [])
 
     def arm(self, run: Run | None) -> None:
         """Let the iterators made from now on yield this pass; None, the next epoch."""
@@ -153,11 +156,10 @@ class EpochSampler(Sampler[Any]):
         size = self.batch_size
         scored_anew = self.layout.reshuffle == "samples"
         for index in run.remaining():
-            known = not scored_anew and (self._held is None or bool(self._held[index]))
             yield BatchRequest(
                 ids[index * size : (index + 1) * size].tolist(),
                 batch_index=index,
-                decision=self._plan[index] if known else None,
+                planned=not scored_anew and (self._held is None or bool(self._held[index])),
             )
 
     def _sample_ids(self, order: SampleOrder) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from assessor import NonFiniteError
 from clients.errors import SampleError
 
 InputKey = int | str | Callable[[Any], Any] | None
@@ -118,6 +119,26 @@ def stack(tensors: Sequence[torch.Tensor], ids: Sequence[int]) -> torch.Tensor:
                 "input_key function that does"
             )
     return torch.stack(list(tensors))
+
+
+def check_finite(rows: torch.Tensor, ids: Sequence[int]) -> None:
+    """Check that every value is finite.
+
+    Args:
+        rows: (n, *).
+        ids: the rows' dataset indices, for the message.
+
+    Raises:
+        NonFiniteError: names the first sample that is not.
+    """
+    if not rows.is_floating_point() or bool(rows.isfinite().all()):
+        return
+    bad = rows.isfinite().reshape(len(rows), -1).all(dim=1).logical_not()
+    row = int(bad.nonzero()[0])
+    raise NonFiniteError(
+        f"expected finite values; sample {ids[row]} of the dataset holds NaN or infinity: remove "
+        "or impute such values, or leave the sample out (torch.utils.data.Subset)"
+    )
 
 
 def describe(value: Any) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import multiprocessing
 from torch.utils.data import Dataset, IterableDataset, TensorDataset, get_worker_info
 
-from assessor import NonFiniteError, assess
+from assessor import NonFiniteError, UnknownNameError, assess
 from clients import AssessedBatch, AssessedLoader, DatasetError, LoaderError, RandomSampleWarning, SampleError
 
 from .datasets import Items, Pairs, two_sources
@@ -166,7 +166,7 @@ def test_random_samples_are_warned_about() -> None:
 def test_nan_is_no_augmentation() -> None:
     x = torch.randn(20, 3)
     x[0, 1] = torch.nan
-    with pytest.raises(NonFiniteError, match="row 0, element 1"):
+    with pytest.raises(NonFiniteError, match="sample 0 of the dataset"):
         assert AssessedLoader(TensorDataset(x), 4, shuffle=False).plan
 
 
@@ -216,6 +216,15 @@ def test_arguments_that_contradict(options: dict[str, Any], message: str) -> Non
         AssessedLoader(DATASET, **options)
 
 
+def test_unknown_methods_are_told_before_the_pass() -> None:
+    class Unread(Pairs):
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+            raise AssertionError("read")
+
+    with pytest.raises(UnknownNameError, match="need"):
+        assert AssessedLoader(Unread(X, Y), 8, method="best").plan
+
+
 def test_unknown_arguments_are_dataloaders_to_refuse() -> None:
     with pytest.raises(TypeError, match="colour"):
         assert AssessedLoader(DATASET, colour="red").dataloader
@@ -234,10 +243,11 @@ def test_bad_samples_are_named(num_workers: int) -> None:
 def test_non_finite_samples() -> None:
     x = torch.randn(20, 3)
     x[13, 1] = torch.nan
-    with pytest.raises(NonFiniteError, match="row 13, element 1"):
-        assert AssessedLoader(TensorDataset(x), 4, shuffle=False).plan
+    for shuffle in (True, False):
+        with pytest.raises(NonFiniteError, match="sample 13 of the dataset holds NaN"):
+            assert AssessedLoader(TensorDataset(x), 4, shuffle=shuffle).plan
     clean = AssessedLoader(TensorDataset(torch.randn(20, 3)), 4).plan
-    with pytest.raises(NonFiniteError, match="holds NaN or infinity"):
+    with pytest.raises(NonFiniteError, match="sample 13 of the dataset"):
         list(AssessedLoader(TensorDataset(x), 4, plan=clean, reshuffle="samples"))
 
 

@@ -204,3 +204,18 @@ def test_loader_against_the_service(
         assert shards is not None
         assert len(shards) == 7
         assert all(shard.labelled for shard in shards)
+
+
+def test_a_failed_assessment_leaves_nothing_on_the_service(service_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clients.assessing.SHARD_BYTES", 200)
+    monkeypatch.setattr("clients.reading._BLOCK_ROWS", 11)
+    x = X.copy()
+    x[60] = np.nan
+    with AssessorClient(service_url) as client:
+        before = {info.id for info in client.list_assessments()}
+        for service in (client, service_url):
+            with pytest.raises(assessor.NonFiniteError, match="sample 60 of the dataset"):
+                assert AssessedLoader(Pairs(x, Y), 4, service=service, shuffle=False).plan
+            with pytest.raises(assessor.UnknownNameError):
+                assert AssessedLoader(Pairs(X, Y), 4, service=service, method="best").plan
+        assert {info.id for info in client.list_assessments()} == before
