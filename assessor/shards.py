@@ -13,6 +13,8 @@ from assessor.profile import Profile
 from assessor.profiler import Profiler
 
 READ_BYTES = 1 << 20
+RECOGNIZED_BYTES = 9
+"""First bytes by which a format is recognized; a stream may give fewer at a time."""
 
 
 def profile_shard(
@@ -62,7 +64,9 @@ def _read(
     piece = stream.read(READ_BYTES)
     if not piece:
         raise EmptyShardError("expected a shard; it has no bytes: leave it out")
-    decoder = formats.get(format or decoder_for(piece[:9]))()
+    while len(piece) < RECOGNIZED_BYTES and (more := stream.read(RECOGNIZED_BYTES - len(piece))):
+        piece += more
+    decoder = formats.get(format or decoder_for(piece[:RECOGNIZED_BYTES]))()
     while piece:
         for part in decoder.feed(piece):
             if part.name == "x":

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from assessor.errors import DtypeError, FormatError, ShapeError
+from assessor.errors import DtypeError, EmptyShardError, FormatError, ShapeError
 from assessor.registry import Registry
 
 MAX_HEADER_BYTES = 1 << 20
@@ -38,6 +38,7 @@ class Decoder(Protocol):
         ...
 
 
+MAX_AXES = 32
 MAX_FEATURES = 1 << 24
 """Default bound on the values of one sample: a decoder holds at most one row that is not complete."""
 
@@ -88,7 +89,14 @@ class TensorReader:
 
     def __post_init__(self) -> None:
         self._rest = bytearray()
+        if len(self.shape) > MAX_AXES or not all(0 <= n < 2**63 for n in self.shape):
+            raise ShapeError(
+                f"expected at most {MAX_AXES} axes of less than 2^63; got {len(self.shape)} axes, "
+                f"shape {self.shape!r:.80}: save the samples again"
+            )
         items = math.prod(self.shape[1:])
+        if self.shape[1:] and not items:
+            raise EmptyShardError(f"expected at least one feature; got {self.name} of shape {self.shape}")
         if items > self.max_features:
             raise ShapeError(
                 f"expected samples of at most {self.max_features} values; got shape {self.shape[1:]}, "

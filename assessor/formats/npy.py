@@ -4,20 +4,24 @@ Source: numpy.lib.format, versions 1.0 to 3.0. Arrays in Fortran order are refus
 another, so they cannot be read as a stream.
 """
 
-import io
+import ast
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
-from assessor.errors import FormatError, ShapeError
+from assessor.errors import DtypeError, FormatError, ShapeError
 from assessor.formats.decoder import (
     MAX_FEATURES,
-    MAX_HEADER_BYTES,
     Part,
     TensorReader,
     check_numeric,
     formats,
 )
+
+MAX_LITERAL_BYTES = 10_000
+"""NumPy's own bound: the header is a Python literal, which takes some 500 times its size to parse."""
 
 
 @formats.register("npy")
@@ -76,37 +80,54 @@ def _header_length(head: bytes) -> int | None:
         raise FormatError(f"expected npy version 1, 2 or 3; got {head[6]}.{head[7]}")
     prefix, width = (10, 2) if head[6] == 1 else (12, 4)
     length = int.from_bytes(head[8 : 8 + width], "little")
-    if length > MAX_HEADER_BYTES:
-        raise FormatError(f"expected an npy header of at most {MAX_HEADER_BYTES} bytes; got {length}")
+    if length > MAX_LITERAL_BYTES:
+        raise FormatError(f"expected an npy header of at most {MAX_LITERAL_BYTES} bytes; got {length}")
     return prefix + length
 
 
 def _reader(head: bytes, max_features: int) -> TensorReader:
     """Return the reader of the array that a complete header describes."""
-    stream = io.BytesIO(head)
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream, max_header_size=MAX_HEADER_BYTES)
-    except (
-        ValueError,
-        TypeError,
-        SyntaxError,
-        RecursionError,
-        MemoryError,
-        OverflowError,
-    ) as error:
-        raise FormatError(f"expected a readable npy header: {error}") from error
-    check_numeric(dtype, "an npy shard")
+    header = _literal(head[10 if head[6] == 1 else 12 :].decode("utf-8" if head[6] == 3 else "latin1", "replace"))
+    if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
+        raise FormatError(f"expected an npy header of descr, fortran_order and shape; got {header!r:.200}")
+    shape, fortran = header["shape"], header["fortran_order"]
+    dtype = _dtype(header["descr"])
+    if not isinstance(shape, tuple) or any(type(n) is not int or n < 0 for n in shape) or type(fortran) is not bool:
+        raise FormatError(
+            f"expected a shape of integers >= 0 and fortran_order True or False; got {shape!r:.80}, {fortran!r:.80}"
+        )
     if len(shape) < 2:
         raise ShapeError(
-            f"expected an array of shape (rows, features) or more axes; got {shape}: "
+            f"expected an array of shape (rows, features) or more axes; got {shape!r:.80}: "
             "reshape to (rows, 1) if each row is one number"
         )
-    if any(not isinstance(n, int) or isinstance(n, bool) or n < 0 for n in shape):
-        raise FormatError(f"expected a shape of integers >= 0; got {shape}")
     if fortran and sum(n > 1 for n in shape) > 1:
         raise FormatError(
             "expected rows one after another (C order); got Fortran order: save numpy.ascontiguousarray(array)"
         )
     return TensorReader("x", shape, dtype, dtype.name, max_features)
+
+
+def _literal(text: str) -> Any:
+    """Return the Python literal of a header. NumPy's own reader can fail with errors that are not ValueError."""
+    text = re.sub(r"(?<=\d)L(?=\s*[,)])", "", text)  # Python 2 wrote long integers so
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise FormatError(f"expected a readable npy header: {error!s:.200}") from error
+
+
+def _dtype(descr: Any) -> np.dtype[Any]:
+    numeric = isinstance(descr, str) and re.fullmatch(r"[<>|=]?[?bhilqpBHILQPefdgFDGiufcmMO]\d{0,2}", descr)
+    try:
+        # All others (structured, text, with subarrays or units) stand for a dtype that is refused.
+        dtype = np.dtype(descr) if numeric else np.dtype("V1")
+    except TypeError as error:
+        raise FormatError(f"expected a readable npy header; got dtype {descr!r:.80}: {error}") from error
+    if not numeric:
+        raise DtypeError(
+            "expected booleans, integers or floats of at most 64 bits in an npy shard; "
+            f"got dtype {descr!r:.80}: convert the data first"
+        )
+    check_numeric(dtype, "an npy shard")
+    return dtype

@@ -101,7 +101,7 @@ def _header_length(head: bytes) -> int | None:
 def _readers(text: bytes, max_features: int) -> list[TensorReader]:
     """Return the tensors' readers, in the order of their bytes."""
     try:
-        header = json.loads(text)
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"expected a safetensors header in JSON: {error}") from error
     if not isinstance(header, dict):
@@ -112,7 +112,7 @@ def _readers(text: bytes, max_features: int) -> list[TensorReader]:
             'expected a tensor "x" (rows, *) and optionally "y" (rows,); '
             f"got tensors {sorted(header)[:10]}: rename them"
         )
-    placed = sorted((_reader(name, entry, max_features) for name, entry in header.items()), key=lambda p: p[0])
+    placed = sorted((_reader(name, entry, max_features) for name, entry in header.items()), key=lambda p: p[:2])
     at = 0
     for begin, end, reader in placed:
         if begin != at or end - begin != reader.n_bytes:
@@ -129,9 +129,19 @@ def _readers(text: bytes, max_features: int) -> list[TensorReader]:
     return [reader for _, _, reader in placed]
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = sorted(name for name in set(names) if names.count(name) > 1)
+        raise ValueError(f"{twice[0]!r:.80} comes twice")
+    return dict(pairs)
+
+
 def _reader(name: str, entry: Any, max_features: int) -> tuple[int, int, TensorReader]:
     try:
         dtype_name, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if not isinstance(shape, list):
+            raise TypeError("shape is not a list")
         numbers = [*shape, begin, end]
     except (TypeError, KeyError, ValueError) as error:
         raise FormatError(f"expected dtype, shape and data_offsets for tensor {name!r}; got {entry!r:.200}") from error
