@@ -3,11 +3,10 @@
 A threshold is written as a call, `fixed(1.2)` or `max(fixed(0.1), null(0.01))`, and stands so in the plan.
 """
 
-import ast
 import math
+import re
 from collections.abc import Callable
 from functools import reduce
-from typing import cast
 
 import numpy as np
 
@@ -15,6 +14,10 @@ from assessor.errors import SettingError
 from assessor.measures.scores import Scores
 from assessor.moments import Floats
 from assessor.registry import Registry
+
+MAX_CHARACTERS = 200
+NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+TOKEN = re.compile(r"[A-Za-z_]\w*|[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[(),]", re.ASCII)
 
 Threshold = Callable[[Scores], "Floats | float"]
 
@@ -77,51 +80,85 @@ def parse_threshold(text: str | float) -> tuple[str, Threshold]:
     >>> parse_threshold("max(fixed(.1),null(0.01))")[0], parse_threshold(2)[0]
     ('max(fixed(0.1), null(0.01))', 'fixed(2)')
     """
-    if isinstance(text, bool) or not isinstance(text, str | int | float):
-        raise SettingError(f"expected a threshold such as 1.0 or 'fixed(1.0)'; got {text!r}")
-    source = text if isinstance(text, str) else f"{text!r}"
+    if isinstance(text, str):
+        return _Reader(text).read()
+    if isinstance(text, bool) or not isinstance(text, int | float | np.integer | np.floating):
+        raise SettingError(f"expected a threshold such as 1.0 or 'fixed(1.0)'; got {text!r:.80}")
     try:
-        number = float(source)
-    except ValueError:
+        number = float(text)
+    except OverflowError:
+        number = math.inf
+    return f"fixed({_write(number)})", fixed(number)
+
+
+def _write(number: float) -> str:
+    """Return the shortest text that reads back as the same number."""
+    short = f"{number:g}"
+    return short if float(short) == number else repr(number)
+
+
+class _Reader:
+    """Reads a number, or a call: name "(" argument, ... ")", where arguments are numbers or calls."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text.strip()
+        if len(self._text) > MAX_CHARACTERS:
+            raise SettingError(
+                f"expected a threshold of at most {MAX_CHARACTERS} characters; got {len(self._text)}: shorten it"
+            )
+        self._tokens: list[str] = TOKEN.findall(self._text)
+        if "".join(self._tokens) != re.sub(r"\s", "", self._text):
+            raise self._error()
+
+    def read(self) -> tuple[str, Threshold]:
+        """Return the canonical text and the threshold."""
+        text, value = self._argument()
+        if self._tokens:
+            raise self._error()
+        if isinstance(value, float):
+            return f"fixed({text})", fixed(value)
+        return text, value
+
+    def _argument(self) -> tuple[str, float | Threshold]:
+        token = self._take()
+        if NAME.fullmatch(token):
+            return self._call(token)
         try:
-            tree = ast.parse(source[:200].strip(), mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise _not_a_threshold(source) from None
-        return _build(tree, source)
-    return f"fixed({number:g})", fixed(number)
+            number = float(token)
+        except ValueError:
+            raise self._error() from None
+        return _write(number), number
 
-
-def _build(node: ast.expr, source: str) -> tuple[str, Threshold]:
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.keywords:
-        raise _not_a_threshold(source)
-    factory = thresholds.get(node.func.id)
-    texts: list[str] = []
-    arguments: list[float | Threshold] = []
-    for argument in node.args:
-        sign = 1.0
-        if isinstance(argument, ast.UnaryOp) and isinstance(argument.op, ast.USub):
-            sign, argument = -1.0, argument.operand
-        if isinstance(argument, ast.Constant) and type(argument.value) in (int, float):
-            value = sign * float(cast(float, argument.value))
-            texts.append(f"{value:g}")
+    def _call(self, name: str) -> tuple[str, Threshold]:
+        factory = thresholds.get(name)
+        if self._take() != "(":
+            raise self._error()
+        texts: list[str] = []
+        arguments: list[float | Threshold] = []
+        while self._tokens[:1] != [")"]:
+            if texts and self._take() != ",":
+                raise self._error()
+            text, value = self._argument()
+            texts.append(text)
             arguments.append(value)
-        else:
-            part_text, part = _build(argument, source)
-            texts.append(part_text)
-            arguments.append(part)
-    wants_parts = node.func.id == "max"
-    if any(callable(argument) != wants_parts for argument in arguments):
-        raise _not_a_threshold(source)
-    try:
-        threshold = factory(*arguments)
-    except TypeError:
-        raise _not_a_threshold(source) from None
-    return f"{node.func.id}({', '.join(texts)})", threshold
+        self._take()
+        wants_parts = name == "max"
+        if any(callable(argument) != wants_parts for argument in arguments):
+            raise self._error()
+        try:
+            threshold = factory(*arguments)
+        except TypeError:
+            raise self._error() from None
+        return f"{name}({', '.join(texts)})", threshold
 
+    def _take(self) -> str:
+        if not self._tokens:
+            raise self._error()
+        return self._tokens.pop(0)
 
-def _not_a_threshold(source: str) -> SettingError:
-    return SettingError(
-        "expected a threshold: a number, or one of "
-        f"{', '.join(f'{name}(...)' for name in thresholds.names())}, such as 'max(fixed(0.1), null(0.01))'; "
-        f"got {source[:200]!r}"
-    )
+    def _error(self) -> SettingError:
+        return SettingError(
+            "expected a threshold: a number, or one of "
+            f"{', '.join(f'{name}(...)' for name in thresholds.names())}, such as 'max(fixed(0.1), null(0.01))'; "
+            f"got {self._text!r}"
+        )
