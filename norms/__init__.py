@@ -11,6 +11,7 @@ from norms.batch import BatchNorm
 from norms.batch_group import BatchGroupNorm, GhostBatchNorm
 from norms.batch_layer import BatchLayerNorm, InferenceStatistics
 from norms.bounded_weight import bounded_weight_norm, decayless_learning_rate, remove_bounded_weight_norm
+from norms.calibration import calibrate
 from norms.channels_last import ChannelsLast
 from norms.control import deciding_gates, set_decision, set_rule
 from norms.conversion import Conversion, convert
@@ -25,9 +26,11 @@ from norms.errors import (
     RuleError,
     UnknownNormError,
 )
+from norms.gamma_penalty import GammaDecay, gamma_decay
 from norms.inference_fit import fit_inference_weight, search_inference_statistics
 from norms.mean_only import MeanOnlyBatchNorm
 from norms.per_sample import GroupNorm, InstanceNorm, LayerNorm, NoNorm, RMSNorm
+from norms.population import PopulationNorm
 from norms.registry import create, names
 from norms.rules import DEFAULT_RULE, Rule, rule_from_dict
 from norms.scale import L1BatchNorm, LInfBatchNorm, TopKBatchNorm
@@ -45,6 +48,7 @@ __all__ = [
     "Choice",
     "Conversion",
     "ConversionError",
+    "GammaDecay",
     "GateError",
     "GhostBatchNorm",
     "GroupNorm",
@@ -58,6 +62,7 @@ __all__ = [
     "NoNorm",
     "NormError",
     "OptionError",
+    "PopulationNorm",
     "RMSNorm",
     "Row",
     "Rule",
@@ -67,12 +72,14 @@ __all__ = [
     "UnknownNormError",
     "adapt_input",
     "bounded_weight_norm",
+    "calibrate",
     "convert",
     "create",
     "decay_gamma",
     "decayless_learning_rate",
     "deciding_gates",
     "fit_inference_weight",
+    "gamma_decay",
     "gates",
     "names",
     "parameter_groups",

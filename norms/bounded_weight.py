@@ -73,7 +73,8 @@ def channel_norms(weight: Tensor, dim: int) -> Tensor:
     [[5.0], [2.0]]
     """
     others = tuple(axis for axis in range(weight.ndim) if axis != dim)
-    return torch.linalg.vector_norm(weight, dim=others, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(weight, dim=others, keepdim=True)
+    return norms
 
 
 def bounded_weight_norm(

@@ -13,6 +13,7 @@ from norms.batch_layer import BatchLayerNorm
 from norms.errors import OptionError, UnknownNormError
 from norms.mean_only import MeanOnlyBatchNorm
 from norms.per_sample import GroupNorm, InstanceNorm, LayerNorm, NoNorm, RMSNorm
+from norms.population import PopulationNorm
 from norms.scale import L1BatchNorm, LInfBatchNorm, TopKBatchNorm
 
 Builder = Callable[..., nn.Module]
@@ -30,6 +31,7 @@ NORMS: dict[str, type[ChannelNorm] | type[NoNorm]] = {
     "topk_batch": TopKBatchNorm,
     "linf_batch": LInfBatchNorm,
     "mean_only": MeanOnlyBatchNorm,
+    "population": PopulationNorm,
     "none": NoNorm,
 }
 

@@ -1,0 +1,52 @@
+"""Population normalization: batch norm with population statistics in training too."""
+
+from torch import Tensor
+
+from norms.base import RunningNorm, values_per_channel
+from norms.errors import OptionError
+from norms.statistics import compute_dtype, moments, per_channel, snapshot, standardize
+
+
+class PopulationNorm(RunningNorm):
+    """y = gamma (x - mu_P) / sqrt(var_P + eps) + beta, in training and inference; no gradient through mu_P, var_P.
+
+    The population's statistics are the running ones. In training a batch is normalized with them as the batches
+    before left them, and then updates them; momentum=0 keeps them as `calibrate(model, batches)` set
+    them. A sample's output therefore depends on no other sample of its batch, and a batch of one is fine. At the
+    start they are 0 and 1: calibrate first, or the first batches pass through as they are. Batch norm is this
+    norm plus a regularizer: `gamma_decay`.
+
+    Shape: (N, C, *) of any rank >= 2, to the same.
+
+    Buffers: as torch.nn.BatchNorm; strict state_dict both ways.
+
+    Raises:
+        OptionError: track_running_stats=False, which leaves no statistics.
+
+    Source: Luo, Wang, Shao & Peng, arXiv 1809.00846.
+
+    >>> import torch
+    >>> norm = PopulationNorm(1, momentum=1.0)
+    >>> _ = norm(torch.tensor([[1.0], [3.0]]))
+    >>> norm.running_mean.item(), norm.running_var.item()
+    (2.0, 2.0)
+    """
+
+    def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
+        """Return x normalized by running statistics; `own` is without effect."""
+        self._check(x)
+        if self.running_mean is None or self.running_var is None:
+            raise OptionError(
+                "expected running statistics; got track_running_stats=False: population norm has no others"
+            )
+        wide = x.to(compute_dtype(x.dtype))
+        mean = per_channel(snapshot(self.running_mean, wide.dtype), x.ndim)
+        variance = per_channel(snapshot(self.running_var, wide.dtype), x.ndim)
+        y = standardize(wide, mean, variance, self.eps)
+        if update:
+            dims = (0, *range(2, x.ndim))
+            n = values_per_channel(x, dims)
+            batch_mean, batch_variance = moments(wide.detach(), dims)
+            unbiased = batch_variance * (n / (n - 1)) if n > 1 else None
+            self._update(running_mean=batch_mean, running_var=unbiased)
+        return self._scale_shift(y, x.dtype)
