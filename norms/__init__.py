@@ -34,6 +34,7 @@ from norms.population import PopulationNorm
 from norms.registry import create, names
 from norms.rules import DEFAULT_RULE, Rule, rule_from_dict
 from norms.scale import L1BatchNorm, LInfBatchNorm, TopKBatchNorm
+from norms.self_normalizing import SelfNormalization, self_normalize
 from norms.validation import Choice
 
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "Rule",
     "RuleError",
     "RunningNorm",
+    "SelfNormalization",
     "TopKBatchNorm",
     "UnknownNormError",
     "adapt_input",
@@ -86,6 +88,7 @@ __all__ = [
     "remove_bounded_weight_norm",
     "rule_from_dict",
     "search_inference_statistics",
+    "self_normalize",
     "set_decision",
     "set_rule",
 ]
