@@ -12,12 +12,13 @@ RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 RUN python -m venv --without-pip /opt/normgauge \
     && wheel="$(echo /wheels/normgauge-*.whl)" \
     && python -m pip --python /opt/normgauge install --no-cache-dir --constraint constraints.txt \
-        "normgauge[app] @ file://${wheel}"
+        "normgauge[app,fast] @ file://${wheel}"
 
 FROM python:3.12-slim
 ENV PATH=/opt/normgauge/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    NUMBA_CACHE_DIR=/tmp/numba \
     NORMGAUGE_HOST=0.0.0.0 \
     NORMGAUGE_PORT=8000 \
     NORMGAUGE_DATABASE_URL=sqlite:////data/normgauge.db

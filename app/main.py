@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 
+from anyio import to_thread
 from fastapi import FastAPI
 
 from app import problems
@@ -13,6 +14,7 @@ from app.openapi import describe
 from app.routes import ROUTERS
 from app.service import Service
 from app.settings import Settings
+from assessor.kernels import warm
 
 DESCRIPTION = """\
 Tells, before training starts, which batches of a dataset need normalization.
@@ -37,6 +39,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await service.open()
+        # Loading the compiled kernel takes half a second, compiling it once a machine some: not within a request.
+        await to_thread.run_sync(warm)
         yield
         await service.close()
 

@@ -4,14 +4,18 @@ A lane is built from rows in any cutting. Complete batches are reduced to one re
 cuts is kept as tree nodes until its other rows come.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assessor.errors import NonFiniteError
-from assessor.moments import Floats, Moments, MomentsTree, reduce_items
+from assessor.kernels import Reduced, TileSums, add_doubled, reduce_batches, sum_rows, sum_tiles
+from assessor.moments import Floats, MomentsTree, reduce_items
+
+_LN2 = float(np.log(2.0))
 
 RECORD = np.dtype(
     [
@@ -19,10 +23,7 @@ RECORD = np.dtype(
         ("pooled_mean", np.float64),  # over all values of the varying features
         ("pooled_variance", np.float64),  # likewise, biased
         ("mean_log_variance", np.float64),  # mean over the varying features of ln v_f
-        (
-            "constant_second_moment",
-            np.float64,
-        ),  # sum over the features constant in the batch of m_f^2
+        ("constant_second_moment", np.float64),  # sum over the features constant in the batch of m_f^2
         ("constant_second_moment_low", np.float64),  # what rounding to float64 took from it
         ("n_varying", np.int32),  # features with v_f > 0
     ]
@@ -32,65 +33,37 @@ RECORD = np.dtype(
 Records = NDArray[np.void]
 
 
-def describe_batches(first: int, mean: Floats, m2: Floats, count: int) -> Records:
-    """Return the records of batches first, first + 1, ...
-
-    Args:
-        first: number of the first batch.
-        mean, m2: shape (batches, features), float64.
-        count: values per feature and batch.
+def describe_batches(first: int, sums: TileSums) -> Records:
+    """Return the records of batches first, first + 1, ... from the sums over their features.
 
     Raises:
         NonFiniteError: squares overflow float64.
     """
-    records = np.zeros(len(mean), RECORD)
-    records["index"] = np.arange(first, first + len(mean))
-    variance = m2 / count
-    varying = variance > 0
-    n_varying = varying.sum(axis=1)
+    records = np.zeros(len(sums.n), RECORD)
+    n_varying = sums.n.sum(axis=1)
     some = np.maximum(n_varying, 1)
-    total = np.where(varying, mean, 0.0).sum(axis=1)
-    records["pooled_mean"] = total / some
-    spread = np.where(varying, mean - records["pooled_mean"][:, None], 0.0)
-    pooled = (np.where(varying, variance, 0.0).sum(axis=1) + (spread * spread).sum(axis=1)) / some
-    records["pooled_variance"] = pooled
-    logs = np.log(np.where(varying, variance, 1.0))
-    records["mean_log_variance"] = logs.sum(axis=1) / some
-    high, low = sum_of_squares(np.where(varying, 0.0, mean))
-    records["constant_second_moment"], records["constant_second_moment_low"] = high, low
-    records["n_varying"] = n_varying
-    size = variance.sum(axis=1) + n_varying * (pooled + records["pooled_mean"] ** 2) + high
+    pooled_mean = _total(sums.mean) / some
+    # Squared deviations of the m_f from the tiles' means, and of those from the mean of all.
+    between = sums.mean / np.maximum(sums.n, 1) - pooled_mean[:, None]
+    spread = _total(sums.mean_m2) + _total(sums.n * (between * between))
+    pooled = (_total(sums.variance) + spread) / some
+    high, low = add_doubled(sums.constant, sums.constant_low)
+    size = n_varying * (pooled + pooled_mean**2) + high
     if not np.isfinite(size).all():
         raise _too_large(f"batch {first + int(np.flatnonzero(~np.isfinite(size))[0])} has larger ones")
+    records["index"] = np.arange(first, first + len(records))
+    records["pooled_mean"] = pooled_mean
+    records["pooled_variance"] = pooled
+    records["mean_log_variance"] = _total(np.log(sums.mantissa) + sums.exponent * _LN2) / some
+    records["constant_second_moment"], records["constant_second_moment_low"] = high, low
+    records["n_varying"] = n_varying
     return records
 
 
-def sum_of_squares(values: Floats) -> tuple[Floats, Floats]:
-    """Return the sum of squares over the last axis as an unevaluated sum high + low, good to about 1e-30.
-
-    A feature that is constant over the dataset is taken off this sum again; where its square is large (a time stamp),
-    float64 alone would leave nothing of the others.
-
-    Source: Dekker 1971, doi:10.1007/BF01397083 (two-product and the addition of doubled numbers).
-    """
-    if not values.any():
-        return np.zeros(values.shape[:-1]), np.zeros(values.shape[:-1])
-    split = values * 134217729.0  # 2^27 + 1 cuts 53 bits into 26 and 27
-    top = split - (split - values)
-    rest = values - top
-    high = values * values
-    low = ((top * top - high) + 2 * top * rest) + rest * rest
-    while high.shape[-1] > 1:
-        if high.shape[-1] % 2:
-            pad = [(0, 0)] * (high.ndim - 1) + [(0, 1)]
-            high, low = np.pad(high, pad), np.pad(low, pad)
-        a, b = high[..., 0::2], high[..., 1::2]
-        total = a + b
-        shadow = total - a
-        error = (a - (total - shadow)) + (b - shadow) + (low[..., 0::2] + low[..., 1::2])
-        high = total + error
-        low = error - (high - total)
-    return high[..., 0], low[..., 0]
+def _total(tiles: Floats) -> Floats:
+    """Return the sum over tiles, from left to right."""
+    total: Floats = np.cumsum(tiles, axis=1)[:, -1]
+    return total
 
 
 def _too_large(where: str) -> NonFiniteError:
@@ -139,27 +112,47 @@ class LaneBuilder:
         self._constant = np.zeros(self.n_features, np.int64)
 
     @np.errstate(over="ignore", invalid="ignore")
-    def add_rows(self, first: int, mean: Floats, m2: Floats | None) -> None:
-        """Add the rows first, first + 1, ...: per row and feature mean and m2, shape (rows, features)."""
-        size, start, stop = self.batch_size, 0, len(mean)
-        while start < stop:
-            batch, offset = divmod(first + start, size)
-            whole = (stop - start) // size if offset == 0 else 0
-            end = start + whole * size if whole else min(stop, start + size - offset)
-            part_mean, part_m2 = mean[start:end], None if m2 is None else m2[start:end]
+    def add_values(self, first: int, x: NDArray[Any], row_sums: Floats | None) -> None:
+        """Add the rows first, first + 1, ... of one value per feature.
+
+        Args:
+            x: shape (rows, features), numbers of any dtype.
+            row_sums: shape (rows,), filled with the sum of each row; None where they are not wanted.
+        """
+        for start, stop, batch, offset in self._parts(first, len(x)):
+            rows, sums = x[start:stop], None if row_sums is None else row_sums[start:stop]
+            if stop - start >= self.batch_size:
+                self._take(batch, reduce_batches(rows, self.batch_size, batch, sums))
+                continue
+            values = np.ascontiguousarray(rows, np.float64)
+            if sums is not None:
+                sums[:] = sum_rows(values)
+            self._cut.setdefault(batch, MomentsTree()).add(offset, values, None, 1)
+            self._close_if_complete(batch)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def add_moments(self, first: int, mean: Floats, m2: Floats) -> None:
+        """Add the rows first, first + 1, ... by their moments per feature, shape (rows, features)."""
+        for start, stop, batch, offset in self._parts(first, len(mean)):
+            whole = (stop - start) // self.batch_size
             if whole:
-                shape = (whole, size, self.n_features)
-                done = reduce_items(
-                    part_mean.reshape(shape),
-                    None if part_m2 is None else part_m2.reshape(shape),
-                    self.values_per_row,
-                )
+                shape = (whole, self.batch_size, self.n_features)
+                done = reduce_items(mean[start:stop].reshape(shape), m2[start:stop].reshape(shape), self.values_per_row)
                 self._complete(batch, *done)
             else:
                 tree = self._cut.setdefault(batch, MomentsTree())
-                tree.add(offset, part_mean, part_m2, self.values_per_row)
+                tree.add(offset, mean[start:stop], m2[start:stop], self.values_per_row)
                 self._close_if_complete(batch)
-            start = end
+
+    def _parts(self, first: int, n: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield (start, stop, batch, offset) of runs of whole batches and of the parts of batches around them."""
+        size, start = self.batch_size, 0
+        while start < n:
+            batch, offset = divmod(first + start, size)
+            whole = (n - start) // size if offset == 0 else 0
+            stop = start + whole * size if whole else min(n, start + size - offset)
+            yield start, stop, batch, offset
+            start = stop
 
     @np.errstate(over="ignore", invalid="ignore")
     def absorb(self, lane: Lane) -> None:
@@ -193,13 +186,19 @@ class LaneBuilder:
 
     def _complete(self, first: int, mean: Floats, m2: Floats) -> None:
         count = self.batch_size * self.values_per_row
-        self._records.append(describe_batches(first, mean, m2, count))
-        self._constant += (m2 / count == 0).sum(axis=0)  # as describe_batches sees them
-        self._tree.add(first, mean, m2, count)
+        tree, constant = MomentsTree(), np.zeros(self.n_features, np.int64)
+        sums = sum_tiles(mean, m2, count, constant)
+        tree.add(first, mean, m2, count)
+        self._take(first, Reduced(tree, sums, constant))
+
+    def _take(self, first: int, reduced: Reduced) -> None:
+        self._records.append(describe_batches(first, reduced.sums))
+        self._constant += reduced.constant
+        self._tree.update(reduced.tree.nodes)
 
     def _close_if_complete(self, batch: int) -> None:
         tree = self._cut[batch]
         if tree.count == self.batch_size * self.values_per_row:
             del self._cut[batch]
-            moments: Moments = tree.fold()
+            moments = tree.fold()
             self._complete(batch, moments.mean[None], moments.m2[None])

@@ -4,6 +4,7 @@ The rows with the smallest hash of (seed, global row number) are kept: a bottom-
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,11 +63,52 @@ class Calibration:
         kept[new] = values[keep[new] - len(self.rows)]
         return Calibration(self.size, all_rows[keep], kept)
 
-    def wanted(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which of these rows a full sample might still take, so that no others need copying."""
-        if not self.size:
-            return np.zeros(len(rows), np.bool_)
+
+class CalibrationBuilder:
+    """Collects the sample of one shard, row by row number, in any order."""
+
+    def __init__(self, size: int, n_features: int) -> None:
+        self._size = size
+        self._n_features = n_features
+        self._features = sampled_features(n_features)
+        self._rows = np.zeros(0, np.int64)
+        self._values: list[Floats] = []
+
+    def add(self, first: int, values: NDArray[Any]) -> None:
+        """Offer the rows first, first + 1, ...: shape (rows, features, positions); a few of them are copied."""
+        if not self._size:
+            return
+        rows = np.arange(first, first + len(values), dtype=np.int64)
+        taken = np.flatnonzero(self._wanted(rows))
+        if not len(taken):
+            return
+        rows = rows[taken]
+        if values.shape[2] == 1:
+            picked = values[taken, :, 0]
+        else:
+            # One position a row, chosen by hash, where a feature has several.
+            positions = (hash_rows(SEED + 1, rows) % np.uint64(values.shape[2])).astype(np.int64)
+            picked = values[taken, :, positions]
+        if len(self._features) < self._n_features:
+            picked = picked[:, self._features]
+        self._rows = np.concatenate([self._rows, rows])
+        self._values.append(picked.astype(np.float64))
+        if len(self._rows) > 4 * self._size:
+            sample = self.finish()
+            self._rows, self._values = sample.rows, [sample.values]
+
+    def finish(self) -> Calibration:
+        """Return the sample of all rows offered."""
+        empty = Calibration.empty(self._size, self._n_features)
+        return empty.with_rows(self._rows, np.concatenate(self._values)) if self._values else empty
+
+    def _wanted(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of these rows a full sample might still take."""
         hashes = hash_rows(SEED, rows)
-        if len(self.rows) < self.size:
-            return np.asarray(np.argsort(np.argsort(hashes)) < self.size)
-        return np.asarray(hashes < hash_rows(SEED, self.rows[-1:])[0])
+        if len(self._rows) >= self._size:
+            bound = np.partition(hash_rows(SEED, self._rows), self._size - 1)[self._size - 1]
+        elif len(rows) > self._size:
+            bound = np.partition(hashes, self._size - 1)[self._size - 1]
+        else:
+            return np.ones(len(rows), np.bool_)
+        return np.asarray(hashes <= bound)

@@ -1,12 +1,13 @@
 """From rows to a profile: in one pass, in blocks that fit the processor's cache."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from assessor.batches import LaneBuilder
-from assessor.calibration import SEED, Calibration, default_rows, sampled_features
+from assessor.calibration import CalibrationBuilder, default_rows
 from assessor.errors import (
     EmptyShardError,
     LabelError,
@@ -14,13 +15,16 @@ from assessor.errors import (
     SettingError,
     ShapeError,
 )
+from assessor.kernels import sum_rows
+from assessor.kernels.dispatch import BLOCK_VALUES
 from assessor.moments import Floats, as_numbers
-from assessor.order import hash_rows
 from assessor.profile import FEATURE_AXES, Profile, Schema
 from assessor.rows import RowTable
 
-BLOCK_VALUES = 1 << 17
-"""Float64 values worked on at a time: 1 MB, so that the tree's levels stay in cache."""
+SLICE_VALUES = 1 << 23
+"""Values handed to a kernel at a time, which bounds what it must widen or copy."""
+MAX_PENDING_BYTES = 8 << 20
+"""Rows are held back to complete a batch of the largest size up to so many bytes."""
 MAX_NUMBER = 1 << 62
 """Bound of batch sizes and row numbers, so that their sums fit int64."""
 
@@ -60,8 +64,10 @@ class Profiler:
         self._means: list[Floats] = []
         self._border_means: list[Floats] = []
         self._labels: list[NDArray[np.int64]] = []
-        self._calibration = Calibration.empty(0, 0)
-        self._sampled = np.zeros(0, np.int64)
+        self._calibration = CalibrationBuilder(0, 0)
+        self._pending: list[NDArray[Any]] = []
+        self._n_pending = 0
+        self._done = 0
         self.rows = 0
 
     def add(self, block: ArrayLike, *, dtype: str | None = None) -> None:
@@ -87,12 +93,9 @@ class Profiler:
                 f"at row {self._first_row + self.rows}"
             )
         self._dtypes.add(dtype or rows.dtype.name)
-        start = 0
-        # Overflow is looked for in the results. C order, since sums along another layout round differently.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for stop in self._block_ends(len(rows)):
-                self._add_block(rows[start:stop].astype(np.float64, order="C"))
-                start = stop
+        if self._pending and self._pending[0].dtype != rows.dtype:
+            self._flush(self._n_pending)
+        self._take(rows)
 
     def add_labels(self, labels: ArrayLike) -> None:
         """Add labels, in order, before or after their rows: shape (n,), integers.
@@ -119,6 +122,7 @@ class Profiler:
         Raises:
             EmptyShardError: no row came. LabelError: labels came, but not one a row.
         """
+        self._flush(self._n_pending)
         if self._schema is None or not self.rows:
             raise EmptyShardError("expected at least one row; the shard has none: leave it out")
         labels = np.concatenate(self._labels) if self._labels else None
@@ -135,7 +139,7 @@ class Profiler:
             tuple(sorted(self._dtypes)),
             {lane.batch_size: lane.finish() for lane in self._lanes},
             table,
-            self._calibration,
+            self._calibration.finish(),
         )
 
     def _open(self, shape: tuple[int, ...]) -> None:
@@ -160,56 +164,97 @@ class Profiler:
         size = default_rows(schema.n_features) if size is None else size
         self._schema = Schema(sample, self._feature_axis, size)
         self._lanes = [LaneBuilder(b, schema.n_features, schema.values_per_row) for b in self._batch_sizes]
-        self._calibration = Calibration.empty(size, schema.n_features)
-        self._sampled = sampled_features(schema.n_features)
+        self._calibration = CalibrationBuilder(size, schema.n_features)
 
-    def _block_ends(self, n: int) -> list[int]:
-        """Return where to cut n rows, at whole batches of the largest size where blocks can hold one."""
+    def _take(self, rows: NDArray[Any]) -> None:
+        """Reduce as many rows as end with a batch of the largest size; keep the others until more come.
+
+        So a stream's pieces, which end anywhere, do not cut batches. Batches too large to wait for are cut.
+        """
         assert self._schema is not None
-        fitting = max(1, BLOCK_VALUES // int(np.prod(self._schema.sample_shape)))
-        largest = self._batch_sizes[-1]
-        stride = fitting // largest * largest or fitting
-        at = self._first_row + self.rows
-        ends = list(range(stride - at % stride, n, stride))
-        return [*ends, n] if n else []
-
-    def _add_block(self, x: Floats) -> None:
-        assert self._schema is not None
-        schema, n, first = self._schema, len(x), self._first_row + self.rows
-        means = x.reshape(n, -1).mean(axis=1)
-        if not np.isfinite(means).all():
-            self._name_bad_row(x, first)
-        self._means.append(means)
-        if len(schema.sample_shape) >= 2 and min(schema.sample_shape[-2:]) >= 2:
-            inner = np.ascontiguousarray(x[..., :-1, :-1]).reshape(n, -1)
-            self._border_means.append(inner.mean(axis=1))
-        m2: Floats | None = None
-        if schema.feature_axis == "channel":
-            values = x.reshape(n, schema.n_features, -1)
-            # Around the first value, so that the mean of equal values is that value and their variance is 0.
-            base = values[..., :1]
-            flat = base[..., 0] + (values - base).mean(axis=2)
-            deviation = values - flat[..., None]
-            m2 = (deviation * deviation).sum(axis=2)
-        else:
-            flat = x.reshape(n, -1)
-        for lane in self._lanes:
-            lane.add_rows(first, flat, m2)
-        self._sample_rows(first, x.reshape(n, schema.n_features, -1))
-        self.rows += n
-
-    def _sample_rows(self, first: int, values: Floats) -> None:
-        rows = np.arange(first, first + len(values), dtype=np.int64)
-        wanted = np.flatnonzero(self._calibration.wanted(rows))
-        if not len(wanted):
+        row_bytes = rows.dtype.itemsize * int(np.prod(self._schema.sample_shape))
+        stride = self._batch_sizes[-1] if self._batch_sizes[-1] * row_bytes <= MAX_PENDING_BYTES else 1
+        self.rows += len(rows)
+        after = (self._first_row + self.rows) % stride
+        if after and len(rows) <= after:
+            self._keep(rows)
             return
-        rows = rows[wanted]
-        # One position a row, chosen by hash, where a feature has several.
-        positions = (hash_rows(SEED + 1, rows) % np.uint64(values.shape[2])).astype(np.int64)
-        picked = values[wanted[:, None], self._sampled[None, :], positions[:, None]]
-        self._calibration = self._calibration.with_rows(rows, picked)
+        whole = len(rows) - after
+        if self._n_pending:
+            # Only the rows that complete the waiting batch are copied, where there are many.
+            head = min(whole, stride - (self._first_row + self.rows - len(rows)) % stride)
+            head = whole if whole * row_bytes <= MAX_PENDING_BYTES else head
+            self._keep(rows[:head])
+            self._flush(self._n_pending)
+            rows, whole = rows[head:], whole - head
+        self._add_rows(rows[:whole])
+        self._keep(rows[whole:])
 
-    def _name_bad_row(self, x: Floats, first: int) -> None:
+    def _keep(self, rows: NDArray[Any]) -> None:
+        if len(rows):
+            self._pending.append(rows.copy())
+            self._n_pending += len(rows)
+
+    def _flush(self, n: int) -> None:
+        if n:
+            rows = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
+            self._pending, self._n_pending = [], 0
+            self._add_rows(rows)
+
+    def _add_rows(self, rows: NDArray[Any]) -> None:
+        """Reduce rows, in slices that bound the memory for them."""
+        assert self._schema is not None
+        size = int(np.prod(self._schema.sample_shape))
+        limit = BLOCK_VALUES if self._schema.feature_axis == "channel" else SLICE_VALUES
+        largest = self._batch_sizes[-1]
+        step = max(1, limit // size) // largest * largest or max(1, limit // size)
+        # Overflow is looked for in the results.
+        with np.errstate(over="ignore", invalid="ignore"):
+            start = 0
+            while start < len(rows):
+                at = self._first_row + self._done
+                stop = min(len(rows), start + step - at % step)
+                self._add_slice(np.ascontiguousarray(rows[start:stop]))
+                start = stop
+
+    def _add_slice(self, x: NDArray[Any]) -> None:
+        assert self._schema is not None
+        schema, n, first = self._schema, len(x), self._first_row + self._done
+        sums = np.empty(n)
+        try:
+            self._fill_lanes(first, x, sums)
+        except NonFiniteError:
+            if not np.isfinite(x).all():
+                self._name_bad_row(x, first)
+            raise
+        size = x[0].size
+        if not np.isfinite(sums).all():
+            self._name_bad_row(x, first)
+        self._means.append(sums / size)
+        if len(schema.sample_shape) >= 2 and min(schema.sample_shape[-2:]) >= 2:
+            self._border_means.append(_border_means(x, sums))
+        self._calibration.add(first, x.reshape(n, schema.n_features, -1))
+        self._done += n
+
+    def _fill_lanes(self, first: int, x: NDArray[Any], sums: Floats) -> None:
+        """Give the rows to every lane, and the sum of each row to `sums`."""
+        assert self._schema is not None
+        n, n_features = len(x), self._schema.n_features
+        if self._schema.feature_axis == "element":
+            for k, lane in enumerate(self._lanes):
+                lane.add_values(first, x.reshape(n, -1), sums if k == 0 else None)
+            return
+        values = x.astype(np.float64).reshape(n, n_features, -1)
+        sums[:] = sum_rows(values.reshape(n, -1))
+        # Around the first value, so that the mean of equal values is that value and their variance is 0.
+        base = values[..., :1]
+        mean = base[..., 0] + (values - base).mean(axis=2)
+        deviation = values - mean[..., None]
+        m2 = (deviation * deviation).sum(axis=2)
+        for lane in self._lanes:
+            lane.add_moments(first, mean, m2)
+
+    def _name_bad_row(self, x: NDArray[Any], first: int) -> None:
         finite = np.isfinite(x).reshape(len(x), -1)
         bad_rows = np.flatnonzero(~finite.all(axis=1))
         if not len(bad_rows):
@@ -224,6 +269,22 @@ class Profiler:
             f"expected finite values; row {first + row}, element {element} is "
             f"{x[row].reshape(-1)[element]} ({where}): remove or impute such values first"
         )
+
+
+def _border_means(x: NDArray[Any], sums: Floats) -> Floats:
+    """Return the mean of each sample without its last row and last column (its last two axes).
+
+    Args:
+        x: shape (n, ..., height, width).
+        sums: shape (n,): the sums of the whole samples.
+    """
+    n, size = len(x), x[0].size
+    height, width = x.shape[-2:]
+    last_row = np.ascontiguousarray(x[..., -1, :], np.float64).reshape(n, -1)
+    last_column = np.ascontiguousarray(x[..., :-1, -1], np.float64).reshape(n, -1)
+    edge = sum_rows(last_row) + sum_rows(last_column)
+    means: Floats = (sums - edge) / (size // (height * width) * (height - 1) * (width - 1))
+    return means
 
 
 def check_batch_sizes(batch_sizes: Sequence[int]) -> tuple[int, ...]:

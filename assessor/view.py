@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from assessor.batches import RECORD, Lane, Records, describe_batches
 from assessor.errors import GapError, SettingError
+from assessor.kernels import sum_tiles
 from assessor.moments import Floats, Moments
 from assessor.profile import Profile
 from assessor.rows import require_all_rows
@@ -65,7 +66,9 @@ def view_batches(profile: Profile, batch_size: int | None, drop_last: bool) -> B
     if tail and not drop_last:
         moments = lane.cut[n_complete].fold()
         with np.errstate(over="ignore", invalid="ignore"):
-            last = describe_batches(n_complete, moments.mean[None], moments.m2[None], max(moments.count, 1))
+            ignored = np.zeros(profile.n_features, np.int64)
+            sums = sum_tiles(moments.mean[None], moments.m2[None], moments.count, ignored)
+            last = describe_batches(n_complete, sums)
         records = np.concatenate([records, last]) if n_complete else last
         sizes = np.append(sizes, tail)
     if not len(records):

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from assessor.batches import sum_of_squares
+from assessor.kernels import sum_squares
 from assessor.measures.scores import Measure, Scores, measures
 from assessor.moments import Floats, Moments
 from assessor.noise import noise, normal_divergence
@@ -57,7 +57,7 @@ def standard_divergence(view: BatchView) -> Scores:
     n_imputed = np.maximum(n_active - n_varying, 0.0)
     varying_moment = n_varying * (records["pooled_variance"] + records["pooled_mean"] ** 2)
     left_out = np.where(active, 0.0, moments.mean)
-    left_high, left_low = sum_of_squares(left_out)
+    left_high, left_low = sum_squares(left_out[None])
     high, low = records["constant_second_moment"], records["constant_second_moment_low"]
     constant_moment = np.maximum((high - left_high) + (low - left_low), 0.0)
     second_moment = (varying_moment + constant_moment) / n_active

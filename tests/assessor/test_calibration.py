@@ -7,7 +7,15 @@ from hypothesis import given
 from numpy.testing import assert_array_equal
 
 from assessor import hash_rows, merge, profile_array
-from assessor.calibration import MAX_FEATURES, MAX_VALUES, SEED, Calibration, default_rows, sampled_features
+from assessor.calibration import (
+    MAX_FEATURES,
+    MAX_VALUES,
+    SEED,
+    Calibration,
+    CalibrationBuilder,
+    default_rows,
+    sampled_features,
+)
 
 RNG = np.random.default_rng(21)
 
@@ -76,4 +84,6 @@ def test_wide_samples_keep_some_features() -> None:
 def test_an_empty_sample_takes_nothing_of_none() -> None:
     empty = Calibration.empty(5, 3)
     assert empty.with_rows(np.zeros(0, np.int64), np.zeros((0, 3))) is empty
-    assert Calibration.empty(0, 3).wanted(np.arange(4)).tolist() == [False] * 4
+    builder = CalibrationBuilder(0, 3)
+    builder.add(0, np.ones((4, 3, 1)))
+    assert len(builder.finish().rows) == 0

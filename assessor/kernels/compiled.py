@@ -1,0 +1,357 @@
+"""The compiled kernel: numba, one pass over the data at memory speed, the same bits as the NumPy path.
+
+Per batch and tile of 512 features: eight rows at a time are reduced in registers, their nodes are merged along the
+tree in cache, the tile's sums are taken, and the batch's node is merged into the dataset's tree. Nothing of the size
+of the data is written. No fast-math: every operation is the one that `assessor.moments` performs, in its order.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from assessor.kernels.tiles import STRIP, TILE, TINY, TileSums
+from assessor.moments import Floats
+
+_LEVELS = 40
+_EXPONENT = 0x7FF
+_FRACTION = 0x000FFFFFFFFFFFFF
+_HALF = 0x3FE0000000000000
+
+_options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "cache": True}
+
+
+@numba.njit(**_options)
+def _rows8(a, b, c, d, e, f, g, h, mean, m2):  # type: ignore[no-untyped-def]
+    for t in range(mean.shape[0]):
+        x0, x1 = np.float64(a[t]), np.float64(b[t])
+        x2, x3 = np.float64(c[t]), np.float64(d[t])
+        x4, x5 = np.float64(e[t]), np.float64(f[t])
+        x6, x7 = np.float64(g[t]), np.float64(h[t])
+        d0, d1, d2, d3 = x1 - x0, x3 - x2, x5 - x4, x7 - x6
+        m0, m1, m2_, m3 = x0 + d0 * 0.5, x2 + d1 * 0.5, x4 + d2 * 0.5, x6 + d3 * 0.5
+        q0, q1, q2, q3 = d0 * d0 * 0.5, d1 * d1 * 0.5, d2 * d2 * 0.5, d3 * d3 * 0.5
+        e0, e1 = m1 - m0, m3 - m2_
+        n0, n1 = m0 + e0 * 0.5, m2_ + e1 * 0.5
+        r0, r1 = (q0 + q1) + e0 * e0, (q2 + q3) + e1 * e1
+        z = n1 - n0
+        mean[t] = n0 + z * 0.5
+        m2[t] = (r0 + r1) + z * z * 2.0
+
+
+@numba.njit(**_options)
+def _rows4(a, b, c, d, mean, m2):  # type: ignore[no-untyped-def]
+    for t in range(mean.shape[0]):
+        x0, x1 = np.float64(a[t]), np.float64(b[t])
+        x2, x3 = np.float64(c[t]), np.float64(d[t])
+        d0, d1 = x1 - x0, x3 - x2
+        m0, m1 = x0 + d0 * 0.5, x2 + d1 * 0.5
+        q0, q1 = d0 * d0 * 0.5, d1 * d1 * 0.5
+        e0 = m1 - m0
+        mean[t] = m0 + e0 * 0.5
+        m2[t] = (q0 + q1) + e0 * e0
+
+
+@numba.njit(**_options)
+def _rows2(a, b, mean, m2):  # type: ignore[no-untyped-def]
+    for t in range(mean.shape[0]):
+        x0 = np.float64(a[t])
+        d0 = np.float64(b[t]) - x0
+        mean[t] = x0 + d0 * 0.5
+        m2[t] = d0 * d0 * 0.5
+
+
+@numba.njit(**_options)
+def _rows1(a, mean, m2):  # type: ignore[no-untyped-def]
+    for t in range(mean.shape[0]):
+        mean[t] = np.float64(a[t])
+        m2[t] = 0.0
+
+
+@numba.njit(**_options)
+def _join(mean, m2, other_mean, other_m2, share, weight):  # type: ignore[no-untyped-def]
+    """Merge the other node into the first: share = n_b / n, weight = n_a n_b / n."""
+    for t in range(mean.shape[0]):
+        d = other_mean[t] - mean[t]
+        mean[t] = mean[t] + d * share
+        m2[t] = (m2[t] + other_m2[t]) + d * d * weight
+
+
+@numba.njit(**_options)
+def _copy(mean, m2, other_mean, other_m2):  # type: ignore[no-untyped-def]
+    for t in range(mean.shape[0]):
+        mean[t] = other_mean[t]
+        m2[t] = other_m2[t]
+
+
+@numba.njit(**_options)
+def _push(stack_mean, stack_m2, item, mean, m2, count):  # type: ignore[no-untyped-def]
+    """Put item number `item` (of `count` values) on the stack of tree nodes and merge as far as it completes them.
+
+    Slot s of the stack holds the node of the s-th set bit of the number of items so far, from the highest.
+    """
+    slot, bits = 0, item
+    while bits:
+        slot += bits & 1
+        bits >>= 1
+    if item & 1:
+        slot -= 1
+        _join(stack_mean[slot], stack_m2[slot], mean, m2, 0.5, count / 2)
+        item >>= 1
+        count *= 2
+        while item & 1:
+            slot -= 1
+            _join(stack_mean[slot], stack_m2[slot], stack_mean[slot + 1], stack_m2[slot + 1], 0.5, count / 2)
+            item >>= 1
+            count *= 2
+    else:
+        _copy(stack_mean[slot], stack_m2[slot], mean, m2)
+
+
+@numba.njit(**_options)
+def _batch(x, row, size, c, w, stack_mean, stack_m2, leaf_mean, leaf_m2, mean, m2):  # type: ignore[no-untyped-def]
+    """Write the moments of rows row .. row + size of x, columns c .. c + w, along the tree over the rows."""
+    done = 0
+    level = 1
+    while level * 2 <= size:
+        level *= 2
+    while level:
+        if size & level:
+            for i in range((level + 7) // 8):
+                r = row + done + i * 8
+                if level >= 8:
+                    _rows8(
+                        x[r, c : c + w], x[r + 1, c : c + w], x[r + 2, c : c + w], x[r + 3, c : c + w],
+                        x[r + 4, c : c + w], x[r + 5, c : c + w], x[r + 6, c : c + w], x[r + 7, c : c + w],
+                        leaf_mean, leaf_m2,
+                    )  # fmt: skip
+                elif level == 4:
+                    _rows4(
+                        x[r, c : c + w], x[r + 1, c : c + w], x[r + 2, c : c + w], x[r + 3, c : c + w],
+                        leaf_mean, leaf_m2,
+                    )  # fmt: skip
+                elif level == 2:
+                    _rows2(x[r, c : c + w], x[r + 1, c : c + w], leaf_mean, leaf_m2)
+                else:
+                    _rows1(x[r, c : c + w], leaf_mean, leaf_m2)
+                _push(stack_mean[:, :w], stack_m2[:, :w], i, leaf_mean, leaf_m2, float(min(level, 8)))
+            if done:
+                total = done + level
+                _join(mean, m2, stack_mean[0, :w], stack_m2[0, :w], level / total, done * level / total)
+            else:
+                _copy(mean, m2, stack_mean[0, :w], stack_m2[0, :w])
+            done += level
+        level >>= 1
+
+
+@numba.njit(**_options)
+def _add_lanes(x, lanes):  # type: ignore[no-untyped-def]
+    """Add x to 64 lanes, strip after strip; a full tile's eight strips without storing in between."""
+    width = x.shape[0]
+    if width == TILE:
+        for k in range(STRIP):
+            total = lanes[k] + x[k] + x[STRIP + k] + x[2 * STRIP + k] + x[3 * STRIP + k]
+            lanes[k] = total + x[4 * STRIP + k] + x[5 * STRIP + k] + x[6 * STRIP + k] + x[7 * STRIP + k]
+        return
+    whole = width // STRIP
+    for j in range(whole):
+        strip = x[j * STRIP : (j + 1) * STRIP]
+        for k in range(STRIP):
+            lanes[k] += strip[k]
+    for k in range(width - whole * STRIP):
+        lanes[k] += x[whole * STRIP + k]
+
+
+@numba.njit(**_options)
+def _total(lanes):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for k in range(STRIP):
+        total += lanes[k]
+    return total
+
+
+@numba.njit(**_options)
+def _add_pair(a, a_low, b, b_low):  # type: ignore[no-untyped-def]
+    total = a + b
+    shadow = total - a
+    error = (a - (total - shadow)) + (b - shadow) + (a_low + b_low)
+    high = total + error
+    return high, error - (high - total)
+
+
+@numba.njit(**_options)
+def _sum_squares(mean, v, high, low):  # type: ignore[no-untyped-def]
+    """Return the doubled sum of squares over the features that do not vary (see tiles.sum_squares)."""
+    high[:] = 0.0
+    low[:] = 0.0
+    for t in range(mean.shape[0]):
+        x = 0.0 if v[t] >= TINY else mean[t]
+        split = x * 134217729.0
+        top = split - (split - x)
+        rest = x - top
+        square = x * x
+        error = ((top * top - square) + 2 * top * rest) + rest * rest
+        k = t % STRIP
+        high[k], low[k] = _add_pair(high[k], low[k], square, error)
+    total, total_low = 0.0, 0.0
+    for k in range(STRIP):
+        total, total_low = _add_pair(total, total_low, high[k], low[k])
+    return total, total_low
+
+
+@numba.njit(**_options)
+def _sum_full_tile(mean, v, bits, lanes):  # type: ignore[no-untyped-def]
+    """Return a tile's sums where it is full and all of its features vary: the same sums as `_sum_tile`, unmasked."""
+    lanes[:] = 0.0
+    _add_lanes(mean, lanes)
+    total = _total(lanes)
+    centre = total / TILE
+    for k in range(STRIP):
+        d0, d1 = mean[k] - centre, mean[STRIP + k] - centre
+        d2, d3 = mean[2 * STRIP + k] - centre, mean[3 * STRIP + k] - centre
+        d4, d5 = mean[4 * STRIP + k] - centre, mean[5 * STRIP + k] - centre
+        d6, d7 = mean[6 * STRIP + k] - centre, mean[7 * STRIP + k] - centre
+        half = d0 * d0 + d1 * d1 + d2 * d2 + d3 * d3
+        lanes[k] = half + d4 * d4 + d5 * d5 + d6 * d6 + d7 * d7
+    mean_m2 = _total(lanes)
+    lanes[:] = 0.0
+    _add_lanes(v, lanes)
+    variance = _total(lanes)
+    exponent = 0
+    for t in range(TILE):
+        exponent += (bits[t] >> 52) - 1022
+    for t in range(TILE):
+        bits[t] = (bits[t] & _FRACTION) | _HALF
+    for k in range(STRIP):
+        half = v[k] * v[STRIP + k] * v[2 * STRIP + k] * v[3 * STRIP + k]
+        lanes[k] = half * v[4 * STRIP + k] * v[5 * STRIP + k] * v[6 * STRIP + k] * v[7 * STRIP + k]
+    mantissa = 1.0
+    for k in range(STRIP):
+        mantissa *= lanes[k]
+    return TILE, total, mean_m2, variance, mantissa, exponent, 0.0, 0.0
+
+
+@numba.njit(**_options)
+def _sum_tile(mean, m2, count, constant, v, bits, work, lanes, low_lanes):  # type: ignore[no-untyped-def]
+    """Return one tile's sums (see TileSums), and count in `constant` the features that do not vary."""
+    w = mean.shape[0]
+    n = 0
+    for t in range(w):
+        v[t] = m2[t] / count
+    for t in range(w):
+        n += v[t] >= TINY
+    if n == TILE:
+        return _sum_full_tile(mean, v, bits, lanes)
+    for t in range(w):
+        constant[t] += v[t] < TINY
+    lanes[:] = 0.0
+    for t in range(w):
+        work[t] = mean[t] if v[t] >= TINY else 0.0
+    _add_lanes(work[:w], lanes)
+    total = _total(lanes)
+    centre = total / max(n, 1)
+    lanes[:] = 0.0
+    for t in range(w):
+        d = mean[t] - centre if v[t] >= TINY else 0.0
+        work[t] = d * d
+    _add_lanes(work[:w], lanes)
+    mean_m2 = _total(lanes)
+    high, low = 0.0, 0.0
+    if n < w:
+        high, low = _sum_squares(mean, v, lanes, low_lanes)
+    lanes[:] = 0.0
+    for t in range(w):
+        work[t] = v[t] if v[t] >= TINY else 0.0
+    _add_lanes(work[:w], lanes)
+    variance = _total(lanes)
+    exponent = 0
+    for t in range(w):
+        exponent += ((bits[t] >> 52) & _EXPONENT) - 1022 if v[t] >= TINY else 0
+    for t in range(w):
+        bits[t] = (bits[t] & _FRACTION) | _HALF if v[t] >= TINY else 0x3FF0000000000000
+    lanes[:] = 1.0
+    whole = w // STRIP
+    for j in range(whole):
+        strip = v[j * STRIP : (j + 1) * STRIP]
+        for k in range(STRIP):
+            lanes[k] *= strip[k]
+    for k in range(w - whole * STRIP):
+        lanes[k] *= v[whole * STRIP + k]
+    mantissa = 1.0
+    for k in range(STRIP):
+        mantissa *= lanes[k]
+    return n, total, mean_m2, variance, mantissa, exponent, high, low
+
+
+@numba.njit(**_options)
+def _reduce(  # type: ignore[no-untyped-def]
+    x, size, levels, node_mean, node_m2, constant, row_sums, want_rows,
+    s_n, s_mean, s_mean_m2, s_variance, s_mantissa, s_exponent, s_constant, s_constant_low,
+):  # fmt: skip
+    n_features = x.shape[1]
+    row_stack = np.empty((2, _LEVELS, TILE))
+    leaf = np.empty((2, TILE))
+    here = np.empty((2, TILE))
+    depth = 2
+    for level in levels:
+        depth = max(depth, level + 2)
+    stack = np.empty((2, depth, n_features))
+    lanes_of_rows = np.empty((size, STRIP))
+    lanes = np.empty(STRIP)
+    low_lanes = np.empty(STRIP)
+    work = np.empty(TILE)
+    v = np.empty(TILE)
+    bits = v.view(np.int64)
+    batch = 0
+    for block in range(len(levels)):
+        for item in range(1 << levels[block]):
+            row = batch * size
+            lanes_of_rows[:] = 0.0
+            for tile in range((n_features + TILE - 1) // TILE):
+                c = tile * TILE
+                w = min(TILE, n_features - c)
+                mean, m2 = here[0, :w], here[1, :w]
+                _batch(x, row, size, c, w, row_stack[0], row_stack[1], leaf[0, :w], leaf[1, :w], mean, m2)
+                if want_rows:
+                    for r in range(size):
+                        _add_lanes(x[row + r, c : c + w], lanes_of_rows[r])
+                (
+                    s_n[batch, tile], s_mean[batch, tile], s_mean_m2[batch, tile], s_variance[batch, tile],
+                    s_mantissa[batch, tile], s_exponent[batch, tile], s_constant[batch, tile],
+                    s_constant_low[batch, tile],
+                ) = _sum_tile(mean, m2, size, constant[c : c + w], v, bits, work, lanes, low_lanes)  # fmt: skip
+                _push(stack[0, :, c : c + w], stack[1, :, c : c + w], item, mean, m2, float(size))
+            if want_rows:
+                for r in range(size):
+                    row_sums[row + r] = _total(lanes_of_rows[r])
+            batch += 1
+        node_mean[block] = stack[0, 0]
+        node_m2[block] = stack[1, 0]
+
+
+def reduce_run(
+    x: NDArray[Any],
+    size: int,
+    levels: NDArray[np.int64],
+    nodes: tuple[Floats, Floats],
+    constant: NDArray[np.int64],
+    row_sums: Floats | None,
+    sums: TileSums,
+) -> None:
+    """Fill the outputs for the batches of one run of rows; holds no lock, so runs go in parallel.
+
+    Args:
+        x: shape (batches * size, features), C-contiguous, uint8, float32 or float64.
+        size: rows a batch.
+        levels: levels of the dataset's tree nodes that tile the run, left to right.
+        nodes: mean and m2 of those nodes, shape (nodes, features) each.
+        constant: shape (features,), added to: batches in which the feature is constant.
+        row_sums: shape (rows,), or None.
+        sums: of the run's batches.
+    """
+    rows = np.empty(0) if row_sums is None else row_sums
+    _reduce(
+        x, size, levels, nodes[0], nodes[1], constant, rows, row_sums is not None,
+        sums.n, sums.mean, sums.mean_m2, sums.variance, sums.mantissa, sums.exponent, sums.constant, sums.constant_low,
+    )  # fmt: skip

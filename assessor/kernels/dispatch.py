@@ -1,0 +1,199 @@
+"""Which kernel reduces whole batches: the compiled one where it pays, else NumPy. Both give the same bits.
+
+Settings, read from the environment at first use:
+    NORMGAUGE_KERNEL: auto (default), compiled, numpy.
+    NORMGAUGE_THREADS: threads of the compiled kernel; default the processors this process may use.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assessor.errors import SettingError
+from assessor.kernels.tiles import TileSums, sum_rows, sum_tiles
+from assessor.moments import Floats, Moments, MomentsTree, dyadic_blocks, reduce_items
+
+log = logging.getLogger("normgauge")
+
+KERNELS = ("auto", "compiled", "numpy")
+COMPILE_FROM = 1 << 22
+"""Values from which loading (0.5 s) or compiling (some seconds, once a machine) the kernel pays."""
+THREAD_VALUES = 1 << 20
+"""Values that a thread should have at least: below, starting it costs more than it saves."""
+BLOCK_VALUES = 1 << 17
+"""Float64 values that the NumPy path works on at a time: 1 MB, so that the tree's levels stay in cache."""
+
+_NATIVE: dict[str, type[np.generic]] = {
+    "bool": np.uint8,
+    "uint8": np.uint8,
+    "int8": np.float32,
+    "int16": np.float32,
+    "uint16": np.float32,
+    "float16": np.float32,
+    "float32": np.float32,
+}
+"""The dtype that the compiled kernel reads a dtype as, without loss; float64 for all others."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """Whole batches, reduced.
+
+    Attributes:
+        tree: the dataset's nodes over these batches.
+        sums: per batch and tile.
+        constant: shape (features,), int64: batches in which the feature was constant.
+    """
+
+    tree: MomentsTree
+    sums: TileSums
+    constant: NDArray[np.int64]
+
+
+@dataclass
+class Choice:
+    """The kernel asked for, and what was chosen last, for the asking.
+
+    Attributes:
+        name: "auto", "compiled" or "numpy".
+        threads: of the compiled kernel.
+        seen: values reduced so far in this process: what "auto" goes by.
+    """
+
+    name: str
+    threads: int
+    seen: int = 0
+
+    def compiled_for(self, values: int) -> bool:
+        """Return whether so many more values are to be reduced by the compiled kernel."""
+        self.seen += values
+        if self.name != "auto":
+            return self.name == "compiled"
+        return self.seen >= COMPILE_FROM and can_compile()
+
+
+@lru_cache(maxsize=1)
+def can_compile() -> bool:
+    """Return whether the compiled kernel can be had; the log says so once where it cannot."""
+    if find_spec("numba") is None:
+        log.warning("profiling by NumPy, which is slower; for the compiled kernel: pip install 'normgauge[fast]'")
+        return False
+    try:
+        import_module("assessor.kernels.compiled")
+    except RuntimeError as error:
+        log.warning("profiling by NumPy, which is slower; set NUMBA_CACHE_DIR to a writable folder: %s", error)
+        return False
+    return True
+
+
+@lru_cache(maxsize=1)
+def choice() -> Choice:
+    """Return the choice in force, made from the environment at first use; its fields may be set.
+
+    Raises:
+        SettingError: a setting out of its range.
+    """
+    name = os.environ.get("NORMGAUGE_KERNEL", "auto")
+    if name not in KERNELS:
+        raise SettingError(f"expected NORMGAUGE_KERNEL among {', '.join(KERNELS)}; got {name!r}")
+    if name == "compiled" and find_spec("numba") is None:
+        raise SettingError("expected numba for NORMGAUGE_KERNEL=compiled; run: pip install 'normgauge[fast]'")
+    threads = os.environ.get("NORMGAUGE_THREADS", "")
+    if threads and not (threads.isdecimal() and int(threads) >= 1):
+        raise SettingError(f"expected NORMGAUGE_THREADS to be an integer >= 1; got {threads!r}")
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Choice(name, int(threads) if threads else usable)
+
+
+def reduce_batches(x: NDArray[Any], size: int, first: int, row_sums: Floats | None) -> Reduced:
+    """Return the reduction of whole batches first, first + 1, ...
+
+    Args:
+        x: shape (batches * size, features), numbers.
+        size: rows a batch.
+        first: number of the first batch.
+        row_sums: shape (rows,), filled with the sum of each row; None where they are not wanted.
+    """
+    if choice().compiled_for(x.size):
+        return _compiled(x, size, first, row_sums)
+    return _numpy(x, size, first, row_sums)
+
+
+def _numpy(x: NDArray[Any], size: int, first: int, row_sums: Floats | None) -> Reduced:
+    n_batches, n_features = len(x) // size, x.shape[1]
+    tree, sums, constant = MomentsTree(), TileSums.empty(n_batches, n_features), np.zeros(n_features, np.int64)
+    step = max(1, BLOCK_VALUES // (size * n_features))
+    for start in range(0, n_batches, step):
+        stop = min(n_batches, start + step)
+        rows = np.ascontiguousarray(x[start * size : stop * size], np.float64)
+        if row_sums is not None:
+            row_sums[start * size : stop * size] = sum_rows(rows)
+        mean, m2 = reduce_items(rows.reshape(stop - start, size, n_features), None, 1)
+        part = sum_tiles(mean, m2, size, constant)
+        sums.batches(start, stop).fill(part)
+        tree.add(first + start, mean, m2, size)
+    return Reduced(tree, sums, constant)
+
+
+def _compiled(x: NDArray[Any], size: int, first: int, row_sums: Floats | None) -> Reduced:
+    x = np.ascontiguousarray(x, _NATIVE.get(x.dtype.name, np.float64))
+    reduce_run = _load(x.dtype.name)
+    n_batches, n_features = len(x) // size, x.shape[1]
+    tree, sums = MomentsTree(), TileSums.empty(n_batches, n_features)
+    n_threads = max(1, min(choice().threads, n_batches, x.size // THREAD_VALUES))
+    edges = [n_batches * k // n_threads for k in range(n_threads + 1)]
+
+    def run(start: int, stop: int) -> tuple[list[tuple[int, int]], tuple[Floats, Floats], NDArray[np.int64]]:
+        blocks = list(dyadic_blocks(first + start, first + stop))
+        nodes = np.empty((len(blocks), n_features)), np.empty((len(blocks), n_features))
+        constant = np.zeros(n_features, np.int64)
+        rows = slice(start * size, stop * size)
+        levels = np.array([level for level, _ in blocks], np.int64)
+        sums_here = sums.batches(start, stop)
+        reduce_run(x[rows], size, levels, nodes, constant, None if row_sums is None else row_sums[rows], sums_here)
+        return blocks, nodes, constant
+
+    if n_threads == 1:
+        results = [run(0, n_batches)]
+    else:
+        # A pool a call: one kept for good would not survive a fork, as data loaders make them.
+        with ThreadPoolExecutor(n_threads) as pool:
+            results = list(pool.map(run, edges[:-1], edges[1:]))
+    constant = np.zeros(n_features, np.int64)
+    for blocks, (mean, m2), constant_here in results:
+        constant += constant_here
+        for k, (level, index) in enumerate(blocks):
+            tree.insert(level, index, Moments(size << level, mean[k], m2[k]))
+    return Reduced(tree, sums, constant)
+
+
+def warm(dtype: str = "float32") -> None:
+    """Load or compile the kernel for a dtype now, where one is to be used, so that no first shard waits for it."""
+    chosen = choice()
+    if chosen.name == "compiled" or (chosen.name == "auto" and can_compile()):
+        _load(np.dtype(_NATIVE.get(dtype, np.float64)).name)
+
+
+@lru_cache(maxsize=8)
+def _load(dtype: str) -> Callable[..., None]:
+    """Return the compiled kernel, compiled for the dtype; says how long that took."""
+    start = time.perf_counter()
+    from assessor.kernels.compiled import reduce_run
+
+    one = np.zeros((1, 1), dtype)
+    node, constant = np.empty((1, 1)), np.zeros(1, np.int64)
+    reduce_run(one, 1, np.zeros(1, np.int64), (node, node.copy()), constant, np.empty(1), TileSums.empty(1, 1))
+    log.info(
+        "compiled kernel for %s ready after %.1f s (cached for the next process)", dtype, time.perf_counter() - start
+    )
+    return reduce_run

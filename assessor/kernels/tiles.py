@@ -1,0 +1,158 @@
+"""Sums over the features of a batch, in one order for every kernel, so that all give the same bits.
+
+Features are taken in tiles of 512 and strips of 64: a tile's sum adds its strips lane by lane, then its 64 lanes from
+left to right; tiles are added from left to right. Logarithms are summed as a product of mantissas and a sum of
+exponents, which costs one logarithm a tile and is exact up to the product's rounding.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assessor.moments import Floats
+
+TILE = 512
+STRIP = 64
+TINY = float(np.finfo(np.float64).tiny)
+"""Variances below the smallest normal float64 count as zero."""
+
+
+@dataclass(frozen=True, eq=False)
+class TileSums:
+    """Per batch and tile, over the features that vary within the batch; shape (batches, tiles) each.
+
+    Attributes:
+        n: features that vary.
+        mean: sum of m_f.
+        mean_m2: sum of squared deviations of m_f from the tile's own mean.
+        variance: sum of v_f.
+        mantissa, exponent: product of v_f = mantissa * 2^exponent.
+        constant, constant_low: over the other features, the sum of m_f^2 as an unevaluated sum of two float64.
+    """
+
+    n: NDArray[np.int64]
+    mean: Floats
+    mean_m2: Floats
+    variance: Floats
+    mantissa: Floats
+    exponent: NDArray[np.int64]
+    constant: Floats
+    constant_low: Floats
+
+    @classmethod
+    def empty(cls, n_batches: int, n_features: int) -> "TileSums":
+        """Return the sums to be filled for so many batches."""
+        shape = (n_batches, -(-n_features // TILE))
+        a, b, c, d, e, f = (np.zeros(shape) for _ in range(6))
+        return cls(np.zeros(shape, np.int64), a, b, c, d, np.zeros(shape, np.int64), e, f)
+
+    def fill(self, other: "TileSums") -> None:
+        """Copy the sums of as many batches."""
+        for item in fields(self):
+            getattr(self, item.name)[:] = getattr(other, item.name)
+
+    def batches(self, start: int, stop: int) -> "TileSums":
+        """Return a view of some of the batches."""
+        return TileSums(*(getattr(self, item.name)[start:stop] for item in fields(self)))
+
+
+def sum_tiles(mean: Floats, m2: Floats, count: int, constant: NDArray[np.int64]) -> TileSums:
+    """Return the sums of batches given by their moments.
+
+    Args:
+        mean, m2: shape (batches, features), float64.
+        count: values per feature and batch.
+        constant: shape (features,), added to: batches in which the feature is constant.
+    """
+    sums = TileSums.empty(*mean.shape)
+    for tile, start in enumerate(range(0, mean.shape[1], TILE)):
+        m, q = mean[:, start : start + TILE], m2[:, start : start + TILE]
+        v = q / count
+        varies = v >= TINY
+        n = varies.sum(axis=1)
+        constant[start : start + TILE] += len(m) - varies.sum(axis=0)
+        total = _lane_sum(np.where(varies, m, 0.0))
+        centre = total / np.maximum(n, 1)
+        d = np.where(varies, m - centre[:, None], 0.0)
+        fraction, power = np.frexp(np.where(varies, v, 0.5))
+        sums.n[:, tile] = n
+        sums.mean[:, tile] = total
+        sums.mean_m2[:, tile] = _lane_sum(d * d)
+        sums.variance[:, tile] = _lane_sum(np.where(varies, v, 0.0))
+        sums.mantissa[:, tile] = _lane_product(np.where(varies, fraction, 1.0))
+        sums.exponent[:, tile] = np.where(varies, power, 0).astype(np.int64).sum(axis=1)
+        if not varies.all():
+            sums.constant[:, tile], sums.constant_low[:, tile] = _lane_squares(np.where(varies, 0.0, m))
+    return sums
+
+
+def sum_squares(values: Floats) -> tuple[Floats, Floats]:
+    """Return the sum of squares over the last axis of (batches, features), as an unevaluated sum high + low.
+
+    A feature that is constant over the dataset is taken off this sum again; where its square is large (a time stamp),
+    float64 alone would leave nothing of the others.
+
+    Source: Dekker 1971, doi:10.1007/BF01397083 (two-product and the addition of doubled numbers).
+    """
+    parts = [_lane_squares(values[:, start : start + TILE]) for start in range(0, values.shape[1], TILE)]
+    return add_doubled(np.stack([high for high, _ in parts], axis=1), np.stack([low for _, low in parts], axis=1))
+
+
+def add_doubled(high: Floats, low: Floats) -> tuple[Floats, Floats]:
+    """Return the sum over the last axis of doubled numbers high + low, from left to right, as one."""
+    total, rest = np.zeros(high.shape[:-1]), np.zeros(high.shape[:-1])
+    for k in range(high.shape[-1]):
+        total, rest = _add_pair(total, rest, high[..., k], low[..., k])
+    return total, rest
+
+
+def sum_rows(x: Floats) -> Floats:
+    """Return the sum of each row of x, shape (rows, features) float64, strip by strip."""
+    return _lane_sum(x)
+
+
+def _lane_squares(values: Floats) -> tuple[Floats, Floats]:
+    strips = _strips(values, 0.0)
+    high, low = np.zeros((len(values), STRIP)), np.zeros((len(values), STRIP))
+    for j in range(strips.shape[1]):
+        high, low = _add_pair(high, low, *_square(strips[:, j]))
+    return add_doubled(high, low)
+
+
+def _square(x: Floats) -> tuple[Floats, Floats]:
+    split = x * 134217729.0  # 2^27 + 1 cuts 53 bits into 26 and 27
+    top = split - (split - x)
+    rest = x - top
+    high = x * x
+    return high, ((top * top - high) + 2 * top * rest) + rest * rest
+
+
+def _add_pair(a: Floats, a_low: Floats, b: Floats, b_low: Floats) -> tuple[Floats, Floats]:
+    total = a + b
+    shadow = total - a
+    error = (a - (total - shadow)) + (b - shadow) + (a_low + b_low)
+    high = total + error
+    return high, error - (high - total)
+
+
+def _strips(x: Floats, fill: float) -> Floats:
+    n, width = x.shape
+    if width % STRIP:
+        padded = np.full((n, -(-width // STRIP) * STRIP), fill)
+        padded[:, :width] = x
+        x = padded
+    return np.ascontiguousarray(x).reshape(n, -1, STRIP)
+
+
+def _lane_sum(x: Floats) -> Floats:
+    # + 0.0 turns -0.0 into 0.0, as in kernels that start from zero.
+    lanes = np.add.reduce(_strips(x, 0.0), axis=1) + 0.0
+    total: Floats = np.cumsum(lanes, axis=1)[:, -1]
+    return total
+
+
+def _lane_product(x: Floats) -> Floats:
+    lanes = np.multiply.reduce(_strips(x, 1.0), axis=1)
+    total: Floats = np.multiply.accumulate(lanes, axis=1)[:, -1]
+    return total

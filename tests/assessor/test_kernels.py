@@ -1,0 +1,126 @@
+"""The compiled kernel and the NumPy path: the same bits, and right against float64 references."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from assessor import Profiler, SettingError, merge, profile_array
+from assessor.kernels import choice, dispatch, sum_rows, sum_squares, sum_tiles
+from assessor.kernels.tiles import TINY
+
+RNG = np.random.default_rng(31)
+SIZES = [1, 3, 4, 12, 64, 200]
+
+
+@pytest.fixture(autouse=True)
+def restore() -> Iterator[None]:
+    chosen = choice()
+    before = chosen.name, chosen.threads, chosen.seen
+    yield
+    chosen.name, chosen.threads, chosen.seen = before
+
+
+def awkward(dtype: type[np.generic], rows: int, features: int) -> np.ndarray[tuple[int, int], np.dtype[np.generic]]:
+    """Values with a constant feature, one that is often constant within a batch, and a large offset."""
+    x = RNG.normal(size=(rows, features)) * 30 + 100
+    x[:, 0] = 3
+    x[:, 1] *= RNG.random(rows) < 0.1
+    return x.astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8, np.int16, np.int64, np.float16])
+@pytest.mark.parametrize("features", [7, 512, 600])
+def test_both_kernels_give_the_same_bytes_for_any_cutting(
+    dtype: type[np.generic], features: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "THREAD_VALUES", 100)
+    x = awkward(dtype, 403, features)
+    choice().threads = 3
+    choice().name = "numpy"
+    whole = profile_array(x, batch_sizes=SIZES).to_bytes()
+    choice().name = "compiled"
+    assert profile_array(x, batch_sizes=SIZES).to_bytes() == whole
+    cuts = [0, *sorted(RNG.integers(1, 403, 4).tolist()), 403]
+    parts = []
+    stream = Profiler(batch_sizes=SIZES)
+    for k, (start, stop) in enumerate(pairwise(cuts)):
+        choice().name = ("numpy", "compiled")[k % 2]
+        stream.add(x[start:stop])
+        if stop > start:
+            parts.append(profile_array(x[start:stop], batch_sizes=SIZES, first_row=start))
+    assert merge(reversed(parts)).to_bytes() == whole
+    assert stream.finish().to_bytes() == whole
+
+
+@pytest.mark.parametrize("kernel", ["numpy", "compiled"])
+def test_reduced_batches_agree_with_numpy_in_float64(kernel: str) -> None:
+    choice().name = kernel
+    x = awkward(np.float32, 5 * 24, 700)
+    row_sums = np.empty(len(x))
+    reduced = dispatch.reduce_batches(x, 24, 0, row_sums)
+    batches = x.astype(np.float64).reshape(5, 24, 700)
+    mean, variance = batches.mean(axis=1), batches.var(axis=1)
+    varies = variance > 0
+    moments = reduced.tree.fold()
+    assert_allclose(moments.mean, x.astype(np.float64).mean(axis=0), rtol=1e-12)
+    assert_allclose(moments.variance, x.astype(np.float64).var(axis=0), rtol=1e-10, atol=1e-12)
+    assert_allclose(row_sums, x.sum(axis=1, dtype=np.float64), rtol=1e-12)
+    assert_array_equal(reduced.constant, (~varies).sum(axis=0))
+    assert_array_equal(reduced.sums.n.sum(axis=1), varies.sum(axis=1))
+    assert_allclose(reduced.sums.variance.sum(axis=1), variance.sum(axis=1), rtol=1e-12)
+    logs = np.log(reduced.sums.mantissa) + reduced.sums.exponent * np.log(2)
+    assert_allclose(
+        logs.sum(axis=1), np.where(varies, np.log(np.where(varies, variance, 1)), 0).sum(axis=1), rtol=1e-12
+    )
+    squares = np.where(varies, 0, mean) ** 2
+    assert_allclose(reduced.sums.constant.sum(axis=1), squares.sum(axis=1), rtol=1e-12)
+
+
+def test_sums_of_squares_keep_what_float64_loses() -> None:
+    values = np.array([[1e9 + 1, 1.0, 3.0, -1e9]])
+    high, low = sum_squares(values)
+    exact = (10**9 + 1) ** 2 + 1 + 9 + (10**9) ** 2
+    assert int(high[0]) + int(low[0]) == exact
+    assert float(high[0]) != exact
+
+
+def test_variances_below_the_smallest_normal_number_count_as_none() -> None:
+    constant = np.zeros(3, np.int64)
+    sums = sum_tiles(np.zeros((1, 3)), np.array([[TINY, TINY * 0.9, 0.0]]), 1, constant)
+    assert sums.n.tolist() == [[1]]
+    assert constant.tolist() == [0, 1, 1]
+    assert_allclose(np.log(sums.mantissa) + sums.exponent * np.log(2), np.log(TINY))
+
+
+def test_negative_zeros_sum_to_zero() -> None:
+    assert not np.signbit(sum_rows(np.full((2, 64), -0.0))).any()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("NORMGAUGE_KERNEL", "fast", "expected NORMGAUGE_KERNEL among auto, compiled, numpy; got 'fast'"),
+        ("NORMGAUGE_THREADS", "0", "expected NORMGAUGE_THREADS to be an integer >= 1; got '0'"),
+        ("NORMGAUGE_THREADS", "two", "got 'two'"),
+    ],
+)
+def test_settings_out_of_range_are_named(
+    variable: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    choice.cache_clear()
+    try:
+        with pytest.raises(SettingError, match=message):
+            choice()
+    finally:
+        choice.cache_clear()
+
+
+def test_auto_takes_numpy_for_little_data_and_the_compiled_kernel_for_much() -> None:
+    chosen = choice()
+    chosen.name, chosen.seen = "auto", 0
+    assert not chosen.compiled_for(1000)
+    assert chosen.compiled_for(dispatch.COMPILE_FROM)
