@@ -5,12 +5,13 @@ every version of NumPy, for every number of workers.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from assessor.errors import PlanFormatError, SettingError
 
@@ -43,14 +44,20 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
 class SampleOrder:
     """How dataset indices are laid out into batches: batch i holds `ids(n)[i * B : (i + 1) * B]`.
 
+    Orders are equal when they name the same ids. An explicit order that was read from a file knows only the ids' name.
+
     >>> SampleOrder.ROWS.ids(3).tolist()
     [0, 1, 2]
     >>> sorted(SampleOrder.shuffled(7).ids(5).tolist())
     [0, 1, 2, 3, 4]
+    >>> SampleOrder.explicit([4, 4, 1]).ids(3).tolist()
+    [4, 4, 1]
     """
 
     kind: str = "rows"
     seed: int | None = None
+    sha256: str | None = None
+    _ids: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
 
     ROWS: ClassVar["SampleOrder"]
 
@@ -59,41 +66,89 @@ class SampleOrder:
         """Return the order that sorts rows by `hash_rows(seed, row)`."""
         return cls("shuffled", int(seed))
 
+    @classmethod
+    def explicit(cls, ids: ArrayLike) -> "SampleOrder":
+        """Return the order of these dataset indices, named by the SHA-256 of their int64 little-endian bytes.
+
+        Indices may be left out and may repeat. Those of the dataset's own order, 0 to n - 1, give `ROWS`.
+
+        Raises:
+            SettingError: not one axis of integers >= 0.
+        """
+        array = np.asarray(ids)
+        if array.ndim != 1 or array.dtype.kind not in "iu" or len(array) == 0 or array.min() < 0:
+            raise SettingError(
+                f"expected sample ids as one axis of integers >= 0; got shape {array.shape}, dtype {array.dtype}"
+            )
+        kept = array.astype(np.int64)
+        if np.array_equal(kept, np.arange(len(kept))):
+            return cls.ROWS
+        kept.flags.writeable = False
+        return cls("explicit", None, hashlib.sha256(kept.astype("<i8").tobytes()).hexdigest(), kept)
+
     def __post_init__(self) -> None:
         seeded = isinstance(self.seed, int) and not isinstance(self.seed, bool)
-        if (self.kind, seeded) not in (("rows", False), ("shuffled", True)) or (self.seed is None) == seeded:
+        named = isinstance(self.sha256, str) and re.fullmatch("[0-9a-f]{64}", self.sha256) is not None
+        known = (("rows", False, False), ("shuffled", True, False), ("explicit", False, True))
+        whole = (self.seed is None) != seeded and (self.sha256 is None) != named
+        if (self.kind, seeded, named) not in known or not whole:
             raise SettingError(
-                f"expected SampleOrder.ROWS or SampleOrder.shuffled(seed); got kind={self.kind!r}, seed={self.seed!r}"
+                "expected SampleOrder.ROWS, SampleOrder.shuffled(seed) or SampleOrder.explicit(ids); "
+                f"got kind={self.kind!r}, seed={self.seed!r}, sha256={self.sha256!r}"
             )
 
     def ids(self, n_rows: int) -> NDArray[np.int64]:
-        """Return the dataset indices in the order of assessment: shape (n_rows,), int64, a permutation."""
+        """Return the dataset indices in the order of assessment: shape (n_rows,), int64.
+
+        A permutation of 0 to n_rows - 1, but for an explicit order, which holds what it was given.
+
+        Raises:
+            SettingError: an explicit order of another number of ids, or one of which only the name is known.
+        """
+        if self.kind == "explicit":
+            return self._explicit_ids(n_rows)
         rows = np.arange(n_rows, dtype=np.int64)
         if self.seed is None:
             return rows
         return np.argsort(hash_rows(self.seed, rows), kind="stable").astype(np.int64)
 
+    def _explicit_ids(self, n_rows: int) -> NDArray[np.int64]:
+        if self._ids is None:
+            raise SettingError(
+                "expected the sample ids of an explicit order; a saved plan holds only their SHA-256: "
+                "give the sampler that made the plan, or SampleOrder.explicit(ids)"
+            )
+        if len(self._ids) != n_rows:
+            raise SettingError(f"expected the {len(self._ids)} samples of an explicit order; got {n_rows} samples")
+        return self._ids
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, with the sampler's version."""
-        if self.seed is None:
+        if self.kind == "rows":
             return {"kind": "rows"}
-        return {"kind": "shuffled", "seed": self.seed, "version": SAMPLER_VERSION}
+        named = {"seed": self.seed} if self.kind == "shuffled" else {"sha256": self.sha256}
+        return {"kind": self.kind, **named, "version": SAMPLER_VERSION}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "SampleOrder":
         """Return the order described by `to_dict`.
 
         Raises:
-            PlanFormatError: unknown kind, seed or version.
+            PlanFormatError: unknown kind, seed, name or version.
         """
-        kind, seed = data.get("kind"), data.get("seed")
-        if kind == "rows" and set(data) <= {"kind"}:
-            return cls.ROWS
-        known = set(data) <= {"kind", "seed", "version"} and data.get("version") == SAMPLER_VERSION
-        if kind == "shuffled" and known and isinstance(seed, int) and not isinstance(seed, bool):
-            return cls.shuffled(seed)
+        kind, version = data.get("kind"), data.get("version")
+        try:
+            if kind == "rows" and set(data) <= {"kind"}:
+                return cls.ROWS
+            if kind == "shuffled" and version == SAMPLER_VERSION and set(data) <= {"kind", "seed", "version"}:
+                return cls("shuffled", data.get("seed"))
+            if kind == "explicit" and version == SAMPLER_VERSION and set(data) <= {"kind", "sha256", "version"}:
+                return cls("explicit", None, data.get("sha256"))
+        except SettingError:
+            pass
         raise PlanFormatError(
-            'expected a sample order {"kind": "rows"} or {"kind": "shuffled", "seed": integer, '
+            'expected a sample order {"kind": "rows"}, {"kind": "shuffled", "seed": integer, '
+            f'"version": {SAMPLER_VERSION}}} or {{"kind": "explicit", "sha256": 64 hexadecimal digits, '
             f'"version": {SAMPLER_VERSION}}}; got {dict(data)!r}'
         )
 

@@ -1,3 +1,5 @@
+import hashlib
+import struct
 from typing import Any
 
 import hypothesis.strategies as st
@@ -56,7 +58,9 @@ def test_a_shuffled_order_is_frozen_for_ever() -> None:
     )
 
 
-@pytest.mark.parametrize("order", [SampleOrder.ROWS, SampleOrder.shuffled(5), SampleOrder.shuffled(-(2**70))])
+@pytest.mark.parametrize(
+    "order", [SampleOrder.ROWS, SampleOrder.shuffled(5), SampleOrder.shuffled(-(2**70)), SampleOrder.explicit([2, 2])]
+)
 def test_dict_round_trip(order: SampleOrder) -> None:
     assert SampleOrder.from_dict(order.to_dict()) == order
 
@@ -74,10 +78,14 @@ def test_dict_round_trip(order: SampleOrder) -> None:
         {"kind": "shuffled", "seed": 3, "version": 2},
         {"kind": "shuffled", "seed": 3, "version": 1, "more": 0},
         {"kind": ["rows"]},
+        {"kind": "explicit", "version": 1},
+        {"kind": "explicit", "sha256": "ab", "version": 1},
+        {"kind": "explicit", "sha256": "0" * 64, "version": 2},
+        {"kind": "explicit", "sha256": "0" * 64, "seed": 1, "version": 1},
     ],
 )
 def test_from_dict_refuses_others(data: dict[str, Any]) -> None:
-    with pytest.raises(PlanFormatError, match=r'expected a sample order \{"kind": "rows"\} or'):
+    with pytest.raises(PlanFormatError, match=r'expected a sample order \{"kind": "rows"\}, '):
         SampleOrder.from_dict(data)
 
 
@@ -85,7 +93,7 @@ def test_from_dict_refuses_others(data: dict[str, Any]) -> None:
     ("kind", "seed"), [("rows", 1), ("shuffled", None), ("shuffled", 1.5), ("shuffled", True), ("other", None)]
 )
 def test_orders_of_other_settings_are_refused(kind: str, seed: Any) -> None:
-    with pytest.raises(SettingError, match=r"expected SampleOrder.ROWS or SampleOrder.shuffled\(seed\); got kind="):
+    with pytest.raises(SettingError, match=r"expected SampleOrder.ROWS, SampleOrder.shuffled\(seed\) or .*; got kind="):
         SampleOrder(kind, seed)
 
 
@@ -106,3 +114,47 @@ def test_the_fingerprint_does_not_depend_on_number_types() -> None:
     size: Any = np.int32(4)
     drop: Any = np.True_
     assert fingerprint(SampleOrder.ROWS, rows, size, drop) == fingerprint(SampleOrder.ROWS, 100, 4, True)
+
+
+@given(st.lists(st.integers(0, 2**62), min_size=1, max_size=50))
+def test_an_explicit_order_is_its_ids(ids: list[int]) -> None:
+    order = SampleOrder.explicit(ids)
+    assert order.ids(len(ids)).tolist() == ids
+    assert (order == SampleOrder.ROWS) == (ids == list(range(len(ids))))
+    assert order == SampleOrder.explicit(np.array(ids, ">u8"))
+    others = [*ids[1:], ids[0]]
+    assert (order == SampleOrder.explicit(others)) == (ids == others)
+
+
+def test_the_dataset_order_given_as_ids_has_its_fingerprint() -> None:
+    """Canonical: one layout, one name."""
+    assert fingerprint(SampleOrder.explicit(range(100)), 100, 32, False) == (
+        "sha256:5c0b9ff1c268b948b59dde0e61177da1f1cee69d6c8a44bc1ce86f0b37b12974"
+    )
+
+
+def test_an_explicit_order_is_named_for_ever() -> None:
+    name = hashlib.sha256(struct.pack("<3q", 4, 4, 1)).hexdigest()
+    order = SampleOrder.explicit([4, 4, 1])
+    assert order.to_dict() == {"kind": "explicit", "sha256": name, "version": 1}
+    read = SampleOrder.from_dict(order.to_dict())
+    assert fingerprint(read, 3, 2, False) == fingerprint(order, 3, 2, False)
+    with pytest.raises(SettingError, match="holds only their SHA-256: give the sampler that made the plan"):
+        read.ids(3)
+    with pytest.raises(SettingError, match="expected the 3 samples of an explicit order; got 4 samples"):
+        order.ids(4)
+
+
+@pytest.mark.parametrize("ids", [[], [[1, 2]], [1.5], [-1, 2], ["a"]])
+def test_ids_that_are_none(ids: Any) -> None:
+    with pytest.raises(SettingError, match="expected sample ids as one axis of integers >= 0; got shape"):
+        SampleOrder.explicit(ids)
+
+
+def test_explicit_ids_are_a_frozen_copy() -> None:
+    ids = np.array([3, 1])
+    order = SampleOrder.explicit(ids)
+    ids[0] = 7
+    assert order.ids(2).tolist() == [3, 1]
+    with pytest.raises(ValueError, match="read-only"):
+        order.ids(2)[0] = 5
