@@ -20,6 +20,8 @@ N_DRAWS = 4000
 """Batches drawn: the 1 % quantile rests on 40 of them, so its standard error is about 3 % of the null's spread."""
 MAX_WIDTH = 4096
 """Features a batch is drawn with at most; for more, deviations from the mean are shrunk by sqrt(MAX_WIDTH / F)."""
+MAX_COUNT = 4096
+"""Values a feature is drawn with at most; for more, deviations from the mean are shrunk by sqrt(MAX_COUNT / B)."""
 MAX_POINTS = 128
 """Numbers of features for which the null is drawn; between them it is interpolated."""
 
@@ -74,13 +76,9 @@ def draw_null(pool: Floats, count: int, n_features: NDArray[np.int64]) -> Null |
     Returns:
         None when the pool is too poor to draw from (fewer than 100 features that vary).
     """
-    n_simulated = int(np.clip((1 << 22) // count, 512, 20_000))
     if len(pool) < 2:
         return None
-    picks = hash_rows(SEED, np.arange(n_simulated * count, dtype=np.int64)) % np.uint64(len(pool))
-    x = pool[picks.astype(np.int64)].reshape(n_simulated, count)
-    mean = x.mean(axis=1)
-    variance = ((x - mean[:, None]) ** 2).mean(axis=1)
+    mean, variance = _draw_features(pool, count)
     varies = variance > 0
     mean, variance = mean[varies], variance[varies]
     if len(mean) < 100:
@@ -108,3 +106,23 @@ def draw_null(pool: Floats, count: int, n_features: NDArray[np.int64]) -> Null |
     shrink = np.sqrt(np.minimum(1.0, width / points))[:, None]
     centre = draws.mean(axis=1, keepdims=True)
     return Null(points, np.sort(centre + (draws - centre) * shrink, axis=1))
+
+
+def _draw_features(pool: Floats, count: int) -> tuple[Floats, Floats]:
+    """Return mean and variance of features of `count` values from the pool, in bounded memory."""
+    n_values = min(count, MAX_COUNT)
+    n_features = int(np.clip((1 << 22) // n_values, 512, 20_000))
+    mean, variance = np.empty(n_features), np.empty(n_features)
+    step = max(1, (1 << 19) // n_values)
+    for start in range(0, n_features, step):
+        stop = min(n_features, start + step)
+        cells = np.arange(start * n_values, stop * n_values, dtype=np.int64)
+        picks = (hash_rows(SEED, cells) % np.uint64(len(pool))).astype(np.int64)
+        x = pool[picks].reshape(stop - start, n_values)
+        mean[start:stop] = x.mean(axis=1)
+        variance[start:stop] = ((x - mean[start:stop, None]) ** 2).mean(axis=1)
+    if count > n_values:
+        shrink = np.sqrt(n_values / count)
+        mean = mean.mean() + (mean - mean.mean()) * shrink
+        variance = variance.mean() + (variance - variance.mean()) * shrink
+    return mean, variance
