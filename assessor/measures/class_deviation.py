@@ -43,7 +43,7 @@ def class_deviation(view: BatchView, *, published_exact: bool = False) -> Scores
     class_means = np.bincount(member, weights=means) / np.bincount(member)
     target = class_means[member]
     scale = np.abs(target)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         deviation = np.abs(means - target) / scale
     deviation = np.where(scale == 0, np.where(means == 0, 0.0, np.inf), deviation)
     if published_exact:
