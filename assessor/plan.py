@@ -78,6 +78,11 @@ class Plan:
     notes: tuple[str, ...]
     rule: Mapping[str, Any]
 
+    def __post_init__(self) -> None:
+        for name in ("scores", "cutoffs", "normalize"):
+            object.__setattr__(self, name, _read_only(getattr(self, name)))
+        object.__setattr__(self, "details", {name: _read_only(column) for name, column in self.details.items()})
+
     def __len__(self) -> int:
         return len(self.scores)
 
@@ -130,9 +135,9 @@ class Plan:
         if fingerprint(order, n_rows, batch_size, drop_last) == self.fingerprint:
             return
         asked = {
-            "samples": n_rows,
-            "batch_size": batch_size,
-            "drop_last": drop_last,
+            "samples": int(n_rows),
+            "batch_size": int(batch_size),
+            "drop_last": bool(drop_last),
             "order": order.to_dict(),
         }
         assessed = {
@@ -190,6 +195,12 @@ class Plan:
         return f"{compared}: {driver}"
 
 
+def _read_only(column: NDArray[Any]) -> NDArray[Any]:
+    view = column.view()
+    view.flags.writeable = False
+    return view
+
+
 def make_plan(
     profile: Profile,
     *,
@@ -236,7 +247,7 @@ def make_plan(
         measure=chosen.measure,
         threshold=threshold_text,
         batch_size=view.batch_size,
-        drop_last=drop_last,
+        drop_last=bool(drop_last),
         n_rows=profile.n_rows,
         order=order or SampleOrder.ROWS,
         scores=scores.values,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from assessor.errors import AssessorError, PlanFormatError
+from assessor.measures import measures
 from assessor.moments import Floats
 from assessor.order import SampleOrder
 from assessor.plan import Plan
@@ -48,7 +49,7 @@ def load_plan(text: str | bytes) -> Plan:
         PlanFormatError: not such a text, of another version, or inconsistent with its own fingerprint.
     """
     try:
-        body = json.loads(text)
+        body = json.loads(text, parse_constant=_refuse)
         schema = body["schema"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PlanFormatError(f"expected a plan in JSON, schema {SCHEMA}; got other text: {error}") from error
@@ -56,22 +57,52 @@ def load_plan(text: str | bytes) -> Plan:
         raise PlanFormatError(f"expected a plan of schema {SCHEMA}; got {schema!r}: make the plan again")
     try:
         plan = _build(body)
+        told = body["fingerprint"]
+        _check(plan)
     except AssessorError as error:
         raise PlanFormatError(f"expected a consistent plan: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise PlanFormatError(f"expected all fields of {SCHEMA}; {type(error).__name__}: {error}") from error
-    if plan.fingerprint != body["fingerprint"]:
-        raise PlanFormatError(
-            f"expected fingerprint {plan.fingerprint}; the file says {body['fingerprint']}: it was altered"
-        )
+    if plan.fingerprint != told:
+        raise PlanFormatError(f"expected fingerprint {plan.fingerprint}; the file says {told!r:.100}: it was altered")
     return plan
+
+
+def _check(plan: Plan) -> None:
+    """Raise ValueError unless the columns fit the settings and each other."""
+    if plan.n_rows < 1 or plan.batch_size < 1:
+        raise ValueError(f"n_rows {plan.n_rows} and batch_size {plan.batch_size} must be at least 1")
+    whole, rest = divmod(plan.n_rows, plan.batch_size)
+    if len(plan) != whole + (1 if rest and not plan.drop_last else 0):
+        raise ValueError(f"{len(plan)} batches do not come from {plan.n_rows} rows in batches of {plan.batch_size}")
+    with np.errstate(invalid="ignore"):
+        wrong = np.flatnonzero(plan.normalize != (plan.scores > plan.cutoffs))
+    if len(wrong):
+        raise ValueError(f"the decision of batch {int(wrong[0])} does not follow from its score and cutoff")
+    if plan.decomposition is not None and not np.isfinite(list(plan.decomposition.values())).all():
+        raise ValueError("the decomposition must be finite")
+    if plan.measure in measures.names():  # KeyError where a column that words its reasons is missing
+        measures.get(plan.measure).explain({name: float(column[0]) for name, column in plan.details.items()})
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise TypeError(f"expected {kind.__name__}; got {value!r:.80}")
+    return value
 
 
 def _build(body: dict[str, Any]) -> Plan:
     scores = _decode(body["scores"])
     cutoffs = _decode(body["cutoffs"])
     columns = [cutoffs] if len(cutoffs) != 1 else []
-    normalize = np.array(body["normalize"], dtype=np.int64) == 1
+    flags = np.array(body["normalize"], dtype=np.int64)
+    if flags.ndim != 1 or not np.isin(flags, (0, 1)).all():
+        raise ValueError("normalize must hold 0 and 1")
+    normalize = flags == 1
     details = {str(name): _decode(column) for name, column in body["details"].items()}
     if any(len(c) != len(scores) for c in [normalize, *columns, *details.values()]) or not len(scores):
         raise ValueError("columns of different lengths")
@@ -80,9 +111,9 @@ def _build(body: dict[str, Any]) -> Plan:
         method=str(body["method"]),
         measure=str(body["measure"]),
         threshold=str(body["threshold"]),
-        batch_size=int(body["batch_size"]),
-        drop_last=bool(body["drop_last"]),
-        n_rows=int(body["n_rows"]),
+        batch_size=_typed(body["batch_size"], int),
+        drop_last=_typed(body["drop_last"], bool),
+        n_rows=_typed(body["n_rows"], int),
         order=SampleOrder.from_dict(body["order"]),
         scores=scores,
         cutoffs=np.broadcast_to(cutoffs, scores.shape),
@@ -92,7 +123,7 @@ def _build(body: dict[str, Any]) -> Plan:
         action=str(body["action"]),
         recommendation=str(body["recommendation"]),
         notes=tuple(map(str, body["notes"])),
-        rule=dict(body["rule"]),
+        rule=_typed(body["rule"], dict),
     )
 
 
