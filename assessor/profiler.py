@@ -282,8 +282,12 @@ def _border_means(x: NDArray[Any], sums: Floats) -> Floats:
     height, width = x.shape[-2:]
     last_row = np.ascontiguousarray(x[..., -1, :], np.float64).reshape(n, -1)
     last_column = np.ascontiguousarray(x[..., :-1, -1], np.float64).reshape(n, -1)
-    edge = sum_rows(last_row) + sum_rows(last_column)
-    means: Floats = (sums - edge) / (size // (height * width) * (height - 1) * (width - 1))
+    inner = sums - (sum_rows(last_row) + sum_rows(last_column))
+    # Where the border outweighs the rest, the difference has lost too many of its 53 bits: those are added up again.
+    lost = np.flatnonzero(np.abs(inner) < (sum_rows(np.abs(last_row)) + sum_rows(np.abs(last_column))) * 2.0**-16)
+    if len(lost):
+        inner[lost] = sum_rows(np.ascontiguousarray(x[lost, ..., :-1, :-1], np.float64).reshape(len(lost), -1))
+    means: Floats = inner / (size // (height * width) * (height - 1) * (width - 1))
     return means
 
 

@@ -285,19 +285,46 @@ def _sum_tile(mean, m2, count, constant, v, bits, work, lanes, low_lanes):  # ty
 
 
 @numba.njit(**_options)
+def _sum_roots(mean, m2, count, pooled, v, work, lanes):  # type: ignore[no-untyped-def]
+    """Return one tile's sums of r_f^(1/2), r_f^(1/4) and v_f^(1/2) (see TileSums)."""
+    w = mean.shape[0]
+    for t in range(w):
+        v[t] = m2[t] / count
+    for t in range(w):
+        d = mean[t] - pooled
+        work[t] = np.sqrt(v[t] + d * d) if v[t] >= TINY else 0.0
+    lanes[:] = 0.0
+    _add_lanes(work[:w], lanes)
+    root = _total(lanes)
+    for t in range(w):
+        work[t] = np.sqrt(work[t])
+    lanes[:] = 0.0
+    _add_lanes(work[:w], lanes)
+    quarter = _total(lanes)
+    for t in range(w):
+        work[t] = np.sqrt(v[t]) if v[t] >= TINY else 0.0
+    lanes[:] = 0.0
+    _add_lanes(work[:w], lanes)
+    return root, quarter, _total(lanes)
+
+
+@numba.njit(**_options)
 def _reduce(  # type: ignore[no-untyped-def]
     x, size, levels, node_mean, node_m2, constant, row_sums, want_rows,
     s_n, s_mean, s_mean_m2, s_variance, s_mantissa, s_exponent, s_constant, s_constant_low,
+    s_root, s_quarter, s_std,
 ):  # fmt: skip
     n_features = x.shape[1]
     row_stack = np.empty((2, _LEVELS, TILE))
     leaf = np.empty((2, TILE))
-    here = np.empty((2, TILE))
+    kept = np.empty((2, n_features))
     depth = 2
     for level in levels:
         depth = max(depth, level + 2)
     stack = np.empty((2, depth, n_features))
-    lanes_of_rows = np.empty((size, STRIP))
+    # One tile is a whole row, whose lanes need not wait for the next tile.
+    one_tile = n_features <= TILE
+    lanes_of_rows = np.empty((1 if one_tile else size, STRIP))
     lanes = np.empty(STRIP)
     low_lanes = np.empty(STRIP)
     work = np.empty(TILE)
@@ -311,9 +338,14 @@ def _reduce(  # type: ignore[no-untyped-def]
             for tile in range((n_features + TILE - 1) // TILE):
                 c = tile * TILE
                 w = min(TILE, n_features - c)
-                mean, m2 = here[0, :w], here[1, :w]
+                mean, m2 = kept[0, c : c + w], kept[1, c : c + w]
                 _batch(x, row, size, c, w, row_stack[0], row_stack[1], leaf[0, :w], leaf[1, :w], mean, m2)
-                if want_rows:
+                if want_rows and one_tile:
+                    for r in range(size):
+                        lanes_of_rows[0] = 0.0
+                        _add_lanes(x[row + r, c : c + w], lanes_of_rows[0])
+                        row_sums[row + r] = _total(lanes_of_rows[0])
+                elif want_rows:
                     for r in range(size):
                         _add_lanes(x[row + r, c : c + w], lanes_of_rows[r])
                 (
@@ -322,7 +354,18 @@ def _reduce(  # type: ignore[no-untyped-def]
                     s_constant_low[batch, tile],
                 ) = _sum_tile(mean, m2, size, constant[c : c + w], v, bits, work, lanes, low_lanes)  # fmt: skip
                 _push(stack[0, :, c : c + w], stack[1, :, c : c + w], item, mean, m2, float(size))
-            if want_rows:
+            pooled, n_all = 0.0, 0
+            for tile in range((n_features + TILE - 1) // TILE):
+                pooled += s_mean[batch, tile]
+                n_all += s_n[batch, tile]
+            pooled /= max(n_all, 1)
+            for tile in range((n_features + TILE - 1) // TILE):
+                c = tile * TILE
+                w = min(TILE, n_features - c)
+                s_root[batch, tile], s_quarter[batch, tile], s_std[batch, tile] = _sum_roots(
+                    kept[0, c : c + w], kept[1, c : c + w], size, pooled, v, work, lanes
+                )
+            if want_rows and not one_tile:
                 for r in range(size):
                     row_sums[row + r] = _total(lanes_of_rows[r])
             batch += 1
@@ -354,4 +397,5 @@ def reduce_run(
     _reduce(
         x, size, levels, nodes[0], nodes[1], constant, rows, row_sums is not None,
         sums.n, sums.mean, sums.mean_m2, sums.variance, sums.mantissa, sums.exponent, sums.constant, sums.constant_low,
+        sums.root, sums.quarter, sums.std,
     )  # fmt: skip

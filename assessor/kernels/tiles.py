@@ -29,6 +29,8 @@ class TileSums:
         variance: sum of v_f.
         mantissa, exponent: product of v_f = mantissa * 2^exponent.
         constant, constant_low: over the other features, the sum of m_f^2 as an unevaluated sum of two float64.
+        root, quarter: sums of r_f^(1/2) and r_f^(1/4), r_f = v_f + (m_f - m)^2, m the mean of all varying m_f.
+        std: sum of v_f^(1/2).
     """
 
     n: NDArray[np.int64]
@@ -39,13 +41,22 @@ class TileSums:
     exponent: NDArray[np.int64]
     constant: Floats
     constant_low: Floats
+    root: Floats
+    quarter: Floats
+    std: Floats
 
     @classmethod
     def empty(cls, n_batches: int, n_features: int) -> "TileSums":
         """Return the sums to be filled for so many batches."""
         shape = (n_batches, -(-n_features // TILE))
-        a, b, c, d, e, f = (np.zeros(shape) for _ in range(6))
-        return cls(np.zeros(shape, np.int64), a, b, c, d, np.zeros(shape, np.int64), e, f)
+        integers = ("n", "exponent")
+        return cls(**{item.name: np.zeros(shape, np.int64 if item.name in integers else float) for item in fields(cls)})
+
+    @property
+    def pooled_mean(self) -> Floats:
+        """Mean of m_f over the varying features of all tiles, shape (batches,); 0 where none varies."""
+        total: Floats = np.cumsum(self.mean, axis=1)[:, -1]
+        return total / np.maximum(self.n.sum(axis=1), 1)
 
     def fill(self, other: "TileSums") -> None:
         """Copy the sums of as many batches."""
@@ -84,6 +95,15 @@ def sum_tiles(mean: Floats, m2: Floats, count: int, constant: NDArray[np.int64])
         sums.exponent[:, tile] = np.where(varies, power, 0).astype(np.int64).sum(axis=1)
         if not varies.all():
             sums.constant[:, tile], sums.constant_low[:, tile] = _lane_squares(np.where(varies, 0.0, m))
+    pooled = sums.pooled_mean[:, None]
+    for tile, start in enumerate(range(0, mean.shape[1], TILE)):
+        v = m2[:, start : start + TILE] / count
+        varies = v >= TINY
+        d = mean[:, start : start + TILE] - pooled
+        root = np.sqrt(np.where(varies, v + d * d, 0.0))
+        sums.root[:, tile] = _lane_sum(root)
+        sums.quarter[:, tile] = _lane_sum(np.sqrt(root))
+        sums.std[:, tile] = _lane_sum(np.sqrt(np.where(varies, v, 0.0)))
     return sums
 
 
@@ -146,8 +166,8 @@ def _strips(x: Floats, fill: float) -> Floats:
 
 
 def _lane_sum(x: Floats) -> Floats:
-    # + 0.0 turns -0.0 into 0.0, as in kernels that start from zero.
-    lanes = np.add.reduce(_strips(x, 0.0), axis=1) + 0.0
+    # + 0.0 turns -0.0 into 0.0, as in kernels that start from zero. One strip is not padded: no lane to add is no sum.
+    lanes = (x if x.shape[1] <= STRIP else np.add.reduce(_strips(x, 0.0), axis=1)) + 0.0
     total: Floats = np.cumsum(lanes, axis=1)[:, -1]
     return total
 

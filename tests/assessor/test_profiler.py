@@ -110,6 +110,17 @@ def test_row_means_and_means_without_the_border() -> None:
     assert profile_array(X.reshape(23, -1), batch_sizes=[4]).rows.border_means is None
 
 
+def test_a_border_that_outweighs_the_rest_takes_no_digits_from_it() -> None:
+    images = RNG.normal(size=(30, 2, 4, 5))
+    images[:, :, -1, :] *= 1e15
+    images[:, :, :, -1] *= 1e15
+    images[:10, :, :-1, :-1] = 0
+    got = profile_array(images, batch_sizes=[4]).rows.border_means
+    assert got is not None
+    assert_array_equal(got[:10], 0)
+    assert_allclose(got, images[:, :, :-1, :-1].reshape(30, -1).mean(axis=1), rtol=1e-10)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "int32", "uint32", "int64", "uint64", "bool"])
 def test_integers_are_read_exactly(dtype: str) -> None:
     x = RNG.integers(0, 2 if dtype == "bool" else 100, size=(30, 6)).astype(dtype)
