@@ -28,6 +28,8 @@ from norms.errors import (
 )
 from norms.gamma_penalty import GammaDecay, gamma_decay
 from norms.inference_fit import fit_inference_weight, search_inference_statistics
+from norms.kalman import KalmanNorm
+from norms.kalman_trace import CarriedPriors, carry_priors
 from norms.mean_only import MeanOnlyBatchNorm
 from norms.per_sample import GroupNorm, InstanceNorm, LayerNorm, NoNorm, RMSNorm
 from norms.population import PopulationNorm
@@ -44,6 +46,7 @@ __all__ = [
     "BatchGroupNorm",
     "BatchLayerNorm",
     "BatchNorm",
+    "CarriedPriors",
     "ChannelNorm",
     "ChannelsLast",
     "Choice",
@@ -56,6 +59,7 @@ __all__ = [
     "InferenceStatistics",
     "InputError",
     "InstanceNorm",
+    "KalmanNorm",
     "L1BatchNorm",
     "LInfBatchNorm",
     "LayerNorm",
@@ -75,6 +79,7 @@ __all__ = [
     "adapt_input",
     "bounded_weight_norm",
     "calibrate",
+    "carry_priors",
     "convert",
     "create",
     "decay_gamma",

@@ -124,14 +124,11 @@ class BatchGroupNorm(RunningNorm):
                 f"expected more than one value per group; got shape {tuple(x.shape)} in groups of {size} "
                 f"samples and {self.channels_per_group} channels: use larger groups or batches"
             )
-        rest = n % size
-        joined = size + rest if rest * per_sample == 1 else rest
-        full = self._standardize_groups(x[: n - joined], size) if joined < n else None
-        if not joined:
-            assert full is not None
-            return full
-        last = self._standardize_groups(x[n - joined :], joined)
-        return last if full is None else torch.cat([full, last])
+        parts = [
+            self._standardize_groups(x[start:stop], per_group)
+            for start, stop, per_group in group_ranges(n, size, per_sample)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _standardize_groups(self, x: Tensor, size: int) -> Tensor:
         """Return x, whose samples are a multiple of `size`, standardized group by group."""
@@ -172,6 +169,25 @@ class BatchGroupNorm(RunningNorm):
         # (1-t) v + t v' + t (1-t) (m' - m)^2, written as a step of size t toward a target
         target = variance + (1 - t) * (mean - running).square()
         self._update(running_mean=mean, running_var=target)
+
+
+def group_ranges(n: int, size: int, per_sample: int) -> list[tuple[int, int, int]]:
+    """Return ranges [start, stop) of samples and the samples a group in each: full groups, then what is left.
+
+    What is left joins the last full group where it would be a single value.
+
+    Args:
+        n: samples.
+        size: samples a group, at most n.
+        per_sample: values that a sample adds to a group.
+
+    >>> group_ranges(7, 3, 5), group_ranges(7, 3, 1), group_ranges(6, 3, 1)
+    ([(0, 6, 3), (6, 7, 1)], [(0, 3, 3), (3, 7, 4)], [(0, 6, 3)])
+    """
+    rest = n % size
+    last = size + rest if rest * per_sample == 1 else rest
+    ranges = [(0, n - last, size)] if last < n else []
+    return ranges + ([(n - last, n, last)] if last else [])
 
 
 class GhostBatchNorm(BatchGroupNorm):

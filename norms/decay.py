@@ -24,9 +24,10 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Return the model's parameters as groups for an optimizer, gamma and beta of its norms apart.
 
-    Three groups, empty ones left out: all other parameters with `weight_decay`, beta with `beta_decay`, and
-    gamma. An optimizer decays toward 0 only, so gamma's group has weight_decay 0 and holds `gamma_decay`
-    under "decay_toward_one", which `decay_gamma(optimizer)` carries out.
+    The groups, empty ones left out: parameters of other layers with `weight_decay`, beta with `beta_decay`,
+    gamma, and what else a norm learns (the gain of a Kalman norm), which does not decay. An optimizer decays
+    toward 0 only, so gamma's group has weight_decay 0 and holds `gamma_decay` under "decay_toward_one", which
+    `decay_gamma(optimizer)` carries out.
 
     Args:
         model: any module. Norms are those of this package and torch's.
@@ -51,19 +52,23 @@ def parameter_groups(
     gammas: dict[int, nn.Parameter] = {}
     betas: dict[int, nn.Parameter] = {}
     others: dict[int, nn.Parameter] = {}
+    rest: dict[int, nn.Parameter] = {}
     for module in model.modules():
         is_norm = isinstance(module, (ChannelNorm, *TORCH_NORMS))
         for name, parameter in module.named_parameters(recurse=False):
             if is_norm and name == "weight":
                 gammas[id(parameter)] = parameter
-            elif is_norm or (name == "bias" and not decay_biases):
+            elif name == "bias" and (is_norm or not decay_biases):
                 betas[id(parameter)] = parameter
+            elif is_norm:
+                rest[id(parameter)] = parameter
             else:
                 others.setdefault(id(parameter), parameter)
     groups: list[dict[str, Any]] = [
         {"params": list(others.values()), "weight_decay": weight_decay},
         {"params": list(betas.values()), "weight_decay": beta_decay},
         {"params": list(gammas.values()), "weight_decay": 0.0, TOWARD_ONE: gamma_decay},
+        {"params": list(rest.values()), "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 

@@ -11,6 +11,7 @@ from norms.batch import BatchNorm
 from norms.batch_group import BatchGroupNorm, GhostBatchNorm
 from norms.batch_layer import BatchLayerNorm
 from norms.errors import OptionError, UnknownNormError
+from norms.kalman import KalmanNorm
 from norms.mean_only import MeanOnlyBatchNorm
 from norms.per_sample import GroupNorm, InstanceNorm, LayerNorm, NoNorm, RMSNorm
 from norms.population import PopulationNorm
@@ -32,6 +33,7 @@ NORMS: dict[str, type[ChannelNorm] | type[NoNorm]] = {
     "linf_batch": LInfBatchNorm,
     "mean_only": MeanOnlyBatchNorm,
     "population": PopulationNorm,
+    "kalman": KalmanNorm,
     "none": NoNorm,
 }
 

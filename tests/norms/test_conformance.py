@@ -16,7 +16,7 @@ C = 6
 SHAPES = {2: (5, C), 3: (5, C, 7), 4: (5, C, 4, 3), 5: (4, C, 3, 2, 2)}
 RUNNING = [n for n in names() if hasattr(create(n, C), "running_mean")]
 # A single value per channel leaves these nothing to normalize: they say so.
-NEEDS_TWO = ("batch", "ghost_batch", "l1_batch", "topk_batch", "linf_batch", "mean_only")
+NEEDS_TWO = ("batch", "ghost_batch", "l1_batch", "topk_batch", "linf_batch", "mean_only", "kalman")
 # One position a channel leaves instance norm nothing to normalize.
 FLAT = [n for n in names() if n != "instance"]
 

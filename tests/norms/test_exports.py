@@ -4,13 +4,14 @@ import norms
 from norms.registry import NORMS
 
 EXPORTED = """
-AdaptedInput AdaptiveNorm BatchGroupNorm BatchLayerNorm BatchNorm ChannelNorm ChannelsLast Choice Conversion
-ConversionError DEFAULT_RULE GammaDecay GateError GhostBatchNorm GroupNorm InferenceStatistics InputError
-InstanceNorm L1BatchNorm LInfBatchNorm LayerNorm MeanOnlyBatchNorm NoNorm NormError OptionError PopulationNorm
-RMSNorm Row Rule RuleError RunningNorm SelfNormalization TopKBatchNorm UnknownNormError adapt_input
-bounded_weight_norm calibrate convert create decay_gamma decayless_learning_rate deciding_gates
-fit_inference_weight gamma_decay gates names parameter_groups remove_bounded_weight_norm rule_from_dict
-search_inference_statistics self_normalize set_decision set_rule
+AdaptedInput AdaptiveNorm BatchGroupNorm BatchLayerNorm BatchNorm CarriedPriors ChannelNorm ChannelsLast
+Choice Conversion ConversionError DEFAULT_RULE GammaDecay GateError GhostBatchNorm GroupNorm
+InferenceStatistics InputError InstanceNorm KalmanNorm L1BatchNorm LInfBatchNorm LayerNorm MeanOnlyBatchNorm
+NoNorm NormError OptionError PopulationNorm RMSNorm Row Rule RuleError RunningNorm SelfNormalization
+TopKBatchNorm UnknownNormError adapt_input bounded_weight_norm calibrate carry_priors convert create
+decay_gamma decayless_learning_rate deciding_gates fit_inference_weight gamma_decay gates names
+parameter_groups remove_bounded_weight_norm rule_from_dict search_inference_statistics self_normalize
+set_decision set_rule
 """
 REGISTERED = [
     "batch",
@@ -26,6 +27,7 @@ REGISTERED = [
     "linf_batch",
     "mean_only",
     "population",
+    "kalman",
     "none",
 ]
 
