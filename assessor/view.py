@@ -25,6 +25,7 @@ class BatchView:
         sizes: shape (batches,), int64: samples in each.
         complete_moments: moments per feature over the complete batches; None when there is none.
         constant_batches: per feature the complete batches in which it was constant.
+        last_moments: moments per feature of a last, smaller batch; None when there is none.
     """
 
     profile: Profile
@@ -34,6 +35,7 @@ class BatchView:
     sizes: NDArray[np.int64]
     complete_moments: Moments | None
     constant_batches: NDArray[np.int64]
+    last_moments: Moments | None
 
     @property
     def counts(self) -> Floats:
@@ -63,13 +65,10 @@ def view_batches(profile: Profile, batch_size: int | None, drop_last: bool) -> B
             f"{len(lane.records)}: profile the shards again"
         )
     records, sizes = lane.records, np.full(n_complete, size, np.int64)
-    if tail and not drop_last:
-        moments = lane.cut[n_complete].fold()
-        with np.errstate(over="ignore", invalid="ignore"):
-            ignored = np.zeros(profile.n_features, np.int64)
-            sums = sum_tiles(moments.mean[None], moments.m2[None], moments.count, ignored)
-            last = describe_batches(n_complete, sums)
-        records = np.concatenate([records, last]) if n_complete else last
+    last = lane.cut[n_complete].fold() if tail and not drop_last else None
+    if last is not None:
+        record = describe_moments(n_complete, last)
+        records = np.concatenate([records, record]) if n_complete else record
         sizes = np.append(sizes, tail)
     if not len(records):
         raise SettingError(
@@ -78,7 +77,18 @@ def view_batches(profile: Profile, batch_size: int | None, drop_last: bool) -> B
         )
     assert records.dtype == RECORD
     whole = lane.tree.fold() if n_complete else None
-    return BatchView(profile, size, records, n_complete, sizes, whole, lane.constant_batches)
+    return BatchView(profile, size, records, n_complete, sizes, whole, lane.constant_batches, last)
+
+
+def describe_moments(index: int, moments: Moments) -> Records:
+    """Return the record of one batch by its moments per feature.
+
+    Raises:
+        NonFiniteError: squares overflow float64.
+    """
+    ignored = np.zeros(len(moments.mean), np.int64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return describe_batches(index, sum_tiles(moments.mean[None], moments.m2[None], moments.count, ignored))
 
 
 def _chosen_size(profile: Profile, batch_size: int | None) -> int:

@@ -3,11 +3,11 @@
 D = mean_f KL( N(m_f, v_f) || N(0, 1) ) = mean_f ( v_f + m_f^2 - 1 - ln v_f ) / 2, in nats (FORMULAS 2.2).
 The score is D - noise(B), which is what normalizing would remove beyond sampling noise.
 
-Vanishing variances. A feature that is constant over the whole dataset is left out. A feature that varies, but is
-constant within a batch (a pixel that is blank in four images), would send ln v_f to minus infinity; it is given the
-log variance of an average such feature: the mean over all (batch, feature) pairs of that kind of ln V_f - 2 noise(B).
-So it counts neither for nor against the batch, the decomposition stays exact, and a profile need not remember which
-features were constant in which batch.
+Vanishing variances. A feature that is constant over the whole dataset (its complete batches) is left out. A feature
+that varies, but is constant within a batch (a pixel that is blank in four images), would send ln v_f to minus
+infinity; it is given the log variance of an average such feature: the mean over all (batch, feature) pairs of that
+kind of ln V_f - 2 noise(B). So it counts neither for nor against the batch, the decomposition stays exact, and a
+profile need not remember which features were constant in which batch.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,12 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from assessor.batches import Records
 from assessor.kernels import sum_squares
 from assessor.measures.scores import Measure, Scores, measures
 from assessor.moments import Floats, Moments
 from assessor.noise import noise, normal_divergence
-from assessor.view import BatchView
+from assessor.view import BatchView, describe_moments
 
 
 def standard_divergence(view: BatchView) -> Scores:
@@ -47,6 +48,8 @@ def standard_divergence(view: BatchView) -> Scores:
     if not n_active:
         return _nothing_varies(view)
     batch_noise = noise(counts)
+    if view.last_moments is not None:
+        records = np.concatenate([records[:-1], _last_record(view.last_moments, moments, active, len(records) - 1)])
 
     pairs = np.where(active, view.constant_batches, 0).astype(np.float64)
     log_variance = np.log(np.where(active, variance, 1.0))
@@ -95,6 +98,12 @@ def standard_divergence(view: BatchView) -> Scores:
         notes=tuple(notes),
         decomposition=_decompose(view, moments, active, mean_log),
     )
+
+
+def _last_record(last: Moments, moments: Moments, active: NDArray[np.bool_], index: int) -> Records:
+    """Return the record of the last, smaller batch; features that vary in it only are left out as in the others."""
+    mean, m2 = np.where(active, last.mean, moments.mean), np.where(active, last.m2, 0.0)
+    return describe_moments(index, Moments(last.count, mean, m2))
 
 
 def _decompose(

@@ -192,6 +192,13 @@ def test_a_large_constant_feature_leaves_the_scores_alone() -> None:
         assert_allclose(assess(x, batch_size=4).scores, base, rtol=1e-9, atol=NATS)
 
 
+@pytest.mark.parametrize("tail", [[5.0, 9.0], [7.0, 7.0], [5.0, 1e6]])
+def test_a_feature_that_first_varies_in_the_last_smaller_batch_is_left_out_there_too(tail: list[float]) -> None:
+    x = VARYING[:10].copy()
+    x[:8, 2], x[8:, 2] = 5.0, tail
+    check(assess(x, batch_size=4), x, 4)
+
+
 def test_batches_of_constants_are_scored_by_their_means() -> None:
     """Two features, each constant in every batch: ln v_f is imputed, v_f = 0, m_f counts."""
     x = np.repeat([[0.0, 5.0], [2.0, 5.0], [4.0, 8.0]], 2, axis=0)
