@@ -1,7 +1,7 @@
 """The gate: per batch either a norm or a skip path."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -117,10 +117,10 @@ class AdaptiveNorm(nn.Module):
         """Return x normalized, or x on the skip path; same shape and dtype."""
         if not self.training:
             return self.apply_verdict(x, self.verdict(x))
-        if self.decision is None or self.decision is True:
-            return self._through(lambda wide: cast(Tensor, self.norm(wide)), x)
         if self.decision is False:
             return self._skip(x)
+        if self.decision is None or self.decision is True:
+            return self._through(self.norm, x)
         condition = self.decision.to(x.device, non_blocking=True)
         normalized = self._through(lambda wide: update_where(condition, self.norm, wide), _only(condition, x))
         return self._blend(condition, x, normalized)
@@ -160,10 +160,10 @@ class AdaptiveNorm(nn.Module):
         return self._through(lambda wide: apply(self.norm, wide), x)
 
     def _skip(self, x: Tensor) -> Tensor:
-        if self.skip is not None:
-            return self._through(self.skip, x)
         if self.skip_path == "identity":
             return x
+        if self.skip is not None:
+            return self._through(self.skip, x)
         return self._through(lambda wide: with_running_statistics(self.norm, wide), x)
 
     def _blend(self, condition: Tensor, x: Tensor, normalized: Tensor) -> Tensor:

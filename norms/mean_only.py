@@ -5,7 +5,7 @@ from torch import Tensor
 
 from norms.base import RunningNorm
 from norms.errors import InputError
-from norms.statistics import compute_dtype, per_channel, snapshot
+from norms.statistics import average, compute_dtype, per_channel, snapshot
 
 
 class MeanOnlyBatchNorm(RunningNorm):
@@ -65,7 +65,7 @@ class MeanOnlyBatchNorm(RunningNorm):
                     f"expected more than one value per channel; got shape {tuple(x.shape)}: "
                     "use larger batches (drop_last=True), or a norm that takes one sample (batch_layer, group)"
                 )
-            mean = wide.mean((0, *range(2, x.ndim)), keepdim=True)
+            mean = average(wide, (0, *range(2, x.ndim)))
             if update:
                 self._update(running_mean=mean)
         return self._scale_shift(wide - mean, x.dtype)

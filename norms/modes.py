@@ -13,6 +13,8 @@ from norms.errors import GateError
 from norms.rules import float_dtype, varying_features
 from norms.statistics import per_channel
 
+CONSTANT = 4 * torch.finfo(torch.float32).eps
+
 
 def with_own_statistics(norm: nn.Module, x: Tensor) -> Tensor:
     """Return norm(x) from the statistics of x; no running statistic moves."""
@@ -56,8 +58,8 @@ def looks_flagged(norm: nn.Module, x: Tensor, constant: tuple[int, ...] = ()) ->
     """Return whether x is likelier under the flagged batches' running statistics than under N(0, 1).
 
     True where the mean over elements of ( x^2 - (x - rm)^2 / rv - ln rv ) / 2 is above 0. Over flagged data
-    the expectation of that mean is D, the divergence that the rule `need` measures. Features whose running
-    variance is 0 are left out. False where no flagged batch has been seen, and for a norm without running
+    the expectation of that mean is D, the divergence that the rule `need` measures. Features that are
+    constant in them are left out. False where no flagged batch has been seen, and for a norm without running
     statistics.
 
     Args:
@@ -76,7 +78,8 @@ def looks_flagged(norm: nn.Module, x: Tensor, constant: tuple[int, ...] = ()) ->
         wide = x.detach().to(float_dtype(x.device))
         mean = per_channel(mean, x.ndim).to(wide.dtype)
         variance = per_channel(variance, x.ndim).to(wide.dtype)
-        alive = variance > 0
+        # Rounding leaves a constant feature a variance of some units in the last place of its mean.
+        alive = variance > (CONSTANT * mean).square()
         if constant:
             varying = varying_features(x.shape[1], constant, x.device)
             alive = alive & per_channel(varying, x.ndim)

