@@ -394,6 +394,9 @@ def reduce_run(
         sums: of the run's batches.
     """
     rows = np.empty(0) if row_sums is None else row_sums
+    # A stream's buffers are read-only, which is another type to the compiler: seconds for a second kernel.
+    x = x.view()
+    x.flags.writeable = False
     _reduce(
         x, size, levels, nodes[0], nodes[1], constant, rows, row_sums is not None,
         sums.n, sums.mean, sums.mean_m2, sums.variance, sums.mantissa, sums.exponent, sums.constant, sums.constant_low,

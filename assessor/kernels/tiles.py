@@ -55,8 +55,8 @@ class TileSums:
     @property
     def pooled_mean(self) -> Floats:
         """Mean of m_f over the varying features of all tiles, shape (batches,); 0 where none varies."""
-        total: Floats = np.cumsum(self.mean, axis=1)[:, -1]
-        return total / np.maximum(self.n.sum(axis=1), 1)
+        total: Floats = np.cumsum(self.mean, axis=1)[:, -1] / np.maximum(self.n.sum(axis=1), 1)
+        return total
 
     def fill(self, other: "TileSums") -> None:
         """Copy the sums of as many batches."""

@@ -108,6 +108,18 @@ def test_a_large_batch_of_few_features_takes_little_memory() -> None:
         tracemalloc.stop()
 
 
+def test_read_only_data_needs_no_other_kernel() -> None:
+    from assessor.kernels import compiled
+
+    choice().name = "compiled"
+    x = awkward(np.float32, 40, 9)
+    expected = profile_array(x, batch_sizes=[4]).to_bytes()
+    kernels = len(compiled._reduce.signatures)
+    x.flags.writeable = False
+    assert profile_array(x, batch_sizes=[4]).to_bytes() == expected
+    assert len(compiled._reduce.signatures) == kernels
+
+
 def test_negative_zeros_sum_to_zero() -> None:
     assert not np.signbit(sum_rows(np.full((2, 64), -0.0))).any()
 
