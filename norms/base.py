@@ -181,11 +181,29 @@ class RunningNorm(ChannelNorm):
         """Return the options, as in torch."""
         return f"{super().extra_repr()}, momentum={self.momentum}, track_running_stats={self.track_running_stats}"
 
+    def _follows(self, x: Tensor, update: bool) -> bool:
+        """Return whether the running statistics are to follow the batch x.
+
+        Not within a backward pass: a forward there is an activation checkpoint's second one.
+
+        Raises:
+            InputError: x is batched by vmap, so that no single update exists.
+        """
+        if not update or self.num_batches_tracked is None:
+            return False
+        if torch.compiler.is_compiling():
+            return True
+        if torch._C._functorch.is_batchedtensor(x):
+            raise InputError(
+                "expected no vmap around a norm that updates running statistics; got one: use eval mode, or "
+                "track_running_stats=False"
+            )
+        return torch._C._current_graph_task_id() == -1
+
     @torch.no_grad()
     def _update(self, **new: Tensor | None) -> None:
         """Count one batch and move the named buffers toward `new`; None leaves a buffer as it is."""
-        if self.num_batches_tracked is None:
-            return
+        assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         for name, value in new.items():
             if value is not None:

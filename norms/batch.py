@@ -41,10 +41,13 @@ class BatchNorm(RunningNorm):
                 f"expected more than one value per channel; got shape {tuple(x.shape)}: "
                 "use larger batches (drop_last=True), or a norm that takes one sample (batch_layer, group)"
             )
+        follows = self._follows(x, update)
+        if not update or self.running_mean is None:
+            return F.batch_norm(wide, None, None, weight, bias, True, 0.0, self.eps).to(x.dtype)
         # With momentum 1 the scratch buffers receive this batch's mean and unbiased variance.
         mean = torch.zeros(self.num_features, device=x.device, dtype=dtype)
         variance = torch.ones_like(mean)
         y = F.batch_norm(wide, mean, variance, weight, bias, True, 1.0, self.eps)
-        if update:
+        if follows:
             self._update(running_mean=mean, running_var=variance)
         return y.to(x.dtype)

@@ -103,8 +103,8 @@ class BatchGroupNorm(RunningNorm):
             y = self._with_running(wide)
         else:
             y = self._with_groups(wide)
-            if update:
-                self._follow(wide)
+            if self._follows(x, update):
+                self._learn(wide)
         return self._scale_shift(y, x.dtype)
 
     def extra_repr(self) -> str:
@@ -158,10 +158,9 @@ class BatchGroupNorm(RunningNorm):
         return standardize(grouped, mean, variance, self.eps).reshape(x.shape)
 
     @torch.no_grad()
-    def _follow(self, x: Tensor) -> None:
+    def _learn(self, x: Tensor) -> None:
         """Move E[x] and E[x^2] of each channel toward this batch's, in centred form."""
-        if self.running_mean is None:
-            return
+        assert self.running_mean is not None
         running = self.running_mean.to(x.dtype)
         mean, variance = moments(x, (0, *range(2, x.ndim)))
         mean, variance = mean.flatten(), variance.flatten()

@@ -137,6 +137,7 @@ class BatchLayerNorm(RunningNorm):
         """Return x normalized; see ChannelNorm.normalize. `own` sets all four switches to "current"."""
         self._check(x)
         m = x.shape[0]
+        update = self._follows(x, update)
         wide = x.to(compute_dtype(x.dtype))
         batch_dims = (0,) if self.authors else (0, *range(2, x.ndim))
         feature_dims = self._feature_axes(x)
@@ -200,8 +201,6 @@ class BatchLayerNorm(RunningNorm):
         feature_dims: tuple[int, ...],
     ) -> None:
         """Move the population statistics toward this batch's."""
-        if self.running_mean is None:
-            return
         n_batch, n_feature = values_per_channel(x, batch_dims), values_per_channel(x, feature_dims)
         if self.authors:
             n_batch = n_feature = x.shape[0]

@@ -147,10 +147,13 @@ class KalmanNorm(RunningNorm):
             standardize(part, m, v, self.eps).reshape(-1, *x.shape[1:])
             for part, m, v in zip(parts, means, variances, strict=True)
         ]
-        if update:
+        if self._follows(x, update):
             share = [torch.full((c,), k / n) for c, (_, _, k) in zip(counts, ranges, strict=True)]
             weights = torch.cat(share).to(wide)[:, None]
-            self._update(running_mean=(weights * mean).sum(0), running_var=(weights * variance).sum(0))
+            self._update(
+                running_mean=(weights * mean.detach()).sum(0),
+                running_var=(weights * variance.detach()).sum(0),
+            )
         y = self._scale_shift(torch.cat(done), x.dtype)
         return y, State(mean, variance)
 

@@ -66,7 +66,7 @@ class MeanOnlyBatchNorm(RunningNorm):
                     "use larger batches (drop_last=True), or a norm that takes one sample (batch_layer, group)"
                 )
             mean = average(wide, (0, *range(2, x.ndim)))
-            if update:
+            if self._follows(x, update):
                 self._update(running_mean=mean)
         return self._scale_shift(wide - mean, x.dtype)
 

@@ -12,9 +12,10 @@ class PopulationNorm(RunningNorm):
 
     The population's statistics are the running ones. In training a batch is normalized with them as the batches
     before left them, and then updates them; momentum=0 keeps them as `calibrate(model, batches)` set
-    them. A sample's output therefore depends on no other sample of its batch, and a batch of one is fine. At the
-    start they are 0 and 1: calibrate first, or the first batches pass through as they are. Batch norm is this
-    norm plus a regularizer: `gamma_decay`.
+    them, which activation checkpointing needs, since its second forward comes after the update. A sample's output
+    depends on no other sample of its batch, and a batch of one is fine. At the start the statistics are 0 and 1:
+    calibrate first, or the first batches pass through as they are. Batch norm is this norm plus a regularizer:
+    `gamma_decay`.
 
     Shape: (N, C, *) of any rank >= 2, to the same.
 
@@ -43,7 +44,7 @@ class PopulationNorm(RunningNorm):
         mean = per_channel(snapshot(self.running_mean, wide.dtype), x.ndim)
         variance = per_channel(snapshot(self.running_var, wide.dtype), x.ndim)
         y = standardize(wide, mean, variance, self.eps)
-        if update:
+        if self._follows(x, update):
             dims = (0, *range(2, x.ndim))
             n = values_per_channel(x, dims)
             batch_mean, batch_variance = moments(wide.detach(), dims)

@@ -58,7 +58,7 @@ class ScaleBatchNorm(RunningNorm):
             mean = average(wide, (0, *range(2, x.ndim)))
             centred = wide - mean
             scale = self.scale(centred.abs().transpose(0, 1).flatten(1))
-            if update:
+            if self._follows(x, update):
                 self._update(running_mean=mean, running_scale=scale)
         return self._scale_shift(centred / per_channel(scale + self.eps, x.ndim), x.dtype)
 

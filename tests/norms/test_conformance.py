@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.func import functional_call, vmap
+from torch.utils.checkpoint import checkpoint
 
 from norms import InputError, create, names
 from norms.registry import accepted
@@ -214,3 +216,64 @@ def test_device_and_dtype_options(name: str) -> None:
     norm = create(name, C, device="meta", dtype=torch.float64)
     tensors = [t for t in (*norm.parameters(), *norm.buffers()) if t.is_floating_point()]
     assert {(t.device.type, t.dtype) for t in tensors} == {("meta", torch.float64)}
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_activation_checkpoint_updates_once(name: str) -> None:
+    plain, checked = create(name, C), create(name, C)
+    x = data(4).requires_grad_()
+    torch.autograd.backward(plain(x).sum())
+    y = checkpoint(checked, x, use_reentrant=False)
+    torch.autograd.backward(y.sum())
+    for key, value in plain.state_dict().items():
+        assert torch.equal(checked.state_dict()[key], value)
+
+
+@pytest.mark.parametrize("name", names())
+def test_functional_call_and_vmap(name: str) -> None:
+    norm = create(name, C)
+    norm(data(4))
+    norm.eval()
+    tensors = {**dict(norm.named_parameters()), **dict(norm.named_buffers())}
+    x = data(4)
+    assert torch.equal(functional_call(norm, tensors, (x,)), norm(x))
+    many = torch.stack([data(4), data(4)])
+    torch.testing.assert_close(vmap(norm)(many), torch.stack([norm(batch) for batch in many]))
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_vmap_around_an_update_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="no vmap around a norm that updates running statistics"):
+        vmap(create(name, C))(torch.stack([data(4), data(4)]))
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_frozen_norm_in_a_training_model(name: str) -> None:
+    norm = create(name, C)
+    norm(data(4))
+    before = copy.deepcopy(norm.state_dict())
+    norm.eval()
+    x = data(4).requires_grad_()
+    torch.autograd.backward(norm(x).square().sum())
+    assert all(p.grad is not None for p in norm.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in norm.state_dict().items())
+
+
+@pytest.mark.parametrize("name", [n for n in names() if n != "none"])
+def test_values_ten_thousand_standard_deviations_from_zero(name: str) -> None:
+    x = torch.randn(SHAPES[4], dtype=torch.float64) * 1e-3 + 10
+    norm = steady(name)
+    y = norm(x.float())
+    wide = copy.deepcopy(norm).double()
+    # float32 holds x to 1e-6, a thousandth of its standard deviation; L-infinity and RMS see as much.
+    torch.testing.assert_close(y.double(), wide(x.float().double()), atol=5e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", names())
+def test_export_in_evaluation(name: str) -> None:
+    norm = create(name, C)
+    norm(data(4))
+    norm.eval()
+    x = data(4)
+    exported = torch.export.export(norm, (x,)).module()
+    torch.testing.assert_close(exported(x), norm(x))
