@@ -25,10 +25,14 @@ RECORD = np.dtype(
         ("mean_log_variance", np.float64),  # mean over the varying features of ln v_f
         ("constant_second_moment", np.float64),  # sum over the features constant in the batch of m_f^2
         ("constant_second_moment_low", np.float64),  # what rounding to float64 took from it
+        ("location_variance", np.float64),  # variance of m_f over the varying features
+        ("mean_root", np.float64),  # mean of r_f^(1/2), r_f = v_f + (m_f - pooled_mean)^2
+        ("mean_quarter", np.float64),  # mean of r_f^(1/4)
+        ("mean_std", np.float64),  # mean of v_f^(1/2)
         ("n_varying", np.int32),  # features with v_f > 0
     ]
 )
-"""One complete batch: 52 bytes. Everything the measures of FORMULAS 2.2 and 2.3 need."""
+"""One complete batch: 84 bytes. Everything the measures of FORMULAS 2.2 to 2.4 need, and spread_divergence."""
 
 Records = NDArray[np.void]
 
@@ -42,7 +46,7 @@ def describe_batches(first: int, sums: TileSums) -> Records:
     records = np.zeros(len(sums.n), RECORD)
     n_varying = sums.n.sum(axis=1)
     some = np.maximum(n_varying, 1)
-    pooled_mean = _total(sums.mean) / some
+    pooled_mean = sums.pooled_mean
     # Squared deviations of the m_f from the tiles' means, and of those from the mean of all.
     between = sums.mean / np.maximum(sums.n, 1) - pooled_mean[:, None]
     spread = _total(sums.mean_m2) + _total(sums.n * (between * between))
@@ -54,6 +58,10 @@ def describe_batches(first: int, sums: TileSums) -> Records:
     records["index"] = np.arange(first, first + len(records))
     records["pooled_mean"] = pooled_mean
     records["pooled_variance"] = pooled
+    records["location_variance"] = spread / some
+    records["mean_root"] = _total(sums.root) / some
+    records["mean_quarter"] = _total(sums.quarter) / some
+    records["mean_std"] = _total(sums.std) / some
     records["mean_log_variance"] = _total(np.log(sums.mantissa) + sums.exponent * _LN2) / some
     records["constant_second_moment"], records["constant_second_moment_low"] = high, low
     records["n_varying"] = n_varying

@@ -16,6 +16,8 @@ class Method:
 methods: Registry[Method] = Registry("method")
 
 methods.register("need")(Method("standard_divergence", "fixed(1)"))
-# 0.1 nats is the least that matters; below it, even a significant difference is not worth normalizing for.
-methods.register("heterogeneity")(Method("gaussian_divergence", "max(fixed(0.1), null(0.01))"))
+# Below 0.05 nats (scales log-normal(0.22)), even a significant difference is not worth normalizing for.
+methods.register("heterogeneity")(Method("spread_divergence", "max(fixed(0.05), null(0.01))"))
 methods.register("published")(Method("class_deviation", "fixed(1.2)"))
+# What `heterogeneity` was first: the plain divergence, noisier in small batches and under heavy tails.
+methods.register("gaussian")(Method("gaussian_divergence", "max(fixed(0.1), null(0.01))"))

@@ -5,10 +5,12 @@ features of B values are drawn from the pool, and batches of F such features are
 `hash_rows`, so the null is the same on every machine.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from assessor.calibration import sampled_features
 from assessor.moments import Floats
@@ -16,35 +18,41 @@ from assessor.order import hash_rows
 from assessor.profile import Profile
 
 SEED = 20260102
-N_DRAWS = 4000
+N_DRAWS, MIN_DRAWS = 4000, 2000
 """Batches drawn: the 1 % quantile rests on 40 of them, so its standard error is about 3 % of the null's spread."""
+MAX_CELLS = 1 << 21
+"""Features drawn for a point, where N_DRAWS would take more: at least MIN_DRAWS batches all the same."""
 MAX_WIDTH = 4096
 """Features a batch is drawn with at most; for more, deviations from the mean are shrunk by sqrt(MAX_WIDTH / F)."""
 MAX_COUNT = 4096
 """Values a feature is drawn with at most; for more, deviations from the mean are shrunk by sqrt(MAX_COUNT / B)."""
-MAX_POINTS = 128
+MAX_POINTS = 16
 """Numbers of features for which the null is drawn; between them it is interpolated."""
+
+
+Statistic = Callable[[Floats, Floats], Floats]
+"""(mean, variance), shape (draws, features) each, all variances > 0 -> shape (draws,)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Null:
-    """The divergence of alike features, by number of features.
+    """A statistic of batches of alike features, by number of features.
 
     Attributes:
         n_features: shape (points,), ascending.
-        draws: shape (points, N_DRAWS), sorted along axis 1, nats.
+        draws: one array a point, shape (draws,), ascending.
     """
 
     n_features: NDArray[np.int64]
-    draws: Floats
+    draws: Sequence[Floats]
 
     def mean(self, n_features: NDArray[np.int64]) -> Floats:
-        """Return the mean of the divergence for each number of features."""
-        return np.asarray(np.interp(n_features, self.n_features, self.draws.mean(axis=1)))
+        """Return the mean of the statistic for each number of features."""
+        return np.asarray(np.interp(n_features, self.n_features, [float(draws.mean()) for draws in self.draws]))
 
     def quantile(self, n_features: NDArray[np.int64], alpha: float) -> Floats:
-        """Return the 1 - alpha quantile of the divergence for each number of features."""
-        values = np.quantile(self.draws, 1 - alpha, axis=1)
+        """Return the 1 - alpha quantile of the statistic for each number of features."""
+        values = [float(np.quantile(draws, 1 - alpha)) for draws in self.draws]
         return np.asarray(np.interp(n_features, self.n_features, values))
 
 
@@ -65,47 +73,51 @@ def residual_pool(profile: Profile) -> Floats:
     return np.ravel(residuals)
 
 
-def draw_null(pool: Floats, count: int, n_features: NDArray[np.int64]) -> Null | None:
-    """Return the null for batches of `count` values per feature.
+def normal_pool() -> Floats:
+    """Return 16,384 values of the standard normal distribution at evenly spaced probabilities."""
+    n = 1 << 14
+    return np.asarray(ndtri((np.arange(n) + 0.5) / n))
+
+
+class AlikeFeatures:
+    """Features of `count` values each, drawn from a pool: what batches of alike features are made of.
 
     Args:
         pool: residuals, shape (n,).
         count: B >= 2.
-        n_features: the numbers of varying features that occur, each >= 1.
-
-    Returns:
-        None when the pool is too poor to draw from (fewer than 100 features that vary).
     """
-    if len(pool) < 2:
-        return None
-    mean, variance = _draw_features(pool, count)
-    varies = variance > 0
-    mean, variance = mean[varies], variance[varies]
-    if len(mean) < 100:
-        return None
-    points = np.unique(n_features)
-    if len(points) > MAX_POINTS:
-        points = points[np.linspace(0, len(points) - 1, MAX_POINTS).astype(np.int64)]
-    width = int(min(points[-1], MAX_WIDTH))
-    columns = np.minimum(points, width) - 1
-    log_variance = np.log(variance)
-    draws = np.empty((len(points), N_DRAWS))
-    step = max(1, (1 << 19) // width)
-    for start in range(0, N_DRAWS, step):
-        stop = min(N_DRAWS, start + step)
-        cells = np.arange(start * width, stop * width, dtype=np.int64)
-        chosen = (hash_rows(SEED + 1, cells) % np.uint64(len(mean))).astype(np.int64)
-        chosen = chosen.reshape(stop - start, width)
-        k = np.arange(1, width + 1)
-        m = np.cumsum(mean[chosen], axis=1) / k
-        m_squared = np.cumsum(mean[chosen] ** 2, axis=1) / k
-        v = np.cumsum(variance[chosen], axis=1) / k
-        logs = np.cumsum(log_variance[chosen], axis=1) / k
-        pooled = v + np.maximum(m_squared - m * m, 0.0)
-        draws[:, start:stop] = ((np.log(pooled) - logs) / 2)[:, columns].T
-    shrink = np.sqrt(np.minimum(1.0, width / points))[:, None]
-    centre = draws.mean(axis=1, keepdims=True)
-    return Null(points, np.sort(centre + (draws - centre) * shrink, axis=1))
+
+    def __init__(self, pool: Floats, count: int) -> None:
+        mean, variance = _draw_features(pool, count) if len(pool) >= 2 else (np.zeros(0), np.zeros(0))
+        varies = variance > 0
+        self._mean, self._variance = mean[varies], variance[varies]
+
+    @property
+    def enough(self) -> bool:
+        """Whether at least 100 features vary: below, the pool is too poor to draw from."""
+        return len(self._mean) >= 100
+
+    def null(self, n_features: NDArray[np.int64], statistic: Statistic) -> Null:
+        """Return the null of a statistic for the numbers of features that occur, each >= 1."""
+        points = np.unique(n_features)
+        if len(points) > MAX_POINTS:
+            places = np.geomspace(1, len(points), MAX_POINTS).round().astype(np.int64) - 1
+            points = points[np.unique(len(points) - 1 - places)]
+        return Null(points, [self._draw(int(point), statistic) for point in points])
+
+    def _draw(self, n_features: int, statistic: Statistic) -> Floats:
+        width = min(n_features, MAX_WIDTH)
+        n_draws = int(np.clip(MAX_CELLS // width, MIN_DRAWS, N_DRAWS))
+        draws = np.empty(n_draws)
+        step = max(1, (1 << 19) // width)
+        for start in range(0, n_draws, step):
+            stop = min(n_draws, start + step)
+            cells = np.arange(start * width, stop * width, dtype=np.int64)
+            chosen = (hash_rows(SEED + 1, cells) % np.uint64(len(self._mean))).astype(np.int64)
+            chosen = chosen.reshape(stop - start, width)
+            draws[start:stop] = statistic(self._mean[chosen], self._variance[chosen])
+        centre = draws.mean()
+        return np.sort(centre + (draws - centre) * np.sqrt(width / n_features))
 
 
 def _draw_features(pool: Floats, count: int) -> tuple[Floats, Floats]:

@@ -5,8 +5,8 @@ with these exceptions, where the plan knew more than a rule can hold:
 
 - `class_deviation` with several classes: the rule does not know a sample's class and takes it as
   inside when any class's band holds it.
-- `gaussian_divergence` with the residual null: the bias and the cutoff are those of a complete
-  batch with the usual number of varying features.
+- `gaussian_divergence` and `spread_divergence`: the null and the cutoff are those of a batch with the
+  usual number of varying features, the cutoff that of a complete one.
 """
 
 import math
@@ -60,14 +60,20 @@ def standard_divergence(rule: Rule, x: NDArray[np.float64]) -> float:
     count = len(values)
     kept = np.ones(values.shape[1], bool)
     kept[np.asarray(rule["constant_features"], np.intp)] = False
+    unknown = rule["constant_log_variance"] is None
     n_kept = int(kept.sum())
     if count < 2 or n_kept == 0:
         return math.nan
     mean, variance = _moments(values[:, kept])
     varying = variance > 0
+    if unknown:  # nothing is known of a feature that is constant in this batch: it is left out
+        mean, variance, n_kept = mean[varying], variance[varying], int(varying.sum())
+        varying = varying[varying]
+        if n_kept == 0:
+            return math.nan
     noise = 0.5 * (math.log(count / 2) - float(digamma((count - 1) / 2)))
     # a feature that is constant in this batch alone counts with the dataset's log variance
-    dead = (n_kept - int(varying.sum())) * (float(rule["constant_log_variance"]) - 2 * noise)
+    dead = 0.0 if unknown else (n_kept - int(varying.sum())) * (float(rule["constant_log_variance"]) - 2 * noise)
     log_variance = (float(np.log(variance[varying]).sum()) + dead) / n_kept
     return (float((variance + mean**2).mean()) - 1 - log_variance) / 2 - noise
 
@@ -91,6 +97,28 @@ def gaussian_divergence(rule: Rule, x: NDArray[np.float64]) -> float:
         float(digamma((total - 1) / 2)) - math.log(total) - float(digamma((count - 1) / 2)) + math.log(count)
     )
     return divergence - expected - float(rule["bias"])
+
+
+def spread_divergence(rule: Rule, x: NDArray[np.float64]) -> float:
+    """Return the larger of the scale and the location part, each less its null mean, NaN when no feature varies."""
+    values = as_features(x, str(rule["feature_axis"]))
+    count = len(values)
+    if count < 2 or not len(rule["counts"]):
+        return math.nan
+    mean, variance = _moments(values)
+    varying = variance > 0
+    if not varying.any():
+        return math.nan
+    mean, variance = mean[varying], variance[varying]
+    root = np.sqrt(variance + (mean - mean.mean()) ** 2)
+    scale = 4 * math.log(float(root.mean()) / float(np.sqrt(root).mean()) ** 2)
+    location = math.log1p(float(mean.var() / variance.mean())) / 2
+    # null means fall about as 1/count, so between the counts of the rule they are linear in it
+    places = -1 / np.asarray(rule["counts"], np.float64)
+    scale_null, location_null = (
+        float(np.interp(-1 / count, places, np.asarray(rule[name]))) for name in ("scale_null", "location_null")
+    )
+    return max(scale - scale_null, location - location_null)
 
 
 def class_deviation(rule: Rule, x: NDArray[np.float64]) -> float:
@@ -126,5 +154,6 @@ def _moments(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 _SCORES: dict[str, Callable[[Rule, NDArray[np.float64]], float]] = {
     "standard_divergence": standard_divergence,
     "gaussian_divergence": gaussian_divergence,
+    "spread_divergence": spread_divergence,
     "class_deviation": class_deviation,
 }

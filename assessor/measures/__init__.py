@@ -3,6 +3,7 @@
 from assessor.measures import (  # noqa: F401 - they register themselves
     class_deviation,
     gaussian_divergence,
+    spread_divergence,
     standard_divergence,
 )
 from assessor.measures.scores import Measure, Scores, measures

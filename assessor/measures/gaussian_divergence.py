@@ -15,7 +15,7 @@ from assessor.errors import SettingError
 from assessor.measures.scores import Measure, Scores, measures
 from assessor.moments import Floats
 from assessor.noise import normal_divergence
-from assessor.nulls import Null, draw_null, residual_pool
+from assessor.nulls import AlikeFeatures, Null, residual_pool
 from assessor.view import BatchView
 
 
@@ -43,9 +43,9 @@ def gaussian_divergence(view: BatchView, *, null: str = "residual") -> Scores:
     if null == "residual" and defined.any():
         pool = residual_pool(view.profile)
         for count in np.unique(counts[defined]).astype(int).tolist():
-            drawn = draw_null(pool, count, n_varying[defined & (counts == count)])
-            if drawn is not None:
-                nulls[count] = drawn
+            alike = AlikeFeatures(pool, count)
+            if alike.enough:
+                nulls[count] = alike.null(n_varying[defined & (counts == count)], _divergence)
         if len(nulls) < len(np.unique(counts[defined])):
             why = "there is no calibration sample" if not pool.size else "too few residuals differ"
             notes.append(f"the null is the closed form for normal data, since {why}")
@@ -84,6 +84,12 @@ def gaussian_divergence(view: BatchView, *, null: str = "residual") -> Scores:
         notes=tuple(notes),
         null_quantile=null_quantile,
     )
+
+
+def _divergence(mean: Floats, variance: Floats) -> Floats:
+    """Return H of batches given by their features' means and variances, features on the last axis."""
+    pooled = variance.mean(axis=-1) + mean.var(axis=-1)
+    return np.asarray((np.log(pooled) - np.log(variance).mean(axis=-1)) / 2)
 
 
 def _normal_quantile(counts: Floats, n_varying: NDArray[np.int64], alpha: float) -> Floats:

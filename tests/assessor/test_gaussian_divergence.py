@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from assessor import Plan, SettingError, assess, make_plan, normal_divergence, profile_array
-from assessor.nulls import MAX_COUNT, MAX_WIDTH, draw_null, residual_pool
+from assessor.measures.gaussian_divergence import _divergence
+from assessor.nulls import MAX_COUNT, MAX_WIDTH, AlikeFeatures, Null, residual_pool
 from tests.assessor import reference
 from tests.tolerances import NATS, Z
 
@@ -18,7 +19,11 @@ RNG = np.random.default_rng(61)
 
 
 def profile_and_plan(x: Floats, size: int, **options: Any) -> Plan:
-    return make_plan(profile_array(x, batch_sizes=[size]), method="heterogeneity", **options)
+    return make_plan(profile_array(x, batch_sizes=[size]), method="gaussian", **options)
+
+
+def draw_null(pool: Floats, count: int, n_features: NDArray[np.int64]) -> Null:
+    return AlikeFeatures(pool, count).null(n_features, _divergence)
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 8, 16, 50])
@@ -129,7 +134,6 @@ def test_the_method_flags_differences_that_matter_only() -> None:
 def test_the_residual_null_of_normal_data_is_the_closed_form(size: int, f: int) -> None:
     pool = np.random.default_rng(8).normal(size=200_000)
     null = draw_null(pool, size, np.array([f]))
-    assert null is not None
     draws = null.draws[0]
     # Draws share 20,000 simulated features, so their mean is known to no better than those allow.
     error = np.sqrt(draws.var() / len(draws) + draws.var() * f / 20_000)
@@ -144,9 +148,8 @@ def test_the_residual_null_of_normal_data_is_the_closed_form(size: int, f: int) 
 def test_the_null_is_the_same_every_time() -> None:
     pool = np.random.default_rng(8).normal(size=5000)
     one, two = (draw_null(pool, 4, np.array([7, 30, 64])) for _ in range(2))
-    assert one is not None
-    assert two is not None
-    assert_array_equal(one.draws, two.draws)
+    for a, b in zip(one.draws, two.draws, strict=True):
+        assert_array_equal(a, b)
     assert one.n_features.tolist() == [7, 30, 64]
 
 
@@ -168,7 +171,6 @@ def test_large_batches_and_wide_data_are_drawn_in_bounded_memory() -> None:
         assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
     finally:
         tracemalloc.stop()
-    assert null is not None
     # H of n normal values is about chi2 with F - 1 degrees of freedom over 2 n, twice over (mean and variance)
     assert 0 < null.draws[0].mean() < 1e-4
 
@@ -178,7 +180,6 @@ def test_the_null_beyond_the_largest_count_drawn(count: int) -> None:
     """For large n, H is about (chi2(F-1)/2 + chi2(F-1)) / (2 n F): means and variances of alike features."""
     f = 16
     null = draw_null(np.random.default_rng(8).normal(size=100_000), count, np.array([f]))
-    assert null is not None
     expected = float(normal_divergence(count, f))
     assert_allclose(null.mean(np.array([f])), expected, rtol=0.1)
     assert null.quantile(np.array([f]), 0.01)[0] < chi2.ppf(0.999, 2 * f) / count
@@ -187,11 +188,11 @@ def test_the_null_beyond_the_largest_count_drawn(count: int) -> None:
 def test_without_a_calibration_sample_the_closed_form_is_taken_and_the_plan_says_so() -> None:
     x = RNG.normal(size=(40, 6))
     profile = profile_array(x, batch_sizes=[8], calibration_rows=0)
-    plan = make_plan(profile, method="heterogeneity")
+    plan = make_plan(profile, method="gaussian")
     assert "the null is the closed form for normal data, since there is no calibration sample" in plan.notes
-    assert_array_equal(plan.scores, make_plan(profile, method="heterogeneity", null="normal").scores)
+    assert_array_equal(plan.scores, make_plan(profile, method="gaussian", null="normal").scores)
     assert residual_pool(profile).size == 0
-    with_sample = make_plan(profile_array(x, batch_sizes=[8]), method="heterogeneity")
+    with_sample = make_plan(profile_array(x, batch_sizes=[8]), method="gaussian")
     assert not any("closed form" in note for note in with_sample.notes)
 
 
@@ -233,4 +234,4 @@ def test_batches_with_different_numbers_of_varying_features_have_their_own_cutof
 @pytest.mark.parametrize("null", ["other", None, 1, ["normal"]])
 def test_another_null_is_refused(null: Any) -> None:
     with pytest.raises(SettingError, match="expected null 'residual' or 'normal'; got"):
-        assess(np.eye(4), batch_size=2, method="heterogeneity", null=null)
+        assess(np.eye(4), batch_size=2, method="gaussian", null=null)

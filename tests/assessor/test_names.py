@@ -35,8 +35,8 @@ def test_exported_names_are_frozen() -> None:
 
 
 def test_registered_names_are_frozen() -> None:
-    assert methods.names() == ("need", "heterogeneity", "published")
-    assert measures.names() == ("class_deviation", "gaussian_divergence", "standard_divergence")
+    assert methods.names() == ("need", "heterogeneity", "published", "gaussian")
+    assert measures.names() == ("class_deviation", "gaussian_divergence", "spread_divergence", "standard_divergence")
     assert thresholds.names() == ("fixed", "null", "max")
     assert formats.names() == ("npy", "safetensors")
 
