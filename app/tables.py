@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from app.comparing import Comparison
 from assessor import Decision, Plan
 
 _PIPED_WIDTH = 120
@@ -32,9 +33,11 @@ def print_plans(console: Console, plans: Sequence[Plan], *, title: str | None = 
 
 def plan_table(plans: Sequence[Plan], *, title: str | None = None) -> Table:
     """Return a table with a line a plan: batches, flagged, cutoff and quartiles of the score."""
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    table = Table(title=title and Text(title), box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
     table.add_column("batch size", justify="right")
     table.add_column("method")
+    if several := len({(plan.batch_size, plan.method) for plan in plans}) < len(plans):
+        table.add_column("threshold")
     for name in ("batches", "flagged", "share", "cutoff", "q25", "median", "q75"):
         table.add_column(name, justify="right")
     table.add_column("unit")
@@ -42,6 +45,7 @@ def plan_table(plans: Sequence[Plan], *, title: str | None = None) -> Table:
         table.add_row(
             str(plan.batch_size),
             plan.method,
+            *([plan.threshold] if several else []),
             str(len(plan)),
             str(int(plan.normalize.sum())),
             f"{plan.flagged_fraction:.1%}",
@@ -56,8 +60,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     """Print three decisions with their reasons, the decomposition, recommendation and notes."""
     console.print(f"[bold]batch size {plan.batch_size}, method {plan.method}[/]")
     for decision in typical_decisions(plan):
-        verdict = "normalize" if decision.normalize else "skip"
-        _print_item(console, f"batch {decision.index}: {verdict}; {decision.reason}")
+        print_decision(console, decision)
     if plan.decomposition is not None:
         parts = ", ".join(f"{name} {plan.decomposition[name]:.4g}" for name in _PARTS)
         _print_item(console, f"decomposition in nats: {parts}")
@@ -65,6 +68,62 @@ def print_plan(console: Console, plan: Plan) -> None:
     for note in plan.notes:
         _print_item(console, f"note: {note}")
     console.print()
+
+
+def print_decision(console: Console, decision: Decision) -> None:
+    """Print one decision with its reason."""
+    _print_item(console, f"batch {decision.index}: {_verdict(decision.normalize)}; {decision.reason}")
+
+
+def print_layout(console: Console, name: str, plan: Plan) -> None:
+    """Print which batches a plan file is of."""
+    _print_item(console, f"{name}: threshold {plan.threshold}, action {plan.action}")
+    last = ", without a short last batch" if plan.drop_last else ""
+    _print_item(console, f"{plan.n_rows} rows in batches of {plan.batch_size}{last}, order {plan.order.to_dict()}")
+    _print_item(console, f"fingerprint {plan.fingerprint}")
+    console.print()
+
+
+def print_comparison(console: Console, comparison: Comparison, *, names: tuple[str, str], most: int | None) -> None:
+    """Print what differs between two plans.
+
+    Args:
+        names: of the plans.
+        most: batches to list; None lists all that differ.
+    """
+    a, b = comparison.a, comparison.b
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for letter, name in zip("AB", names, strict=True):
+        table.add_column(Text(f"{letter} {name}"), justify="right", overflow="fold")
+    for label in ("method", "threshold"):
+        table.add_row(label, *(str(getattr(plan, label)) for plan in (a, b)))
+    table.add_row("batch size", str(a.batch_size), str(b.batch_size))
+    table.add_row("batches", str(len(a)), str(len(b)))
+    table.add_row("flagged", *(str(int(plan.normalize.sum())) for plan in (a, b)))
+    table.add_row("share", *(f"{plan.flagged_fraction:.1%}" for plan in (a, b)))
+    table.add_row("cutoff", *(f"{np.median(plan.cutoffs):.4g}" for plan in (a, b)))
+    table.add_row("median score", *(f"{score_quartiles(plan)[1]:.4g}" for plan in (a, b)))
+    table.add_row("advice", a.action, b.action)
+    console.print(table)
+    for name, (left, right) in comparison.settings.items():
+        _print_item(console, f"{name}: {left} in A, {right} in B")
+    if comparison.differing is None:
+        _print_item(console, "the plans are for other batches: decisions cannot be compared one by one")
+        return
+    if comparison.largest_score_change is not None:
+        _print_item(console, f"largest change of a score: {comparison.largest_score_change:.4g}")
+    _print_item(console, f"{len(comparison.differing)} of {len(a)} batches are decided differently")
+    listed = comparison.differing[:most]
+    for i in map(int, listed):
+        sides = (f"{_verdict(d.normalize)} ({d.score:.4g} against {d.cutoff:.4g})" for d in (a[i], b[i]))
+        _print_item(console, f"batch {i}: {' in A, '.join(sides)} in B")
+    if len(listed) < len(comparison.differing):
+        _print_item(console, f"and {len(comparison.differing) - len(listed)} more; --all lists them")
+
+
+def _verdict(normalize: bool) -> str:
+    return "normalize" if normalize else "skip"
 
 
 def typical_decisions(plan: Plan) -> list[Decision]:

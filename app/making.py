@@ -1,0 +1,126 @@
+"""Plans as the command line asks for them: batch sizes by methods by thresholds, and where each is saved."""
+
+import argparse
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+from app.files import write_file
+from assessor import Plan, Profile, SettingError, make_plan, measures, methods
+from assessor.thresholds import parse_threshold
+
+
+def make_plans(
+    profile: Profile,
+    *,
+    batch_sizes: Sequence[int],
+    thresholds: Sequence[str | None],
+    arguments: argparse.Namespace,
+) -> list[Plan]:
+    """Return a plan for each batch size, method and threshold, in that order of nesting.
+
+    Args:
+        profile: of all rows.
+        batch_sizes: among those profiled.
+        thresholds: None is the method's own.
+        arguments: method, drop_last, null and published_exact.
+
+    Raises:
+        AssessorError: as `assessor.make_plan`.
+    """
+    return [
+        make_plan(
+            profile,
+            method=method,
+            batch_size=batch_size,
+            threshold=threshold,
+            drop_last=arguments.drop_last,
+            **options_of(method, arguments),
+        )
+        for batch_size, method, threshold in product(batch_sizes, arguments.method, thresholds)
+    ]
+
+
+def check_method_arguments(arguments: argparse.Namespace, thresholds: Sequence[str | None]) -> None:
+    """Check methods, options, thresholds and batch sizes, before a file is read.
+
+    Raises:
+        SettingError, UnknownNameError: names the option.
+    """
+    for method in arguments.method:
+        methods.get(method)
+    for threshold in thresholds:
+        if threshold is not None:
+            parse_threshold(threshold)
+    for name in options_of(None, arguments):
+        takers = [m for m in methods.names() if name in measures.get(methods.get(m).measure).options]
+        if not set(takers) & set(arguments.method):
+            flag = "--" + name.replace("_", "-")
+            raise SettingError(
+                f"expected {flag} with --method {' or '.join(takers)}; got "
+                f"{', '.join(arguments.method)}: leave {flag} out or change the method"
+            )
+    for batch_size in arguments.batch_size or ():
+        if batch_size < 1:
+            raise SettingError(
+                f"expected --batch-size of at least 1; got {batch_size}: give the number of samples in a batch"
+            )
+
+
+def split_thresholds(text: str | None) -> list[str | None]:
+    """Return the thresholds in a list separated by commas; those within parentheses do not separate.
+
+    >>> split_thresholds("0.5, max(fixed(0.1), null(0.01)), 2")
+    ['0.5', 'max(fixed(0.1), null(0.01))', '2']
+    """
+    if text is None:
+        return [None]
+    parts, depth, start = [], 0, 0
+    for i, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            parts.append(text[start:i].strip())
+            start = i + 1
+    return [*parts, text[start:].strip()]
+
+
+def options_of(method: str | None, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the options given that a method's measure takes; of all methods for None."""
+    given: dict[str, Any] = {}
+    if arguments.null is not None:
+        given["null"] = arguments.null
+    if arguments.published_exact:
+        given["published_exact"] = True
+    if method is None:
+        return given
+    takes = measures.get(methods.get(method).measure).options
+    return {name: value for name, value in given.items() if name in takes}
+
+
+def check_names(pattern: str | None, names: Sequence[tuple[int | str, str, str | None]]) -> None:
+    """Check that each plan has a file name of its own.
+
+    Args:
+        pattern: with {batch_size}, {method} and {threshold}; None: nothing is saved.
+        names: batch size, method and threshold of each plan.
+
+    Raises:
+        SettingError: two plans would be written to one file.
+    """
+    if pattern is not None and len({_fill(pattern, *name) for name in names}) < len(names):
+        raise SettingError(
+            f"expected a file name for each plan; got too few, {pattern}, for {len(names)} plans: write "
+            "{batch_size}, {method} or {threshold} in the name, as in plan-{batch_size}-{method}.json"
+        )
+
+
+def save_plans(plans: Sequence[Plan], pattern: str) -> None:
+    """Write each plan under its name."""
+    for plan in plans:
+        name = _fill(pattern, plan.batch_size, plan.method, plan.threshold)
+        write_file(name, plan.to_json().encode())
+
+
+def _fill(pattern: str, batch_size: int | str, method: str, threshold: str | None) -> str:
+    named = pattern.replace("{batch_size}", str(batch_size)).replace("{method}", method)
+    return named.replace("{threshold}", (threshold or "default").replace(" ", ""))

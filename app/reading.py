@@ -1,0 +1,129 @@
+"""Files to one profile: shards that are read, or profiles that were saved when they were."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from app.errors import CommandError, UsageError
+from assessor import AssessorError, Profile, SettingError, merge, profile_shard
+
+_SAVED = b'{"__metadata__":{"normgauge":'
+"""What a saved profile begins with, after the 8 bytes of its header's length."""
+
+
+def read_profile(
+    paths: Sequence[Path],
+    *,
+    batch_sizes: Sequence[int] | None,
+    feature_axis: str | None = None,
+    show_progress: bool = False,
+) -> Profile:
+    """Return the profile of a dataset's shards in row order, or the merged one of saved profiles.
+
+    Args:
+        paths: shards, or profiles.
+        batch_sizes: to profile; for saved profiles, None or some of theirs.
+        feature_axis: "element" (None) or "channel"; for saved profiles, None or theirs.
+        show_progress: draw a bar on standard error.
+
+    Raises:
+        AssessorError: a file is not usable; the message begins with its path.
+        CommandError: a path is nothing that can be read, or shards and profiles are mixed.
+        UsageError: shards without batch sizes.
+    """
+    for path in paths:
+        if not path.exists():
+            raise CommandError(f"expected a file; got {path}, which is none: check the path")
+    saved = [path for path in paths if is_profile(path)]
+    if not saved:
+        if batch_sizes is None:
+            raise UsageError("expected --batch-size for shards, as in --batch-size 4,8,16,32; got none")
+        return _read_shards(
+            paths, batch_sizes=batch_sizes, feature_axis=feature_axis or "element", show_progress=show_progress
+        )
+    if len(saved) < len(paths):
+        other = next(path for path in paths if path not in saved)
+        raise CommandError(
+            f"expected either shards or saved profiles; got the profile {saved[0]} and the shard {other}: "
+            "profile the shards together"
+        )
+    profile = merge(load_profile(path) for path in saved)
+    if feature_axis not in (None, profile.feature_axis):
+        raise SettingError(
+            f"expected --feature-axis {profile.feature_axis}, with which {saved[0]} was made; got {feature_axis}: "
+            "profile the data again"
+        )
+    return profile
+
+
+def is_profile(path: Path) -> bool:
+    """Return whether a file begins as a saved profile does."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(8 + len(_SAVED))[8:] == _SAVED
+
+
+def load_profile(path: Path) -> Profile:
+    """Return a saved profile.
+
+    Raises:
+        FormatError: the file is damaged or of another version; the message begins with its path.
+    """
+    try:
+        return Profile.from_bytes(path.read_bytes())
+    except AssessorError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _read_shards(
+    paths: Sequence[Path], *, batch_sizes: Sequence[int], feature_axis: str, show_progress: bool
+) -> Profile:
+    profiles: list[Profile] = []
+    first_row = 0
+    with tqdm(
+        total=sum(_sizes(paths)),
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        desc="reading",
+        disable=not show_progress,
+        file=sys.stderr,
+    ) as bar:
+
+        def on_bytes(size_bytes: int) -> None:
+            bar.update(size_bytes)
+
+        for path in paths:
+            profile = _read_shard(
+                path,
+                batch_sizes=batch_sizes,
+                first_row=first_row,
+                feature_axis=feature_axis,
+                on_bytes=on_bytes,
+            )
+            first_row += profile.n_rows
+            profiles.append(profile)
+    return merge(profiles)
+
+
+def _read_shard(path: Path, *, on_bytes: Callable[[int], None], **settings: Any) -> Profile:
+    try:
+        return profile_shard(path, on_bytes=on_bytes, **settings)
+    except AssessorError as error:
+        raise type(error)(f"{path}: {error}") from error
+    except IsADirectoryError as error:
+        raise CommandError(f"expected a file; got {path}, a folder of no known format: name its files") from error
+
+
+def _sizes(paths: Sequence[Path]) -> Iterator[int]:
+    """Yield the sizes of all files, those in folders among them."""
+    for path in paths:
+        if path.is_dir():
+            yield from (Path(folder, name).stat().st_size for folder, _, names in os.walk(path) for name in names)
+        else:
+            yield path.stat().st_size
