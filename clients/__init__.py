@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from clients.resources import ShardInfo as ShardInfo
     from clients.retry import Backoff as Backoff
     from clients.standardize import standardize_input as standardize_input
+    from clients.uploading import Shard as Shard
 
 _PLACES = {
     "AssessedBatch": "clients.batches",
@@ -41,6 +42,7 @@ _PLACES = {
     "SampleError": "clients.errors",
     "ServiceError": "clients.errors",
     "ServiceUnavailableError": "clients.errors",
+    "Shard": "clients.uploading",
     "ShardInfo": "clients.resources",
     "StateError": "clients.errors",
     "standardize_input": "clients.standardize",

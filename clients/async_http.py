@@ -1,7 +1,7 @@
 """AsyncAssessorClient: an asynchronous driver of `clients.calls` over httpx."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -12,6 +12,7 @@ from clients import calls
 from clients.calls import Call, Request, Response, Wait
 from clients.resources import AssessmentInfo, ShardInfo
 from clients.retry import Backoff
+from clients.uploading import Shard, by_index, found_stored, uploaded_by_tasks
 from clients.wire import (
     as_backoff,
     as_failure,
@@ -90,9 +91,31 @@ class AsyncAssessorClient:
         labels: Any = None,
         *,
         first_row: int | None = None,
+        progress: Callable[[int, int | None], None] | None = None,
     ) -> ShardInfo:
         """Return what the service stored of one shard."""
-        return await self._run(calls.put_shard(assessment_id, index, data, labels, first_row=first_row))
+        return await self._run(
+            calls.put_shard(assessment_id, index, data, labels, first_row=first_row, progress=progress)
+        )
+
+    async def put_shards(
+        self,
+        assessment_id: str,
+        shards: Iterable[Shard],
+        *,
+        parallel: int = 4,
+        progress: Callable[[ShardInfo], None] | None = None,
+    ) -> list[ShardInfo]:
+        """Return what the service stored of the shards, in the order given; see `AssessorClient.put_shards`."""
+        stored = by_index(await self.get_assessment(assessment_id))
+        return await uploaded_by_tasks(
+            shards, lambda shard: self._put_missing(assessment_id, shard, stored), parallel, progress
+        )
+
+    async def _put_missing(self, assessment_id: str, shard: Shard, stored: Mapping[int, ShardInfo]) -> ShardInfo:
+        call = calls.put_shard(assessment_id, shard.index, shard.data, shard.labels, first_row=shard.first_row)
+        there = found_stored(call, shard, stored)
+        return await self._run(call) if there is None else there
 
     async def plan(
         self,

@@ -5,22 +5,16 @@ The sampler asks for a `BatchRequest` (sample ids and the batch's number), a wor
 another batch's, however far prefetching runs ahead and in whatever order workers finish.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 from torch.utils.data._utils.pin_memory import pin_memory as pin
 
-from assessor import Decision, Plan
+from assessor import Decision
 from clients.errors import LoaderError
-from clients.samples import InputKey, check_finite, scored_tensor, stack
-from clients.scoring import decide
-from clients.standardize import standardize_in
 
 T = TypeVar("T")
-
-# Bounds the memory for decisions kept in words, some 500 bytes each.
-_WORDED_DECISIONS = 50_000
 
 
 class AssessedBatch(NamedTuple, Generic[T]):
@@ -51,34 +45,39 @@ def move(batch: Any, device: Any, **options: Any) -> Any:
     return batch
 
 
-class BatchRequest(list[int]):
-    """The ids of one batch, with its number and whether the plan holds a decision on it."""
+class BatchRequest(NamedTuple):
+    """What a worker is to read.
 
-    def __init__(self, ids: Iterable[int], *, batch_index: int, planned: bool) -> None:
-        super().__init__(ids)
-        self.batch_index = batch_index
-        self.planned = planned
+    Attributes:
+        ids: the samples.
+        number: the batch's number in the epoch.
+        planned: its number in the plan, -1 for one that the plan does not hold.
+        step: the plan's numbers of the batches that all ranks train on at the same step, where
+            they must agree.
+    """
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _request, (list(self), self.batch_index, self.planned)
+    ids: list[int]
+    number: int
+    planned: int
+    step: tuple[int, ...] = ()
 
 
-def _request(ids: list[int], batch_index: int, planned: bool) -> BatchRequest:
-    return BatchRequest(ids, batch_index=batch_index, planned=planned)
-
-
-class Fetched(NamedTuple):
-    """The samples of a request on their way to collate_fn, in the same process."""
-
-    samples: list[Any]
-    request: BatchRequest
+# (samples, what is scored of them if that is read apart, request): on the way to collate_fn, in
+# the same process. A plain tuple, since one is made for every batch.
+Fetched = tuple[list[Any], list[Any] | None, BatchRequest]
 
 
 class DatasetView(Dataset[Any]):
-    """The user's dataset, read batch by batch together with the request."""
+    """The user's dataset, read batch by batch together with the request.
 
-    def __init__(self, inner: Any) -> None:
+    Args:
+        inner: the user's dataset.
+        scored: the same samples as they are scored, where these are read apart.
+    """
+
+    def __init__(self, inner: Any, scored: Any = None) -> None:
         self.inner = inner
+        self.scored = scored
 
     def __len__(self) -> int:
         return len(self.inner)
@@ -88,13 +87,15 @@ class DatasetView(Dataset[Any]):
 
     def __getitems__(self, request: BatchRequest) -> Fetched:
         """Return the samples as DataLoader itself would read them, and the request."""
-        if not isinstance(request, BatchRequest):
+        if type(request) is not BatchRequest:
             raise LoaderError(
                 f"expected a batch request of AssessedLoader's sampler; got {type(request)}. "
                 "Something replaced the sampler of loader.dataloader: keep it, and give rank and "
                 "world_size to AssessedLoader itself"
             )
-        return Fetched(read_samples(self.inner, request), request)
+        apart = self.scored is not None and request.planned < 0
+        scored = read_samples(self.scored, request.ids) if apart else None
+        return read_samples(self.inner, request.ids), scored, request
 
 
 def read_samples(dataset: Any, ids: Sequence[int]) -> list[Any]:
@@ -103,66 +104,3 @@ def read_samples(dataset: Any, ids: Sequence[int]) -> list[Any]:
         samples: list[Any] = dataset.__getitems__(list(ids))
         return samples
     return [dataset[i] for i in ids]
-
-
-class CollateAssessed:
-    """collate_fn: the user's own, with the decision put beside its result.
-
-    A batch that the plan does not hold (samples drawn anew, or a dataset that has grown) is scored
-    here, in the worker, by the plan's rule.
-    """
-
-    def __init__(
-        self,
-        collate_fn: Callable[[list[Any]], Any],
-        *,
-        plan: Plan,
-        input_key: InputKey,
-        standardize: bool,
-    ) -> None:
-        self.collate_fn = collate_fn
-        self.plan = plan
-        self.input_key = input_key
-        self.standardize = standardize
-        self._worded: dict[int, Decision] = {}
-
-    def __call__(self, fetched: Any) -> AssessedBatch[Any]:
-        """Return the collated batch with its decision, standardized if that is asked and decided."""
-        samples, request = fetched  # a Fetched; DataLoader's type for collate_fn is a list
-        index = request.batch_index
-        decision = self._planned(index) if request.planned else self._scored(samples, request)
-        batch = self.collate_fn(samples)
-        if self.standardize and decision.normalize:
-            batch = standardize_in(batch, self.input_key)
-        return AssessedBatch(batch, decision)
-
-    def _planned(self, index: int) -> Decision:
-        # wording a decision takes 6 us, a twelfth of collating 32 small tensors; once is enough
-        decision = self._worded.get(index)
-        if decision is None:
-            decision = self.plan[index]
-            if len(self._worded) < _WORDED_DECISIONS:
-                self._worded[index] = decision
-        return decision
-
-    def _scored(self, samples: list[Any], request: BatchRequest) -> Decision:
-        rows = stack([scored_tensor(sample, self.input_key) for sample in samples], request)
-        check_finite(rows, request)
-        return decide(self.plan.rule, rows.numpy(), index=request.batch_index)
-
-
-class WorkerInit:
-    """worker_init_fn: shows the user's own dataset in `get_worker_info()`, then calls theirs."""
-
-    def __init__(self, worker_init_fn: Callable[[int], None] | None) -> None:
-        self.worker_init_fn = worker_init_fn
-
-    def __call__(self, worker_id: int) -> None:
-        """Prepare the worker process that this is called in."""
-        info = get_worker_info()
-        view = getattr(info, "dataset", None)
-        if isinstance(view, DatasetView):
-            # WorkerInfo refuses assignment, for users; seeing the view there would break theirs
-            object.__setattr__(info, "dataset", view.inner)
-        if self.worker_init_fn is not None:
-            self.worker_init_fn(worker_id)

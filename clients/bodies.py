@@ -1,9 +1,10 @@
 """Shard bodies as streams: an array's memory goes out in pieces and is never copied whole."""
 
+import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,25 @@ class Body:
 
     def __iter__(self) -> Iterator[bytes]:
         return self.open()
+
+    def sha256(self) -> str:
+        """Return the hexadecimal SHA-256 of the body; it must be repeatable."""
+        digest = hashlib.sha256()
+        for piece in self.open():
+            digest.update(piece)
+        return digest.hexdigest()
+
+    def watched(self, progress: Callable[[int, int | None], None]) -> "Body":
+        """Return the body that calls progress(bytes sent, size) after each piece; from 0 when sent again."""
+
+        def pieces() -> Iterator[bytes]:
+            sent_bytes = 0
+            for piece in self.open():
+                yield piece
+                sent_bytes += len(piece)
+                progress(sent_bytes, self.size_bytes)
+
+        return replace(self, open=pieces)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the pieces to an asynchronous transport."""

@@ -166,10 +166,20 @@ def create_assessment(
     return Call(Request("POST", "/v1/assessments", body=body), _read_assessment)
 
 
-def put_shard(assessment_id: str, index: int, data: Any, labels: Any, *, first_row: int | None) -> Call[ShardInfo]:
+def put_shard(
+    assessment_id: str,
+    index: int,
+    data: Any,
+    labels: Any,
+    *,
+    first_row: int | None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Call[ShardInfo]:
     """Return the call that stores a shard."""
     path = f"{_assessment_path(assessment_id)}/shards/{int(index)}"
-    request = Request("PUT", path, _query(first_row=first_row), shard_body(data, labels))
+    body = shard_body(data, labels)
+    watched = body if progress is None else body.watched(progress)
+    request = Request("PUT", path, _query(first_row=first_row), watched)
     return Call(request, lambda content: ShardInfo.from_dict(json.loads(content)))
 
 

@@ -1,7 +1,7 @@
 """AssessorClient: a synchronous driver of `clients.calls` over httpx."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -12,6 +12,7 @@ from clients import calls
 from clients.calls import Call, Request, Response, Wait
 from clients.resources import AssessmentInfo, ShardInfo
 from clients.retry import Backoff
+from clients.uploading import Shard, by_index, found_stored, uploaded_by_threads
 from clients.wire import (
     as_backoff,
     as_failure,
@@ -99,6 +100,7 @@ class AssessorClient:
         labels: Any = None,
         *,
         first_row: int | None = None,
+        progress: Callable[[int, int | None], None] | None = None,
     ) -> ShardInfo:
         """Return what the service stored of one shard.
 
@@ -111,8 +113,38 @@ class AssessorClient:
                 an iterable of bytes.
             labels: (N,) integers, beside an array or an .npy path.
             first_row: the row at which the shard begins; None: after the shard before it.
+            progress: called with (bytes sent, bytes of the body or None) after each piece.
         """
-        return self._run(calls.put_shard(assessment_id, index, data, labels, first_row=first_row))
+        return self._run(calls.put_shard(assessment_id, index, data, labels, first_row=first_row, progress=progress))
+
+    def put_shards(
+        self,
+        assessment_id: str,
+        shards: Iterable[Shard],
+        *,
+        parallel: int = 4,
+        progress: Callable[[ShardInfo], None] | None = None,
+    ) -> list[ShardInfo]:
+        """Return what the service stored of the shards, in the order given.
+
+        Shards that it already has, by their SHA-256, are not sent again: after an interruption, the
+        same call sends what is missing. After an error no further shard is begun.
+
+        Args:
+            assessment_id: `AssessmentInfo.id`.
+            shards: as for `put_shard`; taken from the iterable as uploads become free.
+            parallel: uploads at a time.
+            progress: called with each shard as it is stored or found there, from this thread.
+        """
+        stored = by_index(self.get_assessment(assessment_id))
+        return uploaded_by_threads(
+            shards, lambda shard: self._put_missing(assessment_id, shard, stored), parallel, progress
+        )
+
+    def _put_missing(self, assessment_id: str, shard: Shard, stored: Mapping[int, ShardInfo]) -> ShardInfo:
+        call = calls.put_shard(assessment_id, shard.index, shard.data, shard.labels, first_row=shard.first_row)
+        there = found_stored(call, shard, stored)
+        return self._run(call) if there is None else there
 
     def plan(
         self,

@@ -1,21 +1,26 @@
 """AssessedLoader: a DataLoader whose batches were assessed before training."""
 
+import os
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 
-from assessor import Decision, Plan, SampleOrder
-from clients.apply import AttachedModels
+from assessor import Decision, Plan
+from clients.agreement import agreed
+from clients.apply import AttachedModels, synchronizes
 from clients.assessing import Assessment
-from clients.batches import AssessedBatch, CollateAssessed, DatasetView, WorkerInit
-from clients.checks import check_arguments, check_dataset
-from clients.matching import OnMismatch, Settled, settle
-from clients.sampler import EpochSampler, Layout, Reshuffle, Run, place_in_group
+from clients.batches import AssessedBatch
+from clients.cache import cache_folder
+from clients.checks import DEFAULT_BATCH_SIZE, check_arguments, check_dataset, check_stream
+from clients.layout import Reshuffle, lay_out
+from clients.matching import OnMismatch
+from clients.planned import Assessor, PlannedFeed
+from clients.sampler import Run
 from clients.samples import InputKey
-from clients.state import dump_state, read_state
+from clients.streaming import StreamFeed, stream_rule
 
 if TYPE_CHECKING:
     from clients.http import AssessorClient
@@ -31,20 +36,25 @@ class AssessedLoader:
 
     Args:
         dataset: map-style, with a length; its samples are tensors, tuples, mappings or anything
-            that input_key can read.
+            that input_key can read. An iterable one is scored as it is read, by the plan's rule or
+            the cutoff given as threshold: no shuffle, ranks or position to resume at.
         batch_size: samples a batch.
         plan: one made before; its own order says which samples form which batch.
         service: an AssessorClient or a URL: assess there instead of in this process.
         method: the assessor's method, for assessing.
         threshold: a cutoff or a threshold's name; None for the method's own.
-        shuffle: True: samples are put into batches at random, once, and the batches come in
-            another order each epoch. "batches": batches of consecutive samples (which keeps the
-            samples of one source together), in another order each epoch. False: dataset order.
-            Beside a plan it only says whether the batches' order is shuffled.
+        shuffle: True (the default): samples are put into batches at random, once, and the batches
+            come in another order each epoch. "batches": batches of consecutive samples (which
+            keeps the samples of one source together), in another order each epoch. False: dataset
+            order. Beside a plan it only says whether the batches' order is shuffled.
         seed: of both shuffles; the global random generators play no part.
         drop_last: leave out the last batch when it is not full.
-        reshuffle: "batches" as above. "samples": new batches each epoch, scored in the workers by
-            the plan's rule. False: the same order every epoch.
+        sampler: yields sample ids, as in torch. It is read anew each epoch; batches of the same
+            samples as an assessed one keep its decision, others are scored in the workers.
+        batch_sampler: likewise, whole batches of any size.
+        reshuffle: "batches" (the default) as above. "samples" (the default beside a sampler): new
+            batches each epoch, scored in the workers by the plan's rule. False: the same order
+            every epoch. Beside a sampler, "batches" and False keep its first reading.
         on_mismatch: what to do with a plan of other batches: "error"; "warn": keep its decisions
             for the batches that it holds and score the others by its rule; "rescore": assess
             again with its method, threshold and order.
@@ -53,20 +63,30 @@ class AssessedLoader:
             array, else its first item.
         label_key: likewise the label, used by the method "published". Default: the second item
             of a tuple if it is an integer.
+        score_dataset: the same samples before random augmentation, scored in their place.
         feature_axis: "element" or "channel", for assessing.
         method_options: further options of the method, such as {"published_exact": True}.
-        standardize_input: what the published rule does: hand out flagged batches with their input
-            standardized per element over the batch (`clients.standardize_input`).
+        standardize_input: what the published rule does with a flagged batch: standardize its input
+            per element over the batch (`clients.standardize_input`). True: as the batch is made,
+            in the worker; "model": by attached models in training, on the device they run on.
         rank: this process's number, for training by several; whole batches are dealt out in turn,
             and the epoch's last len % world_size batches are left out, so that every rank makes
-            the same number of steps. Default: torch's process group, else alone.
+            the same number of steps. Default: torch's process group, else alone; beside a sampler
+            alone, as in torch.
         world_size: how many processes share an epoch.
+        agree: normalize on every rank where any rank's batch of the same step is flagged, for
+            layers that synchronize. None: where an attached model's gates hold a SyncBatchNorm.
+        cache: a folder in which plans are kept across runs (`clients.cache` says what is checked);
+            None: that of the environment variable NORMGAUGE_CACHE_DIR, if set; False: none.
+        cache_key: names the version of the data, for the cache.
+        dataloader_class: torch's DataLoader, or one made like it, as torchdata's StatefulDataLoader.
         progress: a bar on stderr while assessing; None shows it on a terminal only.
         **dataloader_arguments: any other argument of torch's DataLoader, with its meaning there.
 
     Raises:
-        DatasetError: an iterable dataset, one without a length, or an empty one.
-        LoaderError: arguments that contradict each other, or that choose batches themselves.
+        DatasetError: one without a length, an empty one, or an iterable one of which something is
+            asked that needs known samples.
+        LoaderError: arguments that contradict each other.
 
     See docs/training.md for evaluation, resuming, several processes and the service.
     """
@@ -74,28 +94,35 @@ class AssessedLoader:
     def __init__(
         self,
         dataset: Any,
-        batch_size: int = 32,
+        batch_size: int = DEFAULT_BATCH_SIZE,
         *,
         plan: Plan | None = None,
         service: "AssessorClient | str | None" = None,
         method: str = "need",
         threshold: float | str | None = None,
-        shuffle: bool | Literal["batches"] = True,
+        shuffle: bool | Literal["batches"] | None = None,
         seed: int = 0,
         drop_last: bool = False,
-        reshuffle: Reshuffle = "batches",
+        sampler: Any = None,
+        batch_sampler: Any = None,
+        reshuffle: Reshuffle | None = None,
         on_mismatch: OnMismatch = "error",
         input_key: InputKey = None,
         label_key: InputKey = None,
+        score_dataset: Any = None,
         feature_axis: str = "element",
         method_options: Mapping[str, Any] | None = None,
-        standardize_input: bool = False,
+        standardize_input: bool | Literal["model"] = False,
         rank: int | None = None,
         world_size: int | None = None,
+        agree: bool | None = None,
+        cache: "str | os.PathLike[str] | Literal[False] | None" = None,
+        cache_key: str = "",
+        dataloader_class: type[DataLoader[Any]] = DataLoader,
         progress: bool | None = None,
         **dataloader_arguments: Any,
     ) -> None:
-        n_rows = check_dataset(dataset)
+        n_samples = check_dataset(dataset)
         check_arguments(
             batch_size=batch_size,
             shuffle=shuffle,
@@ -104,42 +131,69 @@ class AssessedLoader:
             input_key=input_key,
             standardize_input=standardize_input,
             with_plan=plan is not None,
-            dataloader_arguments=dataloader_arguments,
         )
-        rank, world_size = place_in_group(rank, world_size)
-        own_order = SampleOrder.shuffled(seed) if shuffle is True else SampleOrder.ROWS
         self.dataset = dataset
-        self._given = plan
-        self._service = service
-        self._on_mismatch = on_mismatch
-        self._standardize = standardize_input
-        self._progress = progress
-        self._arguments = dataloader_arguments
-        self._layout = Layout(
-            n_rows=n_rows,
-            batch_size=batch_size,
-            drop_last=drop_last,
-            order=own_order if plan is None else plan.order,
+        self.batch_size = batch_size  # samples a batch; beside a batch_sampler, of most batches
+        self.drop_last = drop_last  # the last batch is left out when it is not full
+        self.decision: Decision | None = None  # of the batch handed out last
+        self._agree = agree
+        self._by_model = standardize_input == "model"
+        self._models = AttachedModels()
+        self._synchronized = False
+        if n_samples is None:
+            check_stream(
+                {"sampler": sampler, "batch_sampler": batch_sampler, "shuffle": shuffle, "reshuffle": reshuffle}
+                | {"rank": rank, "world_size": world_size, "service": service, "score_dataset": score_dataset}
+            )
+            self._feed: PlannedFeed | StreamFeed = StreamFeed(
+                dataset,
+                rule=stream_rule(plan, method=method, threshold=threshold, feature_axis=feature_axis),
+                plan=plan,
+                input_key=input_key,
+                standardize=standardize_input is True,
+                dataloader_class=dataloader_class,
+                arguments={"batch_size": batch_size, "drop_last": drop_last, **dataloader_arguments},
+            )
+            return
+        setup = lay_out(
+            Assessment(
+                batch_size=batch_size,
+                drop_last=drop_last,
+                method=method,
+                threshold=threshold,
+                feature_axis=feature_axis,
+                options=method_options or {},
+                input_key=input_key,
+                label_key=label_key,
+            ),
+            n_samples=n_samples,
+            plan=plan,
+            shuffle=shuffle,
             seed=seed,
-            shuffled=shuffle is not False,
+            sampler=sampler,
+            batch_sampler=batch_sampler,
             reshuffle=reshuffle,
             rank=rank,
             world_size=world_size,
         )
-        self._assessment = Assessment(
-            batch_size=batch_size,
-            drop_last=drop_last,
-            order=self._layout.order,
-            method=method,
-            threshold=threshold,
-            feature_axis=feature_axis,
-            options=method_options or {},
-            input_key=input_key,
-            label_key=label_key,
+        self.batch_size = setup.assessment.batch_size
+        self._feed = PlannedFeed(
+            dataset,
+            setup,
+            Assessor(
+                scored=dataset if score_dataset is None else score_dataset,
+                service=service,
+                arguments=dataloader_arguments,
+                cache=cache_folder(cache),
+                cache_key=cache_key,
+                progress=progress,
+            ),
+            given=plan,
+            on_mismatch=on_mismatch,
+            standardize=standardize_input is True,
+            scored=score_dataset,
+            dataloader_class=dataloader_class,
         )
-        self._models = AttachedModels()
-        self._run: Run | None = None
-        self.decision: Decision | None = None  # of the batch handed out last
 
     @property
     def plan(self) -> Plan:
@@ -147,123 +201,89 @@ class AssessedLoader:
 
         Raises:
             FingerprintError: the plan given is for other batches.
+            LoaderError: an iterable dataset, and none was given.
         """
-        return self._settled.plan
+        return self._feed.plan
 
-    @cached_property
-    def _settled(self) -> Settled:
-        return settle(
-            self._given,
-            self._assessment,
-            n_rows=self._layout.n_rows,
-            on_mismatch=self._on_mismatch,
-            assess=lambda assessment: assessment.run(
-                self.dataset,
-                service=self._service,
-                arguments=self._arguments,
-                progress=self._progress,
-            ),
-        )
-
-    @cached_property
+    @property
     def dataloader(self) -> DataLoader[AssessedBatch[Any]]:
         """A plain torch DataLoader that yields `AssessedBatch(batch, decision)`.
 
         For frameworks that want a DataLoader. Each iteration is the next epoch; gates of attached
         models and `state_dict` follow only where the loader itself is iterated.
         """
-        arguments = dict(self._arguments)
-        collate = CollateAssessed(
-            arguments.pop("collate_fn", None) or default_collate,
-            plan=self.plan,
-            input_key=self._assessment.input_key,
-            standardize=self._standardize,
-        )
-        return DataLoader(
-            DatasetView(self.dataset),
-            batch_sampler=self._sampler,
-            collate_fn=collate,
-            worker_init_fn=WorkerInit(arguments.pop("worker_init_fn", None)),
-            **arguments,
-        )
-
-    @cached_property
-    def _sampler(self) -> EpochSampler:
-        return EpochSampler(self._layout, self._settled.held)
+        return self._feed.dataloader
 
     def __len__(self) -> int:
-        return self._layout.n_batches // self._layout.world_size
+        return len(self._feed)
 
     def __iter__(self) -> Iterator[Any]:
-        return (item.batch for item in self.decisions())
+        return map(itemgetter(0), self.decisions())
 
     def decisions(self) -> Iterator[AssessedBatch[Any]]:
         """Return an iterator over the next epoch that yields (batch, decision) pairs."""
-        run = self._sampler.begin()
-        self._run = run
-        self._sampler.arm(run)
-        try:
-            batches = iter(self.dataloader)
-        finally:
-            self._sampler.arm(None)
-        return self._hand_out(run, batches)
+        agree = self._agrees()
+        epoch = self._feed.epoch
+        batches, run = self._feed.begin(agree=agree)
+        self._models.refresh()
+        if agree and not self._feed.tells_others(epoch):
+            batches = (AssessedBatch(batch, agreed(decision)) for batch, decision in batches)
+        return self._hand_out(batches, run)
 
-    def _hand_out(self, run: Run, batches: Iterator[AssessedBatch[Any]]) -> Iterator[AssessedBatch[Any]]:
+    def _hand_out(self, batches: Iterator[AssessedBatch[Any]], run: Run | None) -> Iterator[AssessedBatch[Any]]:
+        models, feed = self._models, self._feed
         for item in batches:
-            decision = self.decision = item.decision
-            self._models.set(decision)
-            run.mark(decision.index)
-            self._run = run
+            decision = self.decision = item[1]
+            if models:
+                models.set(decision.normalize)
+            if run is not None:
+                run.mark(decision.index)
+                feed.run = run
             yield item
-        run.finished = True
+        if run is not None:
+            run.finished = True
+
+    def _agrees(self) -> bool:
+        return self._synchronized if self._agree is None else self._agree
 
     def attach(self, model: nn.Module) -> None:
-        """Let the model's gates follow: each is set as a batch is handed out.
+        """Let the model follow: its gates are set as each batch is handed out.
 
         The gates also get the plan's rule, with which they decide in evaluation, so this assesses
-        the dataset if that has not been done. The loader holds the model weakly.
+        the dataset if that has not been done. With standardize_input="model" a flagged batch is
+        standardized at the model's input, in training. The loader holds the model weakly.
 
         Raises:
-            LoaderError: the model has no gate.
+            LoaderError: the model has no gate, and its input is not to be standardized.
         """
-        self._models.add(model, self.plan)
+        self._models.add(model, self._feed.rule, standardize=self._by_model)
+        self._synchronized = self._synchronized or synchronizes(model)
 
     def detach(self, model: nn.Module) -> None:
-        """Let the model's gates be, as they are."""
+        """Let the model be, its gates as they are."""
         self._models.discard(model)
-
-    @property
-    def batch_size(self) -> int:
-        """Samples a batch."""
-        return self._layout.batch_size
-
-    @property
-    def drop_last(self) -> bool:
-        """The last batch is left out when it is not full."""
-        return self._layout.drop_last
 
     @property
     def epoch(self) -> int:
         """The epoch that the next iteration yields, or goes on with after `load_state_dict`."""
-        return self._sampler.epoch
+        return self._feed.epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration yield this epoch; without it, each iteration is the next one.
 
         After `load_state_dict`, setting the epoch that was interrupted keeps the position in it.
         """
-        self._sampler.set_epoch(epoch)
-        self._run = None
+        self._feed.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the loader is: JSON-able, and the same on every rank.
 
         It counts the batches handed out, not those that workers have prefetched.
+
+        Raises:
+            LoaderError: an iterable dataset, which has no position.
         """
-        run = self._run
-        if run is None or run.finished:
-            run = self._sampler.position()
-        return dump_state(run, self._layout, self.plan)
+        return self._feed.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Let the next iteration go on where `state_dict` was taken.
@@ -273,13 +293,13 @@ class AssessedLoader:
         Raises:
             StateError: the state is of another dataset, plan or setting; names what differs.
         """
-        epoch, handed, ahead = read_state(state, self._layout, self.plan)
-        self._sampler.resume(epoch=epoch, handed=handed, ahead=ahead)
-        self._run = None
+        self._feed.load_state_dict(state)
 
     def __repr__(self) -> str:
-        layout = self._layout
-        return (
-            f"{type(self).__name__}({type(self.dataset).__name__} of {layout.n_rows}, "
-            f"batch_size={layout.batch_size}, {len(self)} batches)"
-        )
+        try:
+            n_batches = f", {len(self)} batches"
+            size = f" of {len(self.dataset)}"
+        except TypeError:  # a stream of unknown length
+            n_batches = size = ""
+        name = type(self.dataset).__name__
+        return f"{type(self).__name__}({name}{size}, batch_size={self.batch_size}{n_batches})"

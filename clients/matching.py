@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from assessor import FingerprintError, Plan
 from clients.assessing import Assessment
 from clients.epochs import count_batches
 from clients.errors import PlanMismatchWarning
+from clients.membership import Batches
+from clients.sources import DrawnBatches, Lookup, SamplerBatches, Source, held_by_content, held_by_number, hold_none
 
 OnMismatch = Literal["error", "warn", "rescore"]
 
@@ -21,18 +23,18 @@ class Settled:
     """The plan that a loader carries out.
 
     Attributes:
-        plan: its decisions are taken for the batches held.
-        held: per batch of the loader whether the plan holds it; None for all.
+        plan: its decisions are taken for the batches that `look_up` finds in it.
+        look_up: from an epoch's batches to their numbers in the plan.
     """
 
     plan: Plan
-    held: NDArray[np.bool_] | None = None
+    look_up: Lookup
 
 
-def mismatch(plan: Plan, *, n_rows: int, batch_size: int, drop_last: bool) -> FingerprintError | None:
+def mismatch(plan: Plan, assessment: Assessment, n_rows: int) -> FingerprintError | None:
     """Return what differs between the plan's batches and the loader's, None if nothing does."""
     try:
-        plan.check_order(plan.order, n_rows, batch_size, drop_last)
+        plan.check_order(assessment.order, n_rows, assessment.batch_size, assessment.drop_last)
     except FingerprintError as error:
         return error
     return None
@@ -62,6 +64,7 @@ def held_batches(plan: Plan, *, n_rows: int, batch_size: int, drop_last: bool) -
 def settle(
     given: Plan | None,
     assessment: Assessment,
+    source: Source,
     *,
     n_rows: int,
     on_mismatch: OnMismatch,
@@ -71,8 +74,9 @@ def settle(
 
     Args:
         given: the user's plan, or None.
-        assessment: what the loader would assess.
-        n_rows: samples of the loader's dataset.
+        assessment: what the loader would assess, in the order of its own batches.
+        source: the loader's batches.
+        n_rows: samples in them.
         on_mismatch: "error", "warn" or "rescore".
         assess: runs an assessment.
 
@@ -81,32 +85,50 @@ def settle(
             "warn" and the plan holds none of the loader's batches.
     """
     if given is None:
-        return Settled(assess(assessment))
-    sizes: dict[str, Any] = {
-        "n_rows": n_rows,
-        "batch_size": assessment.batch_size,
-        "drop_last": assessment.drop_last,
-    }
-    error = mismatch(given, **sizes)
+        plan = assess(assessment)
+        return Settled(plan, _look_up(plan, assessment, source, None))
+    error = mismatch(given, assessment, n_rows)
     if error is None:
-        return Settled(given)
+        return Settled(given, _look_up(given, assessment, source, None))
+    own_sampler = isinstance(source, SamplerBatches)
     if on_mismatch == "rescore":
-        return Settled(assess(_as_planned(given, assessment)))
-    held = held_batches(given, **sizes)
-    if on_mismatch == "error" or not held.any():
+        order = assessment.order if own_sampler else given.order
+        plan = assess(_as_planned(given, replace(assessment, order=order)))
+        return Settled(plan, _look_up(plan, assessment, source, None))
+    held = None
+    if not own_sampler:
+        held = held_batches(given, n_rows=n_rows, batch_size=assessment.batch_size, drop_last=assessment.drop_last)
+    look_up = _look_up(given, assessment, source, held)
+    found = look_up(source.read(0)) >= 0
+    # a sampler may yield other batches each epoch; a rule serves for those
+    if on_mismatch == "error" or not (own_sampler or found.any() or isinstance(source, DrawnBatches)):
         raise FingerprintError(f"{error}; AssessedLoader(..., on_mismatch='rescore') assesses again")
     warnings.warn(
-        f"{error}. on_mismatch='warn': {int(held.sum())} of {len(held)} batches hold the same "
+        f"{error}. on_mismatch='warn': {int(found.sum())} of {len(found)} batches hold the same "
         "sample ids as in the plan and keep its decisions (their contents are taken to be the "
         "same); the others are scored by the plan's rule as they are read",
         PlanMismatchWarning,
         stacklevel=2,
     )
-    return Settled(given, held)
+    return Settled(given, look_up)
+
+
+def _look_up(plan: Plan, assessment: Assessment, source: Source, held: NDArray[np.bool_] | None) -> Lookup:
+    if isinstance(source, DrawnBatches):
+        return hold_none
+    if not isinstance(source, SamplerBatches):
+        return held_by_number(held)
+    if plan.order == assessment.order:
+        ids = source.first.ids
+    elif plan.order.kind == "explicit":
+        return hold_none  # a saved plan does not tell which samples it holds
+    else:
+        ids = plan.order.ids(plan.n_rows)
+    return held_by_content(Batches.cut(ids, plan.batch_size, drop_last=plan.drop_last))
 
 
 def _as_planned(plan: Plan, assessment: Assessment) -> Assessment:
-    """Return the assessment with the plan's method, its order and, unless one is set, its threshold."""
+    """Return the assessment with the plan's method and, unless one is set, its threshold."""
     threshold = plan.threshold if assessment.threshold is None else assessment.threshold
     options = dict(assessment.options)
     if plan.rule.get("published_exact"):
@@ -114,7 +136,6 @@ def _as_planned(plan: Plan, assessment: Assessment) -> Assessment:
     return replace(
         assessment,
         method=plan.method,
-        order=plan.order,
         threshold=threshold,
         feature_axis=str(plan.rule.get("feature_axis", assessment.feature_axis)),
         options=options,

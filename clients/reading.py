@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
 from assessor import NonFiniteError
-from clients.batches import DatasetView, WorkerInit, read_samples
+from clients.batches import DatasetView, read_samples
+from clients.collating import WorkerInit
 from clients.errors import RandomSampleWarning, SampleError
 from clients.samples import InputKey, check_finite, describe, label_of, scored_tensor, stack
 
 # A block is read by one worker at once: large enough to hide its overhead, small beside any model.
 _BLOCK_BYTES = 4 * 2**20
 _BLOCK_ROWS = 1024
+
+# An augmentation that changes a sample half of the time, as a mirror does, is missed once in 2^8.
+_READ_TWICE = 8
 
 # The arguments of DataLoader that say how samples are read, and not how they are batched.
 READING_ARGUMENTS = (
@@ -60,7 +64,7 @@ class ScoredView(DatasetView):
         self.label_key = label_key
         self.labelled = labelled
 
-    def __getitems__(self, ids: Sequence[int]) -> Any:
+    def __getitems__(self, ids: Sequence[int]) -> Any:  # type: ignore[override]  # asked by a plain sampler
         """Return (rows, labels) as tensors, which pass between processes without a copy, or an error."""
         samples = read_samples(self.inner, ids)
         try:
@@ -106,10 +110,10 @@ def read_blocks(
         SampleError: a sample without a tensor to score, or unlike the first.
         NonFiniteError: a sample with NaN or infinity.
     """
-    with _untouched_generators():
+    with untouched_generators():
         first = read_samples(dataset, [int(ids[0])])[0]
         rows = scored_tensor(first, input_key)
-        _warn_if_random(dataset, int(ids[0]), rows, input_key)
+        _warn_if_random(dataset, ids[:_READ_TWICE].tolist(), input_key)
         view = ScoredView(
             dataset,
             input_key=input_key,
@@ -145,22 +149,29 @@ def _as_is(block: Any) -> Any:
     return block
 
 
-def _warn_if_random(dataset: Any, index: int, rows: torch.Tensor, input_key: InputKey) -> None:
-    again = scored_tensor(read_samples(dataset, [index])[0], input_key)
-    same = again.shape == rows.shape and torch.allclose(again, rows, rtol=0, atol=0, equal_nan=True)
-    if not same:
-        warnings.warn(
-            f"two reads of sample {index} differ: the dataset augments at random, so the batches "
-            "fed are not quite those assessed. Score what comes before the augmentation: give "
-            'input_key a function of the sample, or use reshuffle="samples", which scores each '
-            "batch as it is read",
-            RandomSampleWarning,
-            stacklevel=2,
-        )
+def _warn_if_random(dataset: Any, ids: list[int], input_key: InputKey) -> None:
+    once, again = ([scored_tensor(sample, input_key) for sample in read_samples(dataset, ids)] for _ in range(2))
+    pairs = zip(ids, once, again, strict=True)
+    differ = [index for index, one, other in pairs if not _same(one, other)]
+    if not differ:
+        return
+    warnings.warn(
+        f"two reads of sample {differ[0]} differ: the dataset augments at random, so the batches fed are not "
+        "quite those assessed. Score what comes before the augmentation: give score_dataset, the same "
+        'samples without it, or input_key a function of the sample, or use reshuffle="samples", which '
+        "scores each batch as it is read",
+        RandomSampleWarning,
+        stacklevel=2,
+    )
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 @contextlib.contextmanager
-def _untouched_generators() -> Iterator[None]:
+def untouched_generators() -> Iterator[None]:
+    """Put the global random generators of this process back as they were."""
     python, legacy, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield

@@ -1,68 +1,18 @@
 """The batch sampler of AssessedLoader: an epoch as batch requests, and how far it has come."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from assessor import SampleOrder
 from clients.batches import BatchRequest
-from clients.epochs import batch_order, count_batches, deal, epoch_membership
 from clients.errors import LoaderError
-
-Reshuffle = Literal["batches", "samples", False]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """How samples become batches and batches epochs; every field is part of a saved state.
-
-    Attributes:
-        n_rows: samples of the dataset.
-        batch_size: samples a batch.
-        drop_last: leave out the last batch when it is not full.
-        order: how the samples are laid out; what was assessed.
-        seed: of the epochs' orders.
-        shuffled: the order of the batches is shuffled.
-        reshuffle: what is drawn anew each epoch.
-        rank: this process's number among world_size.
-        world_size: processes that share an epoch.
-    """
-
-    n_rows: int
-    batch_size: int
-    drop_last: bool
-    order: SampleOrder
-    seed: int
-    shuffled: bool
-    reshuffle: Reshuffle
-    rank: int
-    world_size: int
-
-    @property
-    def n_batches(self) -> int:
-        """Batches of the whole dataset, over all ranks."""
-        return count_batches(self.n_rows, self.batch_size, drop_last=self.drop_last)
-
-    def epoch_batches(self, epoch: int) -> list[int]:
-        """Return this rank's batch numbers in the order of an epoch."""
-        if not self.shuffled:
-            order = np.arange(self.n_batches, dtype=np.int64)
-        else:
-            drawn = 0 if self.reshuffle is False else epoch
-            order = batch_order(self.n_batches, seed=self.seed, epoch=drawn)
-        dealt: list[int] = deal(order, rank=self.rank, world_size=self.world_size).tolist()
-        return dealt
-
-    def epoch_order(self, epoch: int) -> SampleOrder:
-        """Return how an epoch lays out the samples."""
-        if self.reshuffle == "samples":
-            return epoch_membership(seed=self.seed, epoch=epoch)
-        return self.order
+from clients.layout import Layout
+from clients.membership import Batches
+from clients.sources import Lookup
 
 
 @dataclass
@@ -89,9 +39,13 @@ class Run:
 
     def mark(self, index: int) -> None:
         """Note that a batch was handed out."""
+        batches = self.batches
+        if not self.ahead and batches[self.handed] == index:  # the usual case, in a third of the time
+            self.handed += 1
+            return
         self.ahead.add(index)
-        while self.handed < len(self.batches) and self.batches[self.handed] in self.ahead:
-            self.ahead.remove(self.batches[self.handed])
+        while self.handed < len(batches) and batches[self.handed] in self.ahead:
+            self.ahead.remove(batches[self.handed])
             self.handed += 1
 
 
@@ -99,25 +53,40 @@ class EpochSampler(Sampler[Any]):
     """Batch sampler: each iteration yields the next epoch's requests.
 
     Args:
-        layout: how samples become batches and batches epochs.
-        held: per batch whether the plan holds a decision on it; None for all.
+        layout: how batches become epochs.
+        look_up: which of them the plan holds.
 
     Attributes:
         epoch: the epoch that the next iteration yields.
+        agree: a request names the other ranks' batches of its step too.
     """
 
-    def __init__(self, layout: Layout, held: NDArray[np.bool_] | None) -> None:
+    def __init__(self, layout: Layout, look_up: Lookup) -> None:
         self.layout = layout
-        self.batch_size = layout.batch_size
-        self.drop_last = layout.drop_last
+        self.look_up = look_up
         self.epoch = 0
-        self._held = held
+        self.agree = False
         self._resumed: Run | None = None
         self._armed: Run | None = None
-        self._ids: tuple[SampleOrder, NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
         return self.layout.n_batches // self.layout.world_size
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of the first batch, for frameworks that deal a DataLoader's batches out to ranks.
+
+        Raises:
+            LoaderError: they have been dealt out.
+        """
+        if self.layout.world_size > 1:
+            raise LoaderError(
+                "expected to deal out loader.dataloader's batches once; AssessedLoader has dealt them to "
+                f"{self.layout.world_size} ranks, and another framework is about to do it again. Give it the "
+                "AssessedLoader itself (accelerator.prepare lets it pass)"
+            )
+        bounds = self.layout.source.read(0).bounds
+        return int(bounds[1] - bounds[0])
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration yield this epoch; a resumed position in it is kept."""
@@ -125,16 +94,15 @@ class EpochSampler(Sampler[Any]):
         if self._resumed is not None and self._resumed.epoch != epoch:
             self._resumed = None
 
-    def resume(self, *, epoch: int, handed: int, ahead: Iterable[int]) -> None:
+    def resume(self, run: Run) -> None:
         """Let the next iteration yield what an interrupted pass had left."""
-        batches = self.layout.epoch_batches(epoch)
-        self.epoch = epoch
-        self._resumed = Run(epoch, batches, handed, set(ahead))
+        self.epoch = run.epoch
+        self._resumed = run
 
     def begin(self) -> Run:
         """Return the pass over the next epoch, and advance."""
         run, self._resumed = self._resumed, None
-        run = run or Run(self.epoch, self.layout.epoch_batches(self.epoch))
+        run = run or Run(self.epoch, self.layout.dealt(self.epoch))
         self.epoch = run.epoch + 1
         return run
 
@@ -146,41 +114,74 @@ class EpochSampler(Sampler[Any]):
         """Let the iterators made from now on yield this pass; None, the next epoch."""
         self._armed = run
 
-    def __iter__(self) -> Iterator[BatchRequest]:
-        # DataLoader calls this twice with workers and uses the second; so no epoch begins here
-        return self._requests(self._armed)
-
-    def _requests(self, run: Run | None) -> Iterator[BatchRequest]:
-        run = run or self.begin()
-        ids = self._sample_ids(self.layout.epoch_order(run.epoch))
-        size = self.batch_size
-        scored_anew = self.layout.reshuffle == "samples"
-        for index in run.remaining():
-            yield BatchRequest(
-                ids[index * size : (index + 1) * size].tolist(),
-                batch_index=index,
-                planned=not scored_anew and (self._held is None or bool(self._held[index])),
-            )
-
-    def _sample_ids(self, order: SampleOrder) -> NDArray[np.int64]:
-        if self._ids is None or self._ids[0] != order:
-            self._ids = order, order.ids(self.layout.n_rows)
-        return self._ids[1]
+    def __iter__(self) -> Iterator[Any]:
+        return EpochRequests(self, self._armed)
 
 
-def place_in_group(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Return (rank, world_size): as given, else those of torch's process group, else (0, 1).
+class EpochRequests(Iterator[BatchRequest]):
+    """The requests of one pass.
 
-    Raises:
-        LoaderError: only one of them, or a rank out of range.
+    DataLoader makes two with workers and uses the second; so an epoch begins with the first
+    request, not here. The state is what torchdata's StatefulDataLoader saves.
     """
-    if rank is None and world_size is None:
-        if dist.is_available() and dist.is_initialized():
-            return dist.get_rank(), dist.get_world_size()
-        return 0, 1
-    if rank is None or world_size is None or not 0 <= rank < world_size:
-        raise LoaderError(
-            "expected rank and world_size together, 0 <= rank < world_size; "
-            f"got rank={rank!r}, world_size={world_size!r}"
-        )
-    return rank, world_size
+
+    def __init__(self, sampler: EpochSampler, run: Run | None) -> None:
+        self._sampler = sampler
+        self._run = run
+        self._requests: Iterator[BatchRequest] | None = None
+        self._begun_at: dict[str, Any] = {}
+        self._given = 0
+
+    def __next__(self) -> BatchRequest:
+        if self._requests is None:
+            self._requests = self._start(self._run or self._sampler.begin())
+        request = next(self._requests)
+        self._given += 1
+        return request
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position, JSON-able."""
+        if not self._begun_at:
+            self._note(self._run or self._sampler.position())
+        return {**self._begun_at, "given": self._given}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where the state was taken."""
+        epoch = int(state["epoch"])
+        run = Run(epoch, self._sampler.layout.dealt(epoch), int(state["handed"]), set(state["ahead"]))
+        for number in run.remaining()[: int(state["given"])]:
+            run.mark(number)
+        self._sampler.set_epoch(epoch + 1)
+        self._requests, self._given = self._start(run), 0
+
+    def _note(self, run: Run) -> None:
+        self._begun_at = {"epoch": run.epoch, "handed": run.handed, "ahead": sorted(run.ahead)}
+
+    def _start(self, run: Run) -> Iterator[BatchRequest]:
+        self._note(run)
+        sampler = self._sampler
+        batches = sampler.layout.source.read(run.epoch)
+        planned = sampler.look_up(batches)
+        numbers = np.array(run.remaining(), np.int64)
+        steps = _planned_steps(sampler.layout, run.epoch, planned) if sampler.agree else None
+        return _requests(batches, numbers, planned, steps)
+
+
+def _planned_steps(layout: Layout, epoch: int, planned: NDArray[np.int64]) -> dict[int, tuple[int, ...]]:
+    """Return for each batch the plan's numbers of its step's; none where one is not in the plan."""
+    steps = {}
+    for own, numbers in layout.steps(epoch).items():
+        places = planned[numbers].tolist()
+        steps[own] = tuple(places) if min(places) >= 0 else ()
+    return steps
+
+
+def _requests(
+    batches: Batches,
+    numbers: NDArray[np.int64],
+    planned: NDArray[np.int64],
+    steps: dict[int, tuple[int, ...]] | None,
+) -> Iterator[BatchRequest]:
+    places = planned[numbers].tolist()
+    for ids, number, place in zip(batches.lists(numbers), numbers.tolist(), places, strict=True):
+        yield BatchRequest(ids, number, place, () if steps is None else steps[number])

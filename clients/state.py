@@ -2,13 +2,22 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from assessor import Plan, fingerprint
+from assessor import Plan
 from clients.errors import StateError
-from clients.sampler import Layout, Run
+from clients.layout import Layout
+from clients.sampler import Run
 
 STATE_VERSION = 1
+
+
+class Position(NamedTuple):
+    """Where a saved run had come to: epoch, batches handed out, batch numbers handed out beyond those."""
+
+    epoch: int
+    handed: int
+    ahead: list[int]
 
 
 def dump_state(run: Run, layout: Layout, plan: Plan) -> dict[str, Any]:
@@ -17,12 +26,13 @@ def dump_state(run: Run, layout: Layout, plan: Plan) -> dict[str, Any]:
         "epoch": run.epoch,
         "batches": run.handed,
         "ahead": sorted(run.ahead),
+        "sampled": layout.source.digest(run.epoch),
         **_identity(layout, plan),
     }
 
 
-def read_state(state: Mapping[str, Any], layout: Layout, plan: Plan) -> tuple[int, int, list[int]]:
-    """Return (epoch, batches handed out in it, batch numbers handed out beyond those).
+def read_state(state: Mapping[str, Any], layout: Layout, plan: Plan) -> Position:
+    """Return the position saved.
 
     Raises:
         StateError: names the first thing that differs.
@@ -38,16 +48,24 @@ def read_state(state: Mapping[str, Any], layout: Layout, plan: Plan) -> tuple[in
         ahead = [int(index) for index in state["ahead"]]
     except (LookupError, TypeError, ValueError) as error:
         raise StateError(f"expected a state made by state_dict; got one without {error}") from error
-    n_batches = layout.n_batches // layout.world_size
-    if epoch < 0 or not 0 <= batches <= n_batches:
-        raise StateError(f"expected epoch >= 0 and 0 to {n_batches} batches; got epoch {epoch}, {batches} batches")
-    return epoch, batches, ahead
+    if epoch < 0:
+        raise StateError(f"expected epoch >= 0; got {epoch}")
+    sampled = layout.source.digest(epoch)
+    if state.get("sampled") != sampled:
+        raise StateError(
+            f"expected the sampler to yield in epoch {epoch} what it yielded when the state was saved; it yields "
+            "other batches: seed it, give it set_epoch, or let the loader draw them (reshuffle='batches')"
+        )
+    n_batches = len(layout.source.read(epoch)) // layout.world_size
+    if not 0 <= batches <= n_batches:
+        raise StateError(f"expected 0 to {n_batches} batches; got epoch {epoch}, {batches} batches")
+    return Position(epoch, batches, ahead)
 
 
 def _identity(layout: Layout, plan: Plan) -> dict[str, Any]:
     return {
         "version": STATE_VERSION,
-        "fingerprint": fingerprint(layout.order, layout.n_rows, layout.batch_size, layout.drop_last),
+        "fingerprint": layout.fingerprint,
         "decisions": _digest(plan),
         "seed": layout.seed,
         "shuffled": layout.shuffled,

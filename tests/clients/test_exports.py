@@ -22,6 +22,7 @@ NAMES = [
     "SampleError",
     "ServiceError",
     "ServiceUnavailableError",
+    "Shard",
     "ShardInfo",
     "StateError",
     "standardize_input",

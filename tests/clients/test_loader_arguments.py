@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import multiprocessing
-from torch.utils.data import Dataset, IterableDataset, TensorDataset, get_worker_info
+from torch.utils.data import Dataset, TensorDataset, get_worker_info
 
 from assessor import NonFiniteError, UnknownNameError, assess
 from clients import AssessedBatch, AssessedLoader, DatasetError, LoaderError, RandomSampleWarning, SampleError
@@ -170,11 +170,6 @@ def test_nan_is_no_augmentation() -> None:
         assert AssessedLoader(TensorDataset(x), 4, shuffle=False).plan
 
 
-class Stream(IterableDataset[Any]):
-    def __iter__(self) -> Any:
-        return iter(())
-
-
 class Endless(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         return index
@@ -183,7 +178,6 @@ class Endless(Dataset[Any]):
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        (Stream(), "got Stream, an IterableDataset"),
         (Endless(), "__len__ and __getitem__; got Endless"),
         (Items([]), "expected at least one sample; Items is empty"),
     ],
@@ -204,8 +198,6 @@ def test_datasets_that_cannot_be_assessed(dataset: Any, message: str) -> None:
         ({"on_mismatch": "ignore"}, "expected on_mismatch among"),
         ({"reshuffle": "samples", "shuffle": False}, "expected shuffle=True with reshuffle='samples'"),
         ({"reshuffle": "samples", "shuffle": "batches"}, "got shuffle='batches'"),
-        ({"sampler": [1]}, "expected no sampler: the plan says"),
-        ({"batch_sampler": [[1]]}, "expected no batch_sampler"),
         ({"standardize_input": True, "input_key": lambda s: s[0]}, "a function reads the input"),
         ({"rank": 1}, "expected rank and world_size together"),
         ({"rank": 2, "world_size": 2}, "0 <= rank < world_size; got rank=2"),

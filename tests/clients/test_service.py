@@ -184,7 +184,7 @@ def test_an_upload_copies_nothing(service_url: str, labelled: bool) -> None:
 def test_loader_against_the_service(
     service_url: str, as_url: bool, num_workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clients.assessing.SHARD_BYTES", 200)  # many shards
+    monkeypatch.setattr("clients.remote.SHARD_BYTES", 200)  # many shards
     monkeypatch.setattr("clients.reading._BLOCK_ROWS", 11)
     dataset = Pairs(X, Y)
     here = AssessedLoader(dataset, 4, method="published", threshold=0.7, seed=5)
@@ -207,7 +207,7 @@ def test_loader_against_the_service(
 
 
 def test_a_failed_assessment_leaves_nothing_on_the_service(service_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clients.assessing.SHARD_BYTES", 200)
+    monkeypatch.setattr("clients.remote.SHARD_BYTES", 200)
     monkeypatch.setattr("clients.reading._BLOCK_ROWS", 11)
     x = X.copy()
     x[60] = np.nan

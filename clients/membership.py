@@ -1,0 +1,94 @@
+"""Which samples form which batch, as arrays of ids."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.epochs import count_batches
+from clients.errors import LoaderError
+
+# Requests are made this many at a time: one call of NumPy for all, and few of them held at once.
+_AT_ONCE = 256
+
+
+class Batches:
+    """Batches of sample ids: batch i holds `ids[bounds[i] : bounds[i + 1]]`.
+
+    Args:
+        ids: shape (n,), int64.
+        bounds: shape (batches + 1,), int64, rising from 0.
+
+    >>> list(Batches.cut(np.arange(5), 2, drop_last=False).lists(np.array([2, 0])))
+    [[4], [0, 1]]
+    """
+
+    def __init__(self, ids: NDArray[np.int64], bounds: NDArray[np.int64]) -> None:
+        self.ids = ids
+        self.bounds = bounds
+
+    @classmethod
+    def cut(cls, ids: NDArray[np.int64], batch_size: int, *, drop_last: bool) -> "Batches":
+        """Return the batches of batch_size consecutive ids; the last may be smaller unless drop_last."""
+        count = count_batches(len(ids), batch_size, drop_last=drop_last)
+        return cls(ids, np.minimum(np.arange(count + 1, dtype=np.int64) * batch_size, len(ids)))
+
+    @classmethod
+    def listed(cls, lists: Iterable[Sequence[int]]) -> "Batches":
+        """Return the batches that a batch sampler yields.
+
+        Raises:
+            LoaderError: an empty batch, or one of something other than integers.
+        """
+        parts = [as_ids(batch) for batch in lists]
+        if any(len(part) == 0 for part in parts):
+            raise LoaderError("expected batches of at least one sample id; the batch_sampler yields an empty one")
+        bounds = np.cumsum([0, *(len(part) for part in parts)], dtype=np.int64)
+        return cls(np.concatenate(parts) if parts else np.zeros(0, np.int64), bounds)
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def lists(self, numbers: NDArray[np.int64]) -> Iterator[list[int]]:
+        """Yield the ids of the batches of these numbers."""
+        for start in range(0, len(numbers), _AT_ONCE):
+            chosen = numbers[start : start + _AT_ONCE]
+            begins = self.bounds[chosen]
+            sizes = self.bounds[chosen + 1] - begins
+            if (sizes == sizes[0]).all():
+                yield from self.ids[begins[:, None] + np.arange(sizes[0])].tolist()
+            else:
+                for begin, size in zip(begins.tolist(), sizes.tolist(), strict=True):
+                    yield self.ids[begin : begin + size].tolist()
+
+    def keys(self) -> Iterator[bytes]:
+        """Yield for each batch a name of what is in it, whatever the order within."""
+        for begin, end in zip(self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True):
+            yield np.sort(self.ids[begin:end]).tobytes()
+
+    @property
+    def usual_size(self) -> int:
+        """The size that most batches have; of two as frequent ones the larger."""
+        sizes, counts = np.unique(np.diff(self.bounds), return_counts=True)
+        return int(sizes[counts == counts.max()].max())
+
+    def digest(self) -> str:
+        """Return the SHA-256 name of the batches in their order."""
+        content = self.ids.astype("<i8").tobytes() + self.bounds.astype("<i8").tobytes()
+        return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def as_ids(items: Iterable[int]) -> NDArray[np.int64]:
+    """Return what a sampler yields as ids.
+
+    Raises:
+        LoaderError: not integers >= 0.
+    """
+    listed = list(items)
+    ids = np.asarray(listed if listed else np.zeros(0, np.int64))
+    if ids.ndim != 1 or ids.dtype.kind not in "iu" or (len(ids) and ids.min() < 0):
+        raise LoaderError(
+            f"expected a sampler of integer indices >= 0; got {listed[:3]!r}: a plan names samples by number"
+        )
+    return ids.astype(np.int64)

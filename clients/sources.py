@@ -1,0 +1,155 @@
+"""Where an epoch's batches come from: a fixed order, one drawn anew, or the user's own sampler."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assessor import SampleOrder
+from clients.epochs import epoch_membership
+from clients.errors import LoaderError
+from clients.membership import Batches, as_ids
+
+# From an epoch's batches to the number of each in the plan, -1 for one that the plan does not hold.
+Lookup = Callable[[Batches], NDArray[np.int64]]
+
+
+class Source(Protocol):
+    """An epoch's batches."""
+
+    def read(self, epoch: int) -> Batches:
+        """Return the batches of an epoch; the same whenever it is asked."""
+        ...
+
+    def digest(self, epoch: int) -> str | None:
+        """Return a name of the epoch's batches where nothing else names them, else None."""
+        ...
+
+
+class FixedBatches:
+    """The same batches every epoch: the plan's order, cut."""
+
+    def __init__(self, order: SampleOrder, n_rows: int, batch_size: int, *, drop_last: bool) -> None:
+        self.order = order
+        self.n_rows = n_rows
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+
+    @cached_property
+    def _batches(self) -> Batches:
+        return Batches.cut(self.order.ids(self.n_rows), self.batch_size, drop_last=self.drop_last)
+
+    def read(self, epoch: int) -> Batches:
+        """Return the batches."""
+        return self._batches
+
+    def digest(self, epoch: int) -> None:
+        """Return None: the order names them."""
+        return
+
+
+class DrawnBatches:
+    """New batches every epoch, from (seed, epoch) alone."""
+
+    def __init__(self, seed: int, n_rows: int, batch_size: int, *, drop_last: bool) -> None:
+        self.seed = seed
+        self.n_rows = n_rows
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self._last: tuple[int, Batches] | None = None
+
+    def read(self, epoch: int) -> Batches:
+        """Return the batches of an epoch."""
+        if self._last is None or self._last[0] != epoch:
+            ids = epoch_membership(seed=self.seed, epoch=epoch).ids(self.n_rows)
+            self._last = epoch, Batches.cut(ids, self.batch_size, drop_last=self.drop_last)
+        return self._last[1]
+
+    def digest(self, epoch: int) -> None:
+        """Return None: the seed names them."""
+        return
+
+
+class SamplerBatches:
+    """What the user's sampler or batch_sampler yields.
+
+    It is read once to be assessed; that reading is epoch 0. Where it has `set_epoch`, as torch's
+    DistributedSampler, that is called before each later reading.
+
+    Args:
+        sampler: yields sample ids, batch_size of which make a batch.
+        batch_sampler: yields batches of sample ids; one of both.
+        batch_size: of a sampler.
+        drop_last: of a sampler.
+        anew: read it again for every epoch; else the first reading stays.
+    """
+
+    def __init__(self, sampler: Any, batch_sampler: Any, batch_size: int, *, drop_last: bool, anew: bool) -> None:
+        self._sampler = sampler
+        self._batch_sampler = batch_sampler
+        self._batch_size = batch_size
+        self._drop_last = drop_last
+        self._anew = anew
+        self._last: tuple[int, Batches] | None = None
+
+    @cached_property
+    def first(self) -> Batches:
+        """The first reading, which is assessed."""
+        batches = self._read()
+        if not len(batches):
+            raise LoaderError("expected at least one batch; the sampler yields none")
+        return batches
+
+    def read(self, epoch: int) -> Batches:
+        """Return the batches of an epoch."""
+        if epoch == 0 or not self._anew:
+            return self.first
+        if self._last is None or self._last[0] != epoch:
+            _ = self.first  # a later epoch must not become the first reading
+            self._set_epoch(epoch)
+            self._last = epoch, self._read()
+        return self._last[1]
+
+    def digest(self, epoch: int) -> str:
+        """Return the name of what was read: only the user's sampler knows whether it comes again."""
+        return self.read(epoch).digest()
+
+    def _read(self) -> Batches:
+        if self._batch_sampler is not None:
+            return Batches.listed(self._batch_sampler)
+        return Batches.cut(as_ids(self._sampler), self._batch_size, drop_last=self._drop_last)
+
+    def _set_epoch(self, epoch: int) -> None:
+        given = self._sampler if self._batch_sampler is None else self._batch_sampler
+        for sampler in (given, getattr(given, "sampler", None)):
+            set_epoch = getattr(sampler, "set_epoch", None)
+            if set_epoch is not None:
+                set_epoch(epoch)
+                return
+
+
+def hold_none(batches: Batches) -> NDArray[np.int64]:
+    """Return -1 for every batch: each is scored as it is read."""
+    return np.full(len(batches), -1, np.int64)
+
+
+def held_by_number(held: NDArray[np.bool_] | None) -> Lookup:
+    """Return the lookup for batches in the plan's own order; held says which, None says all."""
+
+    def look_up(batches: Batches) -> NDArray[np.int64]:
+        numbers = np.arange(len(batches), dtype=np.int64)
+        return numbers if held is None else np.where(held, numbers, -1)
+
+    return look_up
+
+
+def held_by_content(planned: Batches) -> Lookup:
+    """Return the lookup for batches of the same samples as one of the plan's, wherever they come."""
+    places = {key: number for number, key in enumerate(planned.keys())}
+
+    def look_up(batches: Batches) -> NDArray[np.int64]:
+        return np.array([places.get(key, -1) for key in batches.keys()], np.int64)  # noqa: SIM118  # no mapping
+
+    return look_up
