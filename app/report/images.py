@@ -1,6 +1,7 @@
 """Images of the mean and the standard deviation at each position of a sample."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
@@ -21,10 +22,12 @@ def figure_height(planes: Planes, width: float) -> float:
 def draw_images(figure: Figure | SubFigure, planes: Planes) -> None:
     """Draw mean and standard deviation by position, a row a channel."""
     axes = figure.subplots(len(planes), 2, squeeze=False)
+    rows, columns = planes[0][1].shape
+    aspect: Literal["equal", "auto"] = "equal" if 1 / 4 <= rows / columns <= 4 else "auto"
     for row, (name, mean, std) in zip(axes, planes, strict=True):
         for panel, values, title in zip(row, (mean, std), ("mean", "standard deviation"), strict=True):
             # A colour scale that reads alike for all eyes, in grey too.
-            picture = panel.imshow(values, cmap="cividis", interpolation="nearest", aspect="auto")
+            picture = panel.imshow(values, cmap="cividis", interpolation="nearest", aspect=aspect)
             bar = figure.colorbar(picture, ax=panel, fraction=0.05, pad=0.03)
             bar.ax.tick_params(labelsize=8)
             panel.set_xticks([])

@@ -118,6 +118,7 @@ def _render(plans: Sequence[Plan], profile: Profile | None, title: str, n_detail
             n_rows=plans[0].n_rows,
             verdicts=[(name, _verdict(group)) for name, group in by_method(listed).items()],
             rows=table_rows(listed),
+            thresholds_differ=len({(plan.method, plan.batch_size) for plan in listed}) < len(listed),
             n_left_out=len(plans) - len(listed),
             shares=_shares(listed),
             parts=_parts(parts[:16]),

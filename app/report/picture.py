@@ -30,7 +30,7 @@ def draw_report(plans: Sequence[Plan], *, profile: Profile | None = None, title:
     drawn = plans[:MAX_DRAWN]
     heights = [_PANEL, *[_PANEL + 0.3] * len(drawn)]
     if planes is not None:
-        heights.append(min(figure_height(planes, WIDTH), 8.0))
+        heights.append(min(figure_height(planes, WIDTH), 3.6 * len(planes)))
     with drawing():
         figure = Figure(figsize=(WIDTH, sum(heights) + 0.4), layout="constrained")
         figure.suptitle(f"normgauge: {title:.80}, {plans[0].n_rows:,} rows", x=0.01, ha="left", fontsize=13)

@@ -56,5 +56,5 @@ class ScoreScale:
     def label(self, plan: Plan) -> str:
         """Return the axis's label."""
         unit = f" in {plan.unit}" if plan.unit else ""
-        beyond = "" if self.unit is None else f", logarithmic beyond ±{self.unit:g}"
+        beyond = "" if self.unit is None else f" (log beyond ±{self.unit:g})"
         return f"score{unit}{beyond}"

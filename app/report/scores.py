@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import EngFormatter
 
 from app.report.drawing import CUTOFF, NORMALIZE, SKIP, set_title, tidy
 from app.report.scale import ScoreScale
@@ -42,6 +43,7 @@ def draw_scores(axes: Axes, plan: Plan) -> None:
     else:
         _draw_ranges(axes, plan, scores, cutoffs)
     axes.set_xlabel("batch")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_ylabel(scale.label(plan))
     axes.margins(x=0.01)
     set_title(axes, "score of each batch" if len(plan) <= MAX_DOTS else "scores along the batches")
@@ -63,10 +65,12 @@ def draw_histogram(axes: Axes, plan: Plan) -> None:
         flagged, _ = np.histogram(placed[defined & plan.normalize], edges)
         axes.stairs(skipped, edges, fill=True, color=SKIP, label="skip")
         axes.stairs(skipped + flagged, edges, baseline=skipped, fill=True, color=NORMALIZE, label="normalize")
-    axes.axvline(cutoff, color=CUTOFF, linewidth=1.2, linestyle="--", label="cutoff")
+    cutoff_label = "cutoff" if float(np.ptp(plan.cutoffs)) == 0 else "median cutoff"
+    axes.axvline(cutoff, color=CUTOFF, linewidth=1.2, linestyle="--", label=cutoff_label)
     axes.legend(fontsize=8, frameon=False)
     axes.set_xlabel(scale.label(plan))
     axes.set_ylabel("batches")
+    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     set_title(axes, "how many batches have which score")
     scale.set_ticks(axes, along_x=True)
     tidy(axes)
