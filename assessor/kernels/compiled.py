@@ -165,10 +165,24 @@ def _add_lanes(x, lanes):  # type: ignore[no-untyped-def]
 
 @numba.njit(**_options)
 def _total(lanes):  # type: ignore[no-untyped-def]
-    total = 0.0
-    for k in range(STRIP):
-        total += lanes[k]
-    return total
+    """Return the sum of the lanes, by halves; overwrites them."""
+    width = STRIP
+    while width > 1:
+        width //= 2
+        for k in range(width):
+            lanes[k] += lanes[width + k]
+    return lanes[0]
+
+
+@numba.njit(**_options)
+def _product(lanes):  # type: ignore[no-untyped-def]
+    """Return the product of the lanes, by halves; overwrites them."""
+    width = STRIP
+    while width > 1:
+        width //= 2
+        for k in range(width):
+            lanes[k] *= lanes[width + k]
+    return lanes[0]
 
 
 @numba.njit(**_options)
@@ -226,9 +240,7 @@ def _sum_full_tile(mean, v, bits, lanes):  # type: ignore[no-untyped-def]
     for k in range(STRIP):
         half = v[k] * v[STRIP + k] * v[2 * STRIP + k] * v[3 * STRIP + k]
         lanes[k] = half * v[4 * STRIP + k] * v[5 * STRIP + k] * v[6 * STRIP + k] * v[7 * STRIP + k]
-    mantissa = 1.0
-    for k in range(STRIP):
-        mantissa *= lanes[k]
+    mantissa = _product(lanes)
     return TILE, total, mean_m2, variance, mantissa, exponent, 0.0, 0.0
 
 
@@ -278,9 +290,7 @@ def _sum_tile(mean, m2, count, constant, v, bits, work, lanes, low_lanes):  # ty
             lanes[k] *= strip[k]
     for k in range(w - whole * STRIP):
         lanes[k] *= v[whole * STRIP + k]
-    mantissa = 1.0
-    for k in range(STRIP):
-        mantissa *= lanes[k]
+    mantissa = _product(lanes)
     return n, total, mean_m2, variance, mantissa, exponent, high, low
 
 

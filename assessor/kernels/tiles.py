@@ -1,7 +1,7 @@
 """Sums over the features of a batch, in one order for every kernel, so that all give the same bits.
 
-Features are taken in tiles of 512 and strips of 64: a tile's sum adds its strips lane by lane, then its 64 lanes from
-left to right; tiles are added from left to right. Logarithms are summed as a product of mantissas and a sum of
+Features are taken in tiles of 512 and strips of 64: a tile's sum adds its strips lane by lane, then its 64 lanes by
+halves (k and k + 32, then k and k + 16, ...); tiles are added from left to right. Logarithms are summed as a product of mantissas and a sum of
 exponents, which costs one logarithm a tile and is exact up to the product's rounding.
 """
 
@@ -168,11 +168,21 @@ def _strips(x: Floats, fill: float) -> Floats:
 def _lane_sum(x: Floats) -> Floats:
     # + 0.0 turns -0.0 into 0.0, as in kernels that start from zero. One strip is not padded: no lane to add is no sum.
     lanes = (x if x.shape[1] <= STRIP else np.add.reduce(_strips(x, 0.0), axis=1)) + 0.0
-    total: Floats = np.cumsum(lanes, axis=1)[:, -1]
-    return total
+    return _halves(lanes, np.add)
 
 
 def _lane_product(x: Floats) -> Floats:
     lanes = np.multiply.reduce(_strips(x, 1.0), axis=1)
-    total: Floats = np.multiply.accumulate(lanes, axis=1)[:, -1]
-    return total
+    return _halves(lanes, np.multiply)
+
+
+def _halves(lanes: Floats, combine: np.ufunc) -> Floats:
+    """Return up to 64 lanes combined: k with k + 32, then k with k + 16, and so on; lanes that lack change nothing."""
+    width = STRIP
+    while width > 1:
+        width //= 2
+        rest = lanes[:, width:]
+        if rest.shape[1]:
+            lanes = lanes[:, :width].copy()
+            lanes[:, : rest.shape[1]] = combine(lanes[:, : rest.shape[1]], rest)
+    return lanes[:, 0]
