@@ -12,6 +12,7 @@ from norms.adaptive import AdaptiveNorm
 from norms.channels_last import ChannelsLast
 from norms.conversion_report import Row, table
 from norms.errors import ConversionError
+from norms.modes import population
 from norms.registry import accepted, check_options, create
 from norms.sources import Source, carry, describe
 
@@ -124,6 +125,8 @@ def convert(
             if source.channels_last and new is not module and _core(new) is not module:
                 new = ChannelsLast(new)
             made[id(module)] = new.train(module.training)
+        if isinstance(parent, AdaptiveNorm) and parent.skip_path == "population" and population(new) is None:
+            new, reason = module, f"the gate's skip path needs running statistics, which {name} has not"
         if new is not module:
             conversion._swaps.append((path, module, new))
             conversion.model = _put(conversion.model, path, new)
@@ -152,9 +155,9 @@ def _walk(
 ) -> Iterator[tuple[str, nn.Module | None, nn.Module]]:
     """Yield path, parent and module of all modules but the front gates and the skip paths of gates."""
     yield path, parent, module
-    inner = {AdaptiveNorm: "norm", AdaptedInput: "model"}.get(type(module))
+    left_alone = "skip" if isinstance(module, AdaptiveNorm) else "gate" if isinstance(module, AdaptedInput) else ""
     for name, child in module._modules.items():
-        if child is not None and inner in (None, name):
+        if child is not None and name != left_alone:
             yield from _walk(child, f"{path}.{name}" if path else name, module)
 
 

@@ -156,6 +156,14 @@ def test_adaptive_wraps_what_is_of_that_kind() -> None:
     assert [row.path for row in inner.report] == ["1.norm", "3.norm"]
 
 
+def test_a_gate_that_skips_to_the_population_keeps_its_statistics() -> None:
+    gate = AdaptiveNorm("batch", "population", num_features=3)
+    conversion = convert(nn.Sequential(gate), "layer")
+    assert conversion.changed == 0
+    assert conversion.report[0].reason == "the gate's skip path needs running statistics, which layer has not"
+    assert convert(nn.Sequential(gate), "batch_layer").changed == 1
+
+
 def test_where_leaves_out() -> None:
     conversion = convert(network(), "layer", where=lambda path, module: path == "3")
     assert [(row.changed, row.reason) for row in conversion.report] == [
