@@ -21,7 +21,7 @@ Tells, before training starts, which batches of a dataset need normalization.
 
 1. `POST /v1/assessments` with a name and batch sizes.
 2. `PUT /v1/assessments/{id}/shards/{index}` with an npy or safetensors body, in any order.
-3. `GET /v1/assessments/{id}/plan?batch_size=32&method=need`.
+3. `GET /v1/assessments/{id}/plan?batch_size=32&method=need`; `/report` in place of `/plan` is a page for people.
 
 For one shard, `POST /v1/assess?batch_size=32` answers the plan at once and keeps nothing. Every error is a problem
 document (RFC 9457) that says what was expected, what came and what to do.

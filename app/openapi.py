@@ -32,6 +32,10 @@ PLAN_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The plan", "content": {"application/json": {"schema": PLAN_SCHEMA}}}
 }
 
+REPORT_RESPONSE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The report", "content": {"text/html": {"schema": {"type": "string"}}}}
+}
+
 
 def shard_body() -> dict[str, Any]:
     """Return the part of an operation that describes a streamed shard as its body."""

@@ -77,6 +77,9 @@ KINDS: dict[str, Kind] = {
     "body-timeout": Kind(408, "Body stopped coming", "Send again on a faster connection."),
     "client-disconnected": Kind(400, "Connection cut", "Nothing was stored; send again."),
     "bad-request": Kind(400, "Bad request", "See /openapi.json."),
+    "report-not-available": Kind(
+        501, "Reports are not installed", "Install the extra on the server: pip install 'normgauge[report]'."
+    ),
     "database-unavailable": Kind(503, "Database not available", "Try again in a few seconds."),
     "internal-error": Kind(500, "Internal error", "The server's log has the cause; nothing half-written was kept."),
 }

@@ -73,6 +73,16 @@ class PlanQuery(PlanOptions):
     )
 
 
+class ReportQuery(PlanOptions):
+    """The parameters of an assessment's report."""
+
+    batch_size: int | None = Field(
+        default=None,
+        description="One of those profiled; default: all of them.",
+        examples=[32],
+    )
+
+
 class AssessQuery(PlanOptions):
     """The parameters of a plan for one shard."""
 

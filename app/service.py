@@ -46,6 +46,33 @@ class ProfileCache:
         return len(self._entries)
 
 
+@dataclass(frozen=True, eq=False)
+class Assessed:
+    """An assessment without gaps and the merged profile of its shards."""
+
+    assessment: Assessment
+    profile: Profile
+
+    @property
+    def name(self) -> str:
+        """The assessment's name, for people."""
+        return self.assessment.name
+
+    def plan(self, *, batch_size: int | None, method: str | None, **options: Any) -> Plan:
+        """Return a plan; the method's default is the assessment's.
+
+        Raises:
+            AssessorError: as `assessor.make_plan`.
+        """
+        return make_plan(
+            self.profile,
+            method=self.assessment.method if method is None else method,
+            batch_size=batch_size,
+            order=SampleOrder.from_dict(self.assessment.order),
+            **options,
+        )
+
+
 @dataclass
 class Service:
     """The state of one application; created with it, opened and closed by its lifespan."""
@@ -54,6 +81,7 @@ class Service:
     store: Store = field(init=False)
     cache: ProfileCache = field(init=False)
     limiter: CapacityLimiter = field(init=False)
+    report_limiter: CapacityLimiter = field(init=False)
 
     def __post_init__(self) -> None:
         """Make the parts; nothing is opened yet."""
@@ -63,6 +91,7 @@ class Service:
     async def open(self) -> None:
         """Create the tables; needs a running event loop."""
         self.limiter = CapacityLimiter(self.settings.worker_threads)
+        self.report_limiter = CapacityLimiter(1)
         await self.blocking(self.store.create_tables)
 
     async def close(self) -> None:
@@ -81,16 +110,18 @@ class Service:
             GapError: rows are missing.
             AssessorError: as `assessor.make_plan`.
         """
+        return self.profile_stored(assessment_id).plan(batch_size=batch_size, method=method, **options)
+
+    def profile_stored(self, assessment_id: str) -> Assessed:
+        """Return an assessment with its merged profile; blocks.
+
+        Raises:
+            ProblemError: no such assessment.
+            GapError: rows are missing.
+        """
         assessment, shards = self.store.get_assessment(assessment_id)
         check_complete(shards)
-        profile = self._merged(assessment, shards)
-        return make_plan(
-            profile,
-            method=assessment.method if method is None else method,
-            batch_size=batch_size,
-            order=SampleOrder.from_dict(assessment.order),
-            **options,
-        )
+        return Assessed(assessment, self._merged(assessment, shards))
 
     def _merged(self, assessment: Assessment, shards: Sequence[Shard]) -> Profile:
         key = (assessment.id, tuple((shard.first_row, shard.sha256) for shard in shards))

@@ -73,7 +73,7 @@ def draw_parts(axes: Axes, plans: Sequence[Plan]) -> None:
         axes.plot([score, score], [place - height / 2, place + height / 2], color="#202122", linewidth=1.5)
     axes.axvline(0, color="#202122", linewidth=0.8)
     axes.set_yticks(range(len(plans)), [f"B = {plan.batch_size}" for plan in reversed(plans)])
-    axes.set_xlabel("nats; the black line is the mean score")
+    axes.set_xlabel("nats; the line across is the mean score")
     axes.legend(fontsize=8, frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.08))
     set_title(axes, "what the need is made of")
     tidy(axes)

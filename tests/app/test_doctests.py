@@ -6,7 +6,9 @@ from importlib import import_module
 import pytest
 
 
-@pytest.mark.parametrize("name", ["app.settings", "app.tables"])
+@pytest.mark.parametrize(
+    "name", ["app.comparing", "app.making", "app.outcome", "app.rescoring", "app.settings", "app.tables"]
+)
 def test_examples(name: str) -> None:
     result = doctest.testmod(import_module(name))
     assert result.attempted

@@ -54,6 +54,7 @@ def test_has_every_call_of_the_interface(document: dict[str, Any]) -> None:
         ("DELETE", "/v1/assessments/{assessment_id}"),
         ("PUT", "/v1/assessments/{assessment_id}/shards/{index}"),
         ("GET", "/v1/assessments/{assessment_id}/plan"),
+        ("GET", "/v1/assessments/{assessment_id}/report"),
         ("GET", "/problems/{code}"),
         ("GET", "/livez"),
         ("GET", "/readyz"),
