@@ -19,9 +19,8 @@ from app.problems import ProblemError
 from app.records import Shard
 from app.settings import Settings
 from assessor import EmptyShardError, Profile, Profiler
-from assessor.formats import MEDIA_TYPES, RECOGNIZED_BYTES, Decoder, Part, decoder_for, formats
+from assessor.formats import MEDIA_TYPES, Decoder, Part, decoder_for, formats
 from assessor.formats.decoder import MAX_HEADER_BYTES
-from assessor.formats.spool import FileDecoder
 
 SNIFFED_MEDIA_TYPE = "application/octet-stream"
 _LARGEST_VALUE_BYTES = 8
@@ -79,7 +78,7 @@ class ShardReader:
             ProblemError: it is over a limit ("too-large").
         """
         if self._decoder is None:
-            self._decoder = formats.get(self._format_name or decoder_for(piece[:RECOGNIZED_BYTES]))()
+            self._decoder = formats.get(self._format_name or decoder_for(piece[:9]))()
         self._digest.update(piece)
         self._size_bytes += len(piece)
         self._undecoded_bytes += len(piece)
@@ -102,8 +101,7 @@ class ShardReader:
                 "expected a shard; got an empty body: send the bytes of an npy or safetensors "
                 "file, or leave this shard out"
             )
-        for part in self._decoder.finish():
-            self._take(part)
+        self._decoder.finish()
         return Ingested(self._profiler.finish(), self._digest.hexdigest(), self._size_bytes)
 
     def _take(self, part: Part) -> None:
