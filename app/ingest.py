@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request
@@ -19,11 +19,13 @@ from app.problems import ProblemError
 from app.records import Shard
 from app.settings import Settings
 from assessor import EmptyShardError, Profile, Profiler
-from assessor.formats import MEDIA_TYPES, Decoder, Part, decoder_for, formats
+from assessor.formats import MEDIA_TYPES, RECOGNIZED_BYTES, Decoder, DecodeSettings, Part, decoder_for, formats
 from assessor.formats.decoder import MAX_HEADER_BYTES
 
 SNIFFED_MEDIA_TYPE = "application/octet-stream"
 _LARGEST_VALUE_BYTES = 8
+_ROW_BY_ROW = ("npy", "safetensors")
+"""Formats whose decoders hold nothing but one unfinished row; the others bound what they hold themselves."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class ShardReader:
             ProblemError: it is over a limit ("too-large").
         """
         if self._decoder is None:
-            self._decoder = formats.get(self._format_name or decoder_for(piece[:9]))()
+            self._format_name = self._format_name or decoder_for(piece[:RECOGNIZED_BYTES])
+            self._decoder = formats.get(self._format_name)(_decode_settings(self._format_name, self._settings))
         self._digest.update(piece)
         self._size_bytes += len(piece)
         self._undecoded_bytes += len(piece)
@@ -87,7 +90,7 @@ class ShardReader:
             self._take(part)
         # A decoder holds the bytes of one unfinished row; here that has a bound.
         longest_row = self._settings.max_features * _LARGEST_VALUE_BYTES
-        if self._undecoded_bytes > MAX_HEADER_BYTES + longest_row + len(piece):
+        if self._format_name in _ROW_BY_ROW and self._undecoded_bytes > MAX_HEADER_BYTES + longest_row + len(piece):
             raise self._too_many_features(f"a row longer than {longest_row} bytes")
 
     def finish(self) -> Ingested:
@@ -101,7 +104,8 @@ class ShardReader:
                 "expected a shard; got an empty body: send the bytes of an npy or safetensors "
                 "file, or leave this shard out"
             )
-        self._decoder.finish()
+        for part in self._decoder.finish():
+            self._take(part)
         return Ingested(self._profiler.finish(), self._digest.hexdigest(), self._size_bytes)
 
     def _take(self, part: Part) -> None:
@@ -131,6 +135,15 @@ class ShardReader:
             f"expected at most {self._settings.max_features} values in a sample; got {came}; "
             "reduce the samples or raise NORMGAUGE_MAX_FEATURES",
         )
+
+
+def _decode_settings(format_name: str, settings: Settings) -> DecodeSettings:
+    """Return the decoder's limits; a row of the row-by-row formats is refused here, in the service's own words."""
+    limits = DecodeSettings(
+        max_spool_bytes=settings.max_spool_bytes,
+        max_decoded_bytes=settings.max_decoded_bytes,
+    )
+    return limits if format_name in _ROW_BY_ROW else replace(limits, max_features=settings.max_features)
 
 
 def format_of(request: Request) -> str | None:

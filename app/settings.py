@@ -29,6 +29,14 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         default=8 * 2**30, ge=1, description="Largest shard body; shards are streamed, so this is no memory."
     )
+    max_spool_bytes: int = Field(
+        default=2 * 2**30,
+        ge=1,
+        description="Largest npz or Parquet body, or Arrow record batch; kept in the temporary folder while it comes.",
+    )
+    max_decoded_bytes: int = Field(
+        default=16 * 2**30, ge=1, description="Most bytes that a compressed body may grow to; they are never held."
+    )
     max_json_bytes: int = Field(default=2**20, ge=1, description="Largest body of any other call.")
     max_header_bytes: int = Field(default=2**16, ge=1024, description="Largest request line and headers.")
     max_rows: int = Field(default=50_000_000, ge=1, description="Most rows in an assessment.")

@@ -1,6 +1,7 @@
 """The assessor: moments, measures, thresholds, profiles, plans and shard formats. NumPy only; no torch, no HTTP."""
 
 from assessor import errors
+from assessor.datasets import profile_dataset
 from assessor.errors import (
     AssessorError,
     CoverageError,
@@ -19,7 +20,7 @@ from assessor.errors import (
     ShardError,
     UnknownNameError,
 )
-from assessor.formats import MEDIA_TYPES, Decoder, Part, decoder_for, formats
+from assessor.formats import MEDIA_TYPES, Decoder, DecodeSettings, Part, decoder_for, formats
 from assessor.measures import Measure, Scores, measures
 from assessor.methods import Method, methods
 from assessor.moments import Moments
@@ -37,6 +38,7 @@ __all__ = [
     "AssessorError",
     "CoverageError",
     "Decision",
+    "DecodeSettings",
     "Decoder",
     "DtypeError",
     "EmptyShardError",
@@ -75,6 +77,7 @@ __all__ = [
     "noise",
     "normal_divergence",
     "profile_array",
+    "profile_dataset",
     "profile_shard",
     "thresholds",
 ]

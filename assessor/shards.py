@@ -1,20 +1,22 @@
 """A shard file or stream, read in bounded pieces and reduced to a profile."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
 from numpy.typing import ArrayLike
 
-from assessor.errors import EmptyShardError, LabelError
-from assessor.formats import decoder_for, formats
+from assessor.errors import EmptyShardError, LabelError, SettingError
+from assessor.folders import read_folder
+from assessor.formats.decoder import Decoder, Part, formats
+from assessor.formats.recognize import RECOGNIZED_BYTES, format_of
+from assessor.formats.settings import DEFAULT, DecodeSettings
+from assessor.formats.spool import FileDecoder
 from assessor.profile import Profile
 from assessor.profiler import Profiler
 
 READ_BYTES = 1 << 20
-RECOGNIZED_BYTES = 9
-"""First bytes by which a format is recognized; a stream may give fewer at a time."""
 
 
 def profile_shard(
@@ -26,19 +28,22 @@ def profile_shard(
     first_row: int = 0,
     feature_axis: str = "element",
     calibration_rows: int | None = None,
+    settings: DecodeSettings = DEFAULT,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Profile:
-    """Return the profile of a shard, read as a stream: never more than about 1 MB of it is held.
+    """Return the profile of a shard, read as a stream where its format allows it (docs/formats.md).
 
     Args:
-        source: a path, or a binary stream at the shard's first byte.
-        format: "npy" or "safetensors"; None recognizes it by its first bytes.
+        source: a path, or a binary stream at the shard's first byte; a folder's path stands for the pictures in it.
+        format: a name in `formats`; None recognizes it: CSV and JSON by the end of the path, others by the first bytes.
         batch_sizes, first_row, feature_axis, calibration_rows: see `Profiler`.
         labels: shape (rows,), integers, for formats that carry none.
+        settings: limits, and which columns are what.
         on_bytes: called with the size of each piece read, for a progress bar.
 
     Raises:
-        AssessorError: the shard is empty, malformed, truncated, non-finite or of another shape.
+        AssessorError: the shard is empty, malformed, truncated, non-finite or of another shape; or what its format
+            needs is not installed.
         OSError: the file cannot be read.
     """
     profiler = Profiler(
@@ -47,39 +52,53 @@ def profile_shard(
         feature_axis=feature_axis,
         calibration_rows=calibration_rows,
     )
-    if isinstance(source, str | PathLike):
-        with Path(source).open("rb") as stream:
-            return _read(stream, profiler, format, labels, on_bytes)
-    return _read(source, profiler, format, labels, on_bytes)
+    report = on_bytes or _ignore
+    if not isinstance(source, str | PathLike):
+        return _profile(_parts(source, None, format, settings, report), profiler, labels)
+    path = Path(source)
+    if path.is_dir():
+        if format is not None:
+            raise SettingError(f"expected no format for a folder, which holds pictures; got {format!r:.80}: leave it")
+        return _profile(read_folder(path, settings, report), profiler, labels)
+    with path.open("rb") as stream:
+        return _profile(_parts(stream, path, format, settings, report), profiler, labels)
 
 
-def _read(
-    stream: BinaryIO,
-    profiler: Profiler,
-    format: str | None,
-    labels: ArrayLike | None,
-    on_bytes: Callable[[int], None] | None,
-) -> Profile:
+def _profile(parts: Iterable[Part], profiler: Profiler, labels: ArrayLike | None) -> Profile:
     labelled = False
-    piece = stream.read(READ_BYTES)
-    if not piece:
-        raise EmptyShardError("expected a shard; it has no bytes: leave it out")
-    while len(piece) < RECOGNIZED_BYTES and (more := stream.read(RECOGNIZED_BYTES - len(piece))):
-        piece += more
-    decoder = formats.get(format or decoder_for(piece[:RECOGNIZED_BYTES]))()
-    while piece:
-        for part in decoder.feed(piece):
-            if part.name == "x":
-                profiler.add(part.block, dtype=part.dtype)
-            else:
-                labelled = True
-                profiler.add_labels(part.block)
-        if on_bytes is not None:
-            on_bytes(len(piece))
-        piece = stream.read(READ_BYTES)
-    decoder.finish()
+    for part in parts:
+        if part.name == "x":
+            profiler.add(part.block, dtype=part.dtype)
+        else:
+            labelled = True
+            profiler.add_labels(part.block)
     if labels is not None:
         if labelled:
             raise LabelError("expected labels once; the shard has its own y: leave labels out")
         profiler.add_labels(labels)
     return profiler.finish()
+
+
+def _parts(
+    stream: BinaryIO, path: Path | None, format: str | None, settings: DecodeSettings, on_bytes: Callable[[int], None]
+) -> Iterator[Part]:
+    """Yield the rows of a stream; of a file in place, where its path is known and only a whole file can be read."""
+    piece = stream.read(READ_BYTES)
+    if not piece:
+        raise EmptyShardError("expected a shard; it has no bytes: leave it out")
+    while len(piece) < RECOGNIZED_BYTES and (more := stream.read(RECOGNIZED_BYTES - len(piece))):
+        piece += more
+    decoder: Decoder = formats.get(format or format_of(piece, path))(settings)
+    if isinstance(decoder, FileDecoder) and path is not None:
+        yield from decoder.read(stream)
+        on_bytes(stream.seek(0, 2))
+        return
+    while piece:
+        yield from decoder.feed(piece)
+        on_bytes(len(piece))
+        piece = stream.read(READ_BYTES)
+    yield from decoder.finish()
+
+
+def _ignore(size_bytes: int) -> None:
+    """Take a progress report that nobody asked for."""

@@ -4,14 +4,15 @@ A decoder never sees a file or a socket, so files and uploads are read by the sa
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assessor.errors import DtypeError, EmptyShardError, FormatError, ShapeError
+from assessor.errors import DtypeError, EmptyShardError, LabelError, ShapeError
+from assessor.formats.settings import DEFAULT, DecodeSettings
 from assessor.registry import Registry
 
 MAX_HEADER_BYTES = 1 << 20
@@ -33,42 +34,20 @@ class Decoder(Protocol):
         """Yield the rows that these bytes complete. Raises ShardError for what is not the format."""
         ...
 
-    def finish(self) -> None:
-        """Check that the shard is complete. Raises FormatError when bytes are missing."""
+    def finish(self) -> Iterable[Part]:
+        """Return the rows that only the end completes; the decoder is done when they are taken.
+
+        Raises FormatError, at the latest while they are taken, when bytes are missing.
+        """
         ...
 
 
 MAX_AXES = 32
-MAX_FEATURES = 1 << 24
-"""Default bound on the values of one sample: a decoder holds at most one row that is not complete."""
+INTEGERS = frozenset(("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"))
+"""Names of the dtypes that labels may have."""
 
 formats: Registry[Callable[..., Decoder]] = Registry("format")
-"""Each entry takes the keyword `max_features` (MAX_FEATURES unless given) and returns a Decoder."""
-
-MEDIA_TYPES = {
-    "application/x-npy": "npy",
-    "application/vnd.safetensors": "safetensors",
-}
-"""Format by the media type of a shard body."""
-
-
-def decoder_for(first_bytes: bytes) -> str:
-    """Return the format's name, recognized by a shard's first 9 bytes.
-
-    Raises:
-        FormatError: not a known format.
-
-    >>> decoder_for(b"\\x93NUMPY\\x01\\x00v")
-    'npy'
-    """
-    if first_bytes.startswith(b"\x93NUMPY"):
-        return "npy"
-    if len(first_bytes) >= 9 and first_bytes[8:9] == b"{":
-        return "safetensors"
-    raise FormatError(
-        f"expected a shard in a known format ({', '.join(formats.names())}); "
-        f"its first bytes are {bytes(first_bytes[:9])!r}: save it with numpy.save or safetensors"
-    )
+"""Each entry takes one argument, the settings (DEFAULT unless given), and returns a Decoder."""
 
 
 @dataclass
@@ -76,7 +55,7 @@ class TensorReader:
     """Cuts one tensor's bytes, as they come, into blocks of whole rows.
 
     Args:
-        name: "x" or "y".
+        name: "x", "y", or "sample" for an array that is one sample.
         shape: shape of the tensor, (rows, *sample_shape).
         dtype: how the bytes are stored; bfloat16 is stored as uint16 and `label` says so.
     """
@@ -85,7 +64,7 @@ class TensorReader:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     label: str
-    max_features: int = MAX_FEATURES
+    settings: DecodeSettings = DEFAULT
 
     def __post_init__(self) -> None:
         self._rest = bytearray()
@@ -95,11 +74,22 @@ class TensorReader:
                 f"shape {self.shape!r:.80}: save the samples again"
             )
         items = math.prod(self.shape[1:])
+        if self.name == "y" and (len(self.shape) != 1 or self.label not in INTEGERS):
+            raise LabelError(
+                f"expected y of shape (rows,) and an integer dtype; got shape {self.shape}, dtype {self.label}"
+            )
+        if self.name == "x" and len(self.shape) < 2:
+            raise ShapeError(
+                f"expected x of shape (rows, features) or more axes; got {self.shape!r:.80}: "
+                "reshape to (rows, 1) if each row is one number"
+            )
+        if not self.shape:
+            raise ShapeError(f"expected at least one axis in {self.name}; got a single number: give it an axis")
         if self.shape[1:] and not items:
             raise EmptyShardError(f"expected at least one feature; got {self.name} of shape {self.shape}")
-        if items > self.max_features:
+        if items > self.settings.max_features:
             raise ShapeError(
-                f"expected samples of at most {self.max_features} values; got shape {self.shape[1:]}, "
+                f"expected samples of at most {self.settings.max_features} values; got shape {self.shape[1:]}, "
                 f"{items} values: is the first axis the samples? else raise the limit"
             )
         self._row_bytes = items * self.dtype.itemsize

@@ -11,14 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from assessor.errors import DtypeError, FormatError, ShapeError
-from assessor.formats.decoder import (
-    MAX_FEATURES,
-    Part,
-    TensorReader,
-    check_numeric,
-    formats,
-)
+from assessor.errors import DtypeError, FormatError
+from assessor.formats.decoder import Part, TensorReader, check_numeric, formats
+from assessor.formats.settings import DEFAULT, DecodeSettings
 
 MAX_LITERAL_BYTES = 10_000
 """NumPy's own bound: the header is a Python literal, which takes some 500 times its size to parse."""
@@ -26,10 +21,16 @@ MAX_LITERAL_BYTES = 10_000
 
 @formats.register("npy")
 class NpyDecoder:
-    """Reads an npy file as it arrives."""
+    """Reads an npy file as it arrives.
 
-    def __init__(self, *, max_features: int = MAX_FEATURES) -> None:
-        self._max_features = max_features
+    Args:
+        settings: the limits.
+        name: what the array is, "x" or "y".
+    """
+
+    def __init__(self, settings: DecodeSettings = DEFAULT, *, name: str = "x") -> None:
+        self._settings = settings
+        self._name = name
         self._head = bytearray()
         self._reader: TensorReader | None = None
         self._came = 0
@@ -42,7 +43,7 @@ class NpyDecoder:
             length = _header_length(bytes(self._head[:12]))
             if length is None or len(self._head) < length:
                 return
-            self._reader = _reader(bytes(self._head[:length]), self._max_features)
+            self._reader = _reader(bytes(self._head[:length]), self._name, self._settings)
             view = memoryview(bytes(self._head[length:]))
             self._head.clear()
         self._came += len(view)
@@ -53,7 +54,7 @@ class NpyDecoder:
             )
         yield from self._reader.feed(view)
 
-    def finish(self) -> None:
+    def finish(self) -> tuple[Part, ...]:
         """Check that the array is complete."""
         if self._reader is None:
             raise FormatError(
@@ -65,6 +66,7 @@ class NpyDecoder:
                 f"expected {self._reader.n_bytes} bytes of data for shape {self._reader.shape}, dtype "
                 f"{self._reader.dtype}; got {self._came}: the body was cut off, send it again"
             )
+        return ()
 
 
 def _header_length(head: bytes) -> int | None:
@@ -85,7 +87,7 @@ def _header_length(head: bytes) -> int | None:
     return prefix + length
 
 
-def _reader(head: bytes, max_features: int) -> TensorReader:
+def _reader(head: bytes, name: str, settings: DecodeSettings) -> TensorReader:
     """Return the reader of the array that a complete header describes."""
     header = _literal(head[10 if head[6] == 1 else 12 :].decode("utf-8" if head[6] == 3 else "latin1", "replace"))
     if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
@@ -96,16 +98,11 @@ def _reader(head: bytes, max_features: int) -> TensorReader:
         raise FormatError(
             f"expected a shape of integers >= 0 and fortran_order True or False; got {shape!r:.80}, {fortran!r:.80}"
         )
-    if len(shape) < 2:
-        raise ShapeError(
-            f"expected an array of shape (rows, features) or more axes; got {shape!r:.80}: "
-            "reshape to (rows, 1) if each row is one number"
-        )
     if fortran and sum(n > 1 for n in shape) > 1:
         raise FormatError(
             "expected rows one after another (C order); got Fortran order: save numpy.ascontiguousarray(array)"
         )
-    return TensorReader("x", shape, dtype, dtype.name, max_features)
+    return TensorReader(name, shape, dtype, dtype.name, settings)
 
 
 def _literal(text: str) -> Any:

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from assessor.errors import DtypeError, FormatError, LabelError, ShapeError
-from assessor.formats.decoder import MAX_FEATURES, MAX_HEADER_BYTES, Part, TensorReader, formats
+from assessor.errors import DtypeError, FormatError, LabelError
+from assessor.formats.decoder import MAX_HEADER_BYTES, Part, TensorReader, formats
+from assessor.formats.settings import DEFAULT, DecodeSettings
 
 DTYPES = {
     "BOOL": ("?", "bool"),
@@ -35,8 +36,8 @@ DTYPES = {
 class SafetensorsDecoder:
     """Reads a safetensors file as it arrives."""
 
-    def __init__(self, *, max_features: int = MAX_FEATURES) -> None:
-        self._max_features = max_features
+    def __init__(self, settings: DecodeSettings = DEFAULT) -> None:
+        self._settings = settings
         self._head = bytearray()
         self._readers: list[TensorReader] | None = None
         self._current = 0
@@ -51,7 +52,7 @@ class SafetensorsDecoder:
             length = _header_length(bytes(self._head[:9]))
             if length is None or len(self._head) < length:
                 return
-            self._readers = _readers(bytes(self._head[8:length]), self._max_features)
+            self._readers = _readers(bytes(self._head[8:length]), self._settings)
             self._left = self._readers[0].n_bytes
             view = memoryview(bytes(self._head[length:]))
             self._head.clear()
@@ -70,7 +71,7 @@ class SafetensorsDecoder:
             view = view[len(piece) :]
             yield from self._readers[self._current].feed(piece)
 
-    def finish(self) -> None:
+    def finish(self) -> tuple[Part, ...]:
         """Check that all tensors are complete."""
         if self._readers is None:
             raise FormatError(
@@ -81,6 +82,7 @@ class SafetensorsDecoder:
             raise FormatError(
                 f"expected {self._expected()} bytes of tensors; got {self._came}: the body was cut off, send it again"
             )
+        return ()
 
     def _expected(self) -> int:
         return sum(reader.n_bytes for reader in self._readers or [])
@@ -98,7 +100,7 @@ def _header_length(head: bytes) -> int | None:
     return 8 + length
 
 
-def _readers(text: bytes, max_features: int) -> list[TensorReader]:
+def _readers(text: bytes, settings: DecodeSettings) -> list[TensorReader]:
     """Return the tensors' readers, in the order of their bytes."""
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
@@ -112,7 +114,7 @@ def _readers(text: bytes, max_features: int) -> list[TensorReader]:
             'expected a tensor "x" (rows, *) and optionally "y" (rows,); '
             f"got tensors {sorted(header)[:10]}: rename them"
         )
-    placed = sorted((_reader(name, entry, max_features) for name, entry in header.items()), key=lambda p: p[:2])
+    placed = sorted((_reader(name, entry, settings) for name, entry in header.items()), key=lambda p: p[:2])
     at = 0
     for begin, end, reader in placed:
         if begin != at or end - begin != reader.n_bytes:
@@ -137,7 +139,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _reader(name: str, entry: Any, max_features: int) -> tuple[int, int, TensorReader]:
+def _reader(name: str, entry: Any, settings: DecodeSettings) -> tuple[int, int, TensorReader]:
     try:
         dtype_name, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         if not isinstance(shape, list):
@@ -150,11 +152,4 @@ def _reader(name: str, entry: Any, max_features: int) -> tuple[int, int, TensorR
     if not isinstance(dtype_name, str) or dtype_name not in DTYPES:
         raise DtypeError(f"expected a dtype among {', '.join(DTYPES)}; tensor {name!r} has {dtype_name!r}")
     stored, label = DTYPES[dtype_name]
-    if name == "y" and (len(shape) != 1 or label.startswith(("float", "bfloat"))):
-        raise LabelError(f"expected y of shape (rows,) and an integer dtype; got shape {tuple(shape)}, dtype {label}")
-    if name == "x" and len(shape) < 2:
-        raise ShapeError(
-            f"expected x of shape (rows, features) or more axes; got {tuple(shape)}: "
-            "reshape to (rows, 1) if each row is one number"
-        )
-    return begin, end, TensorReader(name, tuple(shape), np.dtype(stored), label, max_features)
+    return begin, end, TensorReader(name, tuple(shape), np.dtype(stored), label, settings)

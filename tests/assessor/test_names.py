@@ -2,11 +2,11 @@ import assessor
 from assessor import errors, formats, measures, methods, thresholds
 
 EXPORTED = """
-    MEDIA_TYPES AssessorError CoverageError Decision Decoder DtypeError EmptyShardError FingerprintError FormatError
-    GapError LabelError Measure Method Moments NonFiniteError OverlapError Part Plan PlanError PlanFormatError Profile
-    Profiler SampleOrder Scores SettingError ShapeError ShardError UnknownNameError assess decoder_for errors
-    fingerprint formats hash_rows make_plan measures merge methods missing_rows noise normal_divergence profile_array
-    profile_shard thresholds
+    MEDIA_TYPES AssessorError CoverageError Decision DecodeSettings Decoder DtypeError EmptyShardError
+    FingerprintError FormatError GapError LabelError Measure Method Moments NonFiniteError OverlapError Part Plan
+    PlanError PlanFormatError Profile Profiler SampleOrder Scores SettingError ShapeError ShardError
+    UnknownNameError assess decoder_for errors fingerprint formats hash_rows make_plan measures merge methods
+    missing_rows noise normal_divergence profile_array profile_dataset profile_shard thresholds
 """
 
 CODES = {
@@ -38,7 +38,9 @@ def test_registered_names_are_frozen() -> None:
     assert methods.names() == ("need", "heterogeneity", "published", "gaussian")
     assert measures.names() == ("class_deviation", "gaussian_divergence", "spread_divergence", "standard_divergence")
     assert thresholds.names() == ("fixed", "null", "max")
-    assert formats.names() == ("npy", "safetensors")
+    assert formats.names() == (
+        *("npy", "safetensors", "npz", "arrow", "arrow_file", "parquet", "csv", "ndjson", "json", "webdataset"),
+    )
 
 
 def test_error_codes_are_frozen_and_each_error_exported() -> None:
@@ -53,4 +55,15 @@ def test_error_codes_are_frozen_and_each_error_exported() -> None:
 
 
 def test_media_types_name_registered_formats() -> None:
-    assert assessor.MEDIA_TYPES == {"application/x-npy": "npy", "application/vnd.safetensors": "safetensors"}
+    assert {
+        "application/x-npy": "npy",
+        "application/vnd.safetensors": "safetensors",
+        "application/x-npz": "npz",
+        "application/vnd.apache.arrow.stream": "arrow",
+        "application/vnd.apache.arrow.file": "arrow_file",
+        "application/vnd.apache.parquet": "parquet",
+        "text/csv": "csv",
+        "application/x-ndjson": "ndjson",
+        "application/json": "json",
+        "application/x-tar": "webdataset",
+    } == assessor.MEDIA_TYPES

@@ -1,0 +1,111 @@
+"""What a Parquet file claims, checked before it is decoded: the length of its metadata, the size of each page.
+
+pyarrow allocates what a page's header says it grows to, and what a dictionary's header says it holds.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from assessor.errors import FormatError
+from assessor.formats.settings import DecodeSettings
+from assessor.formats.thrift import CompactReader
+
+MAX_METADATA_BYTES = 8 << 20
+"""Longest metadata of a file: some 100 bytes a column in each row group."""
+MAX_PAGE_HEADER_BYTES = 1 << 16
+MAGIC = b"PAR1"
+_WIDTHS = {"INT32": 4, "INT64": 8, "FLOAT": 4, "DOUBLE": 8, "FIXED_LEN_BYTE_ARRAY": 2}
+
+
+def check_metadata(file: BinaryIO) -> int:
+    """Return the size of a file whose metadata is bounded and is metadata.
+
+    Raises:
+        FormatError: it is not, or is longer than pyarrow should read.
+    """
+    size_bytes = file.seek(0, 2)
+    file.seek(max(0, size_bytes - 8))
+    tail = file.read(8)
+    if size_bytes < 12 or tail[4:] != MAGIC:
+        raise FormatError(
+            f"expected a Parquet file that ends with its metadata and {MAGIC!r}; got {tail[-8:]!r} at its end: "
+            "it was cut off, or is no Parquet"
+        )
+    length = int.from_bytes(tail[:4], "little")
+    if length > min(MAX_METADATA_BYTES, size_bytes - 12):
+        raise FormatError(
+            f"expected Parquet metadata of at most {min(MAX_METADATA_BYTES, size_bytes - 12)} bytes; got {length}: "
+            "write fewer row groups, or put the features into one list column"
+        )
+    file.seek(size_bytes - 8 - length)
+    CompactReader(file.read(length)).struct()
+    return size_bytes
+
+
+@dataclass
+class PageCheck:
+    """Adds up what the pages of column chunks claim.
+
+    Attributes:
+        file: the Parquet file.
+        size_bytes: its size.
+        settings: the limits.
+        grown_bytes: what all pages together grow to.
+    """
+
+    file: BinaryIO
+    size_bytes: int
+    settings: DecodeSettings
+    grown_bytes: int = 0
+    _stored_bytes: int = field(default=0, init=False)
+
+    def check_chunk(self, chunk: Any) -> None:
+        """Check one column chunk.
+
+        Args:
+            chunk: a pyarrow.parquet.ColumnChunkMetaData.
+
+        Raises:
+            FormatError: its pages are not where they should be, or too large.
+        """
+        name = chunk.path_in_schema
+        at = chunk.data_page_offset
+        if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < at:
+            at = chunk.dictionary_page_offset
+        end = at + chunk.total_compressed_size
+        values = 0
+        if not 4 <= at <= end <= self.size_bytes or chunk.num_values < 0:
+            raise FormatError(
+                f"expected column {name!r:.80} within the file's {self.size_bytes} bytes; its metadata says {at} to "
+                f"{end}: write it again"
+            )
+        while at < end and values < chunk.num_values:
+            self.file.seek(at)
+            reader = CompactReader(self.file.read(min(MAX_PAGE_HEADER_BYTES, end - at)), max_structs=64)
+            values += self._check_page(reader.struct(), name, _WIDTHS.get(chunk.physical_type, 1))
+            at += reader.at + self._stored_bytes
+        if values != chunk.num_values or at > end:
+            raise FormatError(
+                f"expected {chunk.num_values} values in column {name!r:.80}; its pages have {values} in "
+                f"{end - at} bytes less than it says: write it again"
+            )
+
+    def _check_page(self, header: dict[int, object], name: str, width: int) -> int:
+        """Return the number of values in a page, 0 for a dictionary, whose values take `width` bytes each."""
+        grown, stored = header.get(2), header.get(3)
+        dictionary, data = header.get(7), header.get(5) or header.get(8)
+        page = data if isinstance(data, dict) else dictionary if isinstance(dictionary, dict) else {}
+        values = page.get(1)
+        if not isinstance(grown, int) or not isinstance(stored, int) or not isinstance(values, int):
+            raise FormatError(f"expected a page header with its sizes in column {name!r:.80}; got {header!r:.200}")
+        if min(grown, stored, values) < 0 or (page is dictionary and values * width > grown):
+            raise FormatError(f"expected sizes >= 0 that fit in a page of column {name!r:.80}; got {header!r:.200}")
+        self.grown_bytes += grown
+        self._stored_bytes = stored
+        if grown > self.settings.max_page_bytes or self.grown_bytes > self.settings.max_decoded_bytes:
+            raise FormatError(
+                f"expected pages of at most {self.settings.max_page_bytes} bytes, "
+                f"{self.settings.max_decoded_bytes} in all, when decompressed; column {name!r:.80} has one of {grown}, "
+                f"{self.grown_bytes} in all: write smaller pages, or raise max_page_bytes"
+            )
+        return 0 if page is dictionary else values
