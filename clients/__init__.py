@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from clients.errors import ServiceUnavailableError as ServiceUnavailableError
     from clients.errors import StateError as StateError
     from clients.http import AssessorClient as AssessorClient
+    from clients.lightning import GateCallback as GateCallback
     from clients.loader import AssessedLoader as AssessedLoader
     from clients.resources import AssessmentInfo as AssessmentInfo
     from clients.resources import ShardInfo as ShardInfo
@@ -36,6 +37,7 @@ _PLACES = {
     "Backoff": "clients.retry",
     "ClientError": "clients.errors",
     "DatasetError": "clients.errors",
+    "GateCallback": "clients.lightning",
     "LoaderError": "clients.errors",
     "PlanMismatchWarning": "clients.errors",
     "RandomSampleWarning": "clients.errors",
@@ -50,7 +52,11 @@ _PLACES = {
 
 __all__ = sorted(_PLACES)
 
-_INSTALLS = {"torch": "pip install 'normgauge[torch]'", "httpx": "pip install 'normgauge[torch]'"}
+_INSTALLS = {
+    "torch": "pip install 'normgauge[torch]'",
+    "httpx": "pip install 'normgauge[torch]'",
+    "lightning": "pip install 'normgauge[training]'",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -136,6 +136,7 @@ class AssessedLoader:
         self.batch_size = batch_size  # samples a batch; beside a batch_sampler, of most batches
         self.drop_last = drop_last  # the last batch is left out when it is not full
         self.decision: Decision | None = None  # of the batch handed out last
+        self.handed_out = 0  # batches, over all iterations
         self._agree = agree
         self._by_model = standardize_input == "model"
         self._models = AttachedModels()
@@ -209,9 +210,10 @@ class AssessedLoader:
     def dataloader(self) -> DataLoader[AssessedBatch[Any]]:
         """A plain torch DataLoader that yields `AssessedBatch(batch, decision)`.
 
-        For frameworks that want a DataLoader. Each iteration is the next epoch; gates of attached
-        models and `state_dict` follow only where the loader itself is iterated.
+        For frameworks that want a DataLoader. Each iteration is the next epoch; give the decision
+        to `apply` before the forward pass. `state_dict` follows only the loader itself.
         """
+        self._feed.agree = self._agrees()
         return self._feed.dataloader
 
     def __len__(self) -> int:
@@ -222,13 +224,15 @@ class AssessedLoader:
 
     def decisions(self) -> Iterator[AssessedBatch[Any]]:
         """Return an iterator over the next epoch that yields (batch, decision) pairs."""
-        agree = self._agrees()
+        self._feed.agree = self._agrees()
         epoch = self._feed.epoch
-        batches, run = self._feed.begin(agree=agree)
+        batches, run = self._feed.begin()
         self._models.refresh()
-        if agree and not self._feed.tells_others(epoch):
+        if self._asks_others(epoch):
             batches = (AssessedBatch(batch, agreed(decision)) for batch, decision in batches)
-        return self._hand_out(batches, run)
+        iterator = self._hand_out(batches, run)
+        self._feed.held_by(iterator)
+        return iterator
 
     def _hand_out(self, batches: Iterator[AssessedBatch[Any]], run: Run | None) -> Iterator[AssessedBatch[Any]]:
         models, feed = self._models, self._feed
@@ -236,6 +240,7 @@ class AssessedLoader:
             decision = self.decision = item[1]
             if models:
                 models.set(decision.normalize)
+            self.handed_out += 1
             if run is not None:
                 run.mark(decision.index)
                 feed.run = run
@@ -243,8 +248,21 @@ class AssessedLoader:
         if run is not None:
             run.finished = True
 
+    def apply(self, decision: Decision) -> None:
+        """Set the gates of attached models for a batch of `dataloader`, just before its forward pass.
+
+        Where the loader itself is iterated, that has been done.
+        """
+        if self._asks_others(max(0, self._feed.epoch - 1)):
+            decision = agreed(decision)
+        self.decision = decision
+        self._models.set(decision.normalize)
+
     def _agrees(self) -> bool:
         return self._synchronized if self._agree is None else self._agree
+
+    def _asks_others(self, epoch: int) -> bool:
+        return self._agrees() and not self._feed.tells_others(epoch)
 
     def attach(self, model: nn.Module) -> None:
         """Let the model follow: its gates are set as each batch is handed out.
@@ -258,6 +276,7 @@ class AssessedLoader:
         """
         self._models.add(model, self._feed.rule, standardize=self._by_model)
         self._synchronized = self._synchronized or synchronizes(model)
+        self._feed.agree = self._agrees()
 
     def detach(self, model: nn.Module) -> None:
         """Let the model be, its gates as they are."""

@@ -1,5 +1,6 @@
 """The batches of a map-style dataset: assessed, then read by a plain DataLoader with their decisions."""
 
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -108,7 +109,8 @@ class PlannedFeed:
         self._scored = scored
         self._class = dataloader_class
         self.run: Run | None = None
-        self._epoch = 0  # until the sampler is made, which needs the plan
+        self._begun: tuple[Run, int, weakref.ref[Iterator[Any]]] | None = None
+        self._told: tuple[int, bool] | None = None
 
     @cached_property
     def _settled(self) -> Settled:
@@ -166,26 +168,47 @@ class PlannedFeed:
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration yield this epoch; a resumed position in it is kept."""
         self.sampler.set_epoch(epoch)
-        self.run = None
+        self.run = self._begun = None
 
-    def begin(self, *, agree: bool) -> tuple[Iterator[AssessedBatch[Any]], Run]:
-        """Return the next epoch's batches, or what is left of an interrupted one, and its progress.
+    @property
+    def agree(self) -> bool:
+        """Decisions are those of the whole step, over all ranks, where the plan tells them."""
+        return self.sampler.agree
 
-        Args:
-            agree: decisions are those of the whole step, over all ranks, where the plan tells them.
-        """
-        self.sampler.agree = agree
+    @agree.setter
+    def agree(self, value: bool) -> None:
+        self.sampler.agree = value
+
+    def begin(self) -> tuple[Iterator[AssessedBatch[Any]], Run]:
+        """Return the next epoch's batches, or what is left of an interrupted one, and its progress."""
+        self._take_back()
         run = self.run = self.sampler.begin()
+        self._begun = None
         self.sampler.arm(run)
         try:
             return iter(self.dataloader), run
         finally:
             self.sampler.arm(None)
 
+    def held_by(self, iterator: Iterator[Any]) -> None:
+        """Note which iterator the pass begun last belongs to."""
+        if self.run is not None:
+            self._begun = self.run, self.run.handed, weakref.ref(iterator)
+
+    def _take_back(self) -> None:
+        # frameworks make an iterator to see whether they can, and drop it: no epoch is lost by that
+        if self._begun is None:
+            return
+        run, handed, iterator = self._begun
+        if iterator() is None and run.handed == handed and not run.finished:
+            self.sampler.resume(run)
+
     def tells_others(self, epoch: int) -> bool:
         """Return whether the plan alone tells what the other ranks' batches need."""
-        held = self._settled.look_up(self.layout.source.read(epoch)) >= 0
-        return self.layout.world_size > 1 and bool(held.all())
+        if self._told is None or self._told[0] != epoch:
+            held = self._settled.look_up(self.layout.source.read(epoch)) >= 0
+            self._told = epoch, self.layout.world_size > 1 and bool(held.all())
+        return self._told[1]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position."""
@@ -199,4 +222,4 @@ class PlannedFeed:
         position = read_state(state, self.layout, self.plan)
         batches = self.layout.dealt(position.epoch)
         self.sampler.resume(Run(position.epoch, batches, position.handed, set(position.ahead)))
-        self.run = None
+        self.run = self._begun = None

@@ -121,6 +121,7 @@ class StreamFeed:
         self._class = dataloader_class
         self._arguments = arguments
         self._epoch = 0
+        self.agree = False
         self.run: Run | None = None
 
     @property
@@ -159,7 +160,7 @@ class StreamFeed:
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(epoch)
 
-    def begin(self, *, agree: bool) -> tuple[Iterator[AssessedBatch[Any]], None]:
+    def begin(self) -> tuple[Iterator[AssessedBatch[Any]], None]:
         """Return the next epoch's batches, numbered as they come; nothing is known of the other ranks'."""
         batches = iter(self.dataloader)
         self._epoch += 1
@@ -167,6 +168,9 @@ class StreamFeed:
             AssessedBatch(batch, replace(decision, index=number)) for number, (batch, decision) in enumerate(batches)
         )
         return numbered, None
+
+    def held_by(self, iterator: Iterator[Any]) -> None:
+        """Do nothing: no epoch is kept."""
 
     def tells_others(self, epoch: int) -> bool:
         """Return False: there is no plan that would tell."""

@@ -16,6 +16,7 @@ NAMES = [
     "Backoff",
     "ClientError",
     "DatasetError",
+    "GateCallback",
     "LoaderError",
     "PlanMismatchWarning",
     "RandomSampleWarning",
