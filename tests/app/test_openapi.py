@@ -9,6 +9,7 @@ from fastapi.openapi.models import OpenAPI
 
 from app.problems import KINDS, MEDIA_TYPE
 from app.schemas import NewAssessment
+from assessor import MEDIA_TYPES as SHARD_MEDIA_TYPES
 
 
 @pytest.fixture
@@ -106,8 +107,4 @@ def test_examples_are_accepted(client: httpx.Client, document: dict[str, Any]) -
 def test_shard_bodies_are_described(document: dict[str, Any]) -> None:
     for path in ("/v1/assess", "/v1/assessments/{assessment_id}/shards/{index}"):
         (operation,) = document["paths"][path].values()
-        assert set(operation["requestBody"]["content"]) == {
-            "application/x-npy",
-            "application/vnd.safetensors",
-            "application/octet-stream",
-        }
+        assert set(operation["requestBody"]["content"]) == {*SHARD_MEDIA_TYPES, "application/octet-stream"}
