@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from app.report.drawing import PALETTE, PART_COLOURS, set_title, tidy
@@ -15,26 +14,29 @@ PART_TEXTS = {
     "noise": "what batch statistics of so few samples would add: the price of normalizing",
 }
 
+MAX_LINES = len(PALETTE)
+
 
 def describe_shares(plans: Sequence[Plan]) -> str:
     """Return the flagged shares in words."""
     return "flagged share: " + "; ".join(
         f"{name} {', '.join(f'{plan.flagged_fraction:.1%} at {plan.batch_size}' for plan in group)}"
-        for name, group in by_method(plans).items()
+        for name, group in list(by_method(plans).items())[:MAX_LINES]
     )
 
 
 def draw_shares(axes: Axes, plans: Sequence[Plan]) -> None:
     """Draw the share of flagged batches by batch size, a line a method."""
     sizes = sorted({plan.batch_size for plan in plans})
-    for number, (name, group) in enumerate(by_method(plans).items()):
+    groups = list(by_method(plans).items())
+    for number, (name, group) in enumerate(groups[:MAX_LINES]):
         ordered = sorted(group, key=lambda plan: plan.batch_size)
         axes.plot(
             [sizes.index(plan.batch_size) for plan in ordered],
             [100 * plan.flagged_fraction for plan in ordered],
-            marker="osD^v<>"[number % 7],
+            marker="osD^v<"[number],
             markersize=6,
-            color=PALETTE[number % len(PALETTE)],
+            color=PALETTE[number],
             label=name,
             clip_on=False,
         )
@@ -44,7 +46,8 @@ def draw_shares(axes: Axes, plans: Sequence[Plan]) -> None:
     axes.set_xlabel("batch size")
     axes.set_ylabel("batches flagged, %")
     axes.legend(fontsize=8, frameon=False)
-    set_title(axes, "flagged share by batch size")
+    more = f" (the first {MAX_LINES} methods)" if len(groups) > MAX_LINES else ""
+    set_title(axes, f"flagged share by batch size{more}")
     tidy(axes)
 
 
@@ -95,8 +98,3 @@ def by_method(plans: Sequence[Plan]) -> dict[str, list[Plan]]:
     for plan in plans:
         groups.setdefault(f"{plan.method}, {plan.threshold}" if several else plan.method, []).append(plan)
     return groups
-
-
-def share_of(plan: Plan) -> tuple[int, float]:
-    """Return how many batches a plan flags, and the median cutoff."""
-    return int(plan.normalize.sum()), float(np.median(plan.cutoffs))
