@@ -10,11 +10,11 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from torch.utils.data import DataLoader, IterableDataset, default_collate
+from torch.utils.data import DataLoader, default_collate
 
 from assessor import NonFiniteError, Plan
 from clients.batches import AssessedBatch
-from clients.collating import WorkerInit, score
+from clients.collating import score
 from clients.errors import LoaderError, SampleError
 from clients.sampler import Run
 from clients.samples import InputKey
@@ -48,16 +48,6 @@ def stream_rule(plan: Plan | None, *, method: str, threshold: float | str | None
             "data than a cutoff: assess a sample of it once and give its plan"
         )
     return {**rules[method], "feature_axis": feature_axis, "cutoff": float(threshold)}
-
-
-class StreamView(IterableDataset[Any]):
-    """The user's iterable dataset; `WorkerInit` shows theirs in its place."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.inner)
 
 
 class CollateStream:
@@ -143,8 +133,8 @@ class StreamFeed:
             input_key=self._input_key,
             standardize=self._standardize,
         )
-        init = WorkerInit(arguments.pop("worker_init_fn", None))
-        return self._class(StreamView(self.dataset), collate_fn=collate, worker_init_fn=init, **arguments)
+        # the dataset itself, without a view around it: its workers, length and state are torch's affair
+        return self._class(self.dataset, collate_fn=collate, **arguments)
 
     def __len__(self) -> int:
         return len(self.dataloader)
