@@ -14,7 +14,7 @@ demo: .venv/.installed  ## the main job, end to end, on real data
 	$(BIN)/normgauge demo
 
 test: .venv/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 serve: .venv/.installed
 	$(BIN)/normgauge serve
