@@ -262,7 +262,7 @@ class AssessedLoader:
         return self._synchronized if self._agree is None else self._agree
 
     def _asks_others(self, epoch: int) -> bool:
-        return self._agrees() and not self._feed.tells_others(epoch)
+        return self._agrees() and self._feed.has_others and not self._feed.tells_others(epoch)
 
     def attach(self, model: nn.Module) -> None:
         """Let the model follow: its gates are set as each batch is handed out.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import DataLoader, default_collate
 
 from assessor import Plan
+from clients.agreement import in_group
 from clients.assessing import Assessment
 from clients.batches import AssessedBatch, DatasetView
 from clients.cache import content_name, load_plan, save_plan
@@ -202,6 +203,11 @@ class PlannedFeed:
         run, handed, iterator = self._begun
         if iterator() is None and run.handed == handed and not run.finished:
             self.sampler.resume(run)
+
+    @property
+    def has_others(self) -> bool:
+        """Return whether other ranks train at the same time."""
+        return self.layout.world_size > 1 or in_group()
 
     def tells_others(self, epoch: int) -> bool:
         """Return whether the plan alone tells what the other ranks' batches need."""

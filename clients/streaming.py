@@ -13,6 +13,7 @@ from typing import Any
 from torch.utils.data import DataLoader, default_collate
 
 from assessor import NonFiniteError, Plan
+from clients.agreement import in_group
 from clients.batches import AssessedBatch
 from clients.collating import score
 from clients.errors import LoaderError, SampleError
@@ -161,6 +162,11 @@ class StreamFeed:
 
     def held_by(self, iterator: Iterator[Any]) -> None:
         """Do nothing: no epoch is kept."""
+
+    @property
+    def has_others(self) -> bool:
+        """Return whether other ranks train at the same time."""
+        return in_group()
 
     def tells_others(self, epoch: int) -> bool:
         """Return False: there is no plan that would tell."""
