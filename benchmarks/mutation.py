@@ -26,7 +26,8 @@ def mutated(name: str, seed: int, number: int) -> bytes:
         return zipped(members if random.random() < 0.5 else {"x.npy": members["x.npy"]})
     if name == "webdataset" and random.random() < 0.5:
         kind = random.choice(["png", "jpg", "bmp", "tiff", "webp", "ppm", "npy", "cls"])
-        return tar({f"a.{kind}": _mutate(_members(kind), random), "b.cls": b"1"})
+        body = _mutate(_members(kind), random)
+        return tar({"a.npy": BODIES["npy"][0], "a.cls": body} if kind == "cls" else {f"a.{kind}": body})
     return _mutate(bodies, random)
 
 

@@ -21,7 +21,7 @@ from assessor.formats.settings import DEFAULT, DecodeSettings
 MAX_LINE_BYTES = 16 << 20
 BLOCK_BYTES = 1 << 19
 """Text that is parsed at a time; it may take some 20 times its size meanwhile."""
-_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*")
+_INTEGER = re.compile(r"[ \t]*[+-]?[0-9]{1,19}[ \t]*")
 _EMPTY = ("", "na", "n/a", "nan", "null", "none")
 
 

@@ -11,7 +11,7 @@ from assessor.errors import FormatError
 from assessor.formats.arrow_columns import ArrowRows
 from assessor.formats.arrow_library import data_errors, load_pyarrow
 from assessor.formats.decoder import Part, formats
-from assessor.formats.parquet_pages import PageCheck, check_metadata
+from assessor.formats.parquet_pages import PageCheck, RowGroup, read_metadata
 from assessor.formats.settings import DEFAULT, DecodeSettings
 from assessor.formats.spool import FileDecoder
 
@@ -35,7 +35,7 @@ class ParquetDecoder(FileDecoder):
 
     def read(self, file: BinaryIO) -> Iterator[Part]:
         """Yield the rows, row group after row group."""
-        size_bytes = check_metadata(file)
+        size_bytes, groups = read_metadata(file)
         errors = data_errors(self._pa)
         try:
             parquet = self._pa.parquet.ParquetFile(
@@ -47,7 +47,7 @@ class ParquetDecoder(FileDecoder):
             )
             rows = ArrowRows(self._pa, parquet.schema_arrow, self.settings)
             columns = _leaves(parquet.schema, rows.column_names)
-            batch_rows = self._check(parquet, columns, PageCheck(file, size_bytes, self.settings))
+            batch_rows = self._check(parquet.schema, columns, groups, PageCheck(file, size_bytes, self.settings))
             batches = parquet.iter_batches(batch_size=batch_rows, columns=rows.column_names, use_threads=False)
         except errors as error:
             raise _unreadable(error) from error
@@ -64,23 +64,24 @@ class ParquetDecoder(FileDecoder):
         if rows.rows != parquet.metadata.num_rows:
             raise FormatError(f"expected {parquet.metadata.num_rows} rows, as the metadata says; got {rows.rows}")
 
-    def _check(self, parquet: Any, columns: list[int], pages: PageCheck) -> int:
+    def _check(self, schema: Any, columns: list[int], groups: list[RowGroup], pages: PageCheck) -> int:
         """Check the columns' pages in every row group; return how many rows to decode at a time."""
-        metadata = parquet.metadata
         widest = 1
         decoded = 0
-        for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for group in groups:
+            if len(group.chunks) != len(schema):
+                raise FormatError(f"expected {len(schema)} columns in a row group; got {len(group.chunks)}")
             values = 0
             for k in columns:
-                column = group.column(k)
-                pages.check_chunk(column)
-                if column.num_values > MAX_LIST_VALUES and parquet.schema.column(k).max_repetition_level:
+                chunk, column = group.chunks[k], schema.column(k)
+                pages.check_chunk(chunk, column.path)
+                if chunk.values > MAX_LIST_VALUES and column.max_repetition_level:
                     raise FormatError(
                         f"expected at most {MAX_LIST_VALUES} values in a row group of list column "
-                        f"{column.path_in_schema!r:.80}; got {column.num_values}: write smaller row groups"
+                        f"{column.path!r:.80}; got {chunk.values}: write smaller row groups"
                     )
-                values += column.num_values
-            widest = max(widest, math.ceil(values / max(1, group.num_rows)))
+                values += chunk.values
+            widest = max(widest, math.ceil(values / max(1, group.rows)))
             decoded += 8 * values
         if decoded > self.settings.max_decoded_bytes:
             raise FormatError(

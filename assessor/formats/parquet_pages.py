@@ -1,10 +1,11 @@
 """What a Parquet file claims, checked before it is decoded: the length of its metadata, the size of each page.
 
-pyarrow allocates what a page's header says it grows to, and what a dictionary's header says it holds.
+pyarrow allocates what a page's header says it grows to, and what a dictionary's header says it holds. The metadata is
+read here too: asked for a bad column chunk, pyarrow 26 ends the process (RowGroupMetaData.column).
 """
 
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from assessor.errors import FormatError
 from assessor.formats.settings import DecodeSettings
@@ -14,14 +15,31 @@ MAX_METADATA_BYTES = 8 << 20
 """Longest metadata of a file: some 100 bytes a column in each row group."""
 MAX_PAGE_HEADER_BYTES = 1 << 16
 MAGIC = b"PAR1"
-_WIDTHS = {"INT32": 4, "INT64": 8, "FLOAT": 4, "DOUBLE": 8, "FIXED_LEN_BYTE_ARRAY": 2}
+_WIDTHS = {1: 4, 2: 8, 4: 4, 5: 8, 7: 2}
+"""Bytes of a value by its physical type: int32, int64, float, double, and two bytes for a half."""
 
 
-def check_metadata(file: BinaryIO) -> int:
-    """Return the size of a file whose metadata is bounded and is metadata.
+class Chunk(NamedTuple):
+    """Where the pages of a column in a row group are, and how many values they have."""
+
+    start: int
+    end: int
+    values: int
+    width: int
+
+
+class RowGroup(NamedTuple):
+    """A row group: its rows, and a chunk for each leaf column."""
+
+    rows: int
+    chunks: tuple[Chunk, ...]
+
+
+def read_metadata(file: BinaryIO) -> tuple[int, list[RowGroup]]:
+    """Return the size of a file and its row groups.
 
     Raises:
-        FormatError: it is not, or is longer than pyarrow should read.
+        FormatError: it is no Parquet, or its metadata is longer than pyarrow should read.
     """
     size_bytes = file.seek(0, 2)
     file.seek(max(0, size_bytes - 8))
@@ -38,8 +56,26 @@ def check_metadata(file: BinaryIO) -> int:
             "write fewer row groups, or put the features into one list column"
         )
     file.seek(size_bytes - 8 - length)
-    CompactReader(file.read(length)).struct()
-    return size_bytes
+    groups = CompactReader(file.read(length)).struct().get(4)
+    return size_bytes, [_row_group(group) for group in groups] if isinstance(groups, list) else []
+
+
+def _row_group(group: dict[int, object]) -> RowGroup:
+    chunks, rows = group.get(1), group.get(3)
+    if not isinstance(chunks, list) or not isinstance(rows, int) or rows < 0:
+        raise FormatError(f"expected a row group with columns and a number of rows; got {rows!r:.80} rows")
+    return RowGroup(rows, tuple(_chunk(chunk.get(3)) for chunk in chunks))
+
+
+def _chunk(metadata: object) -> Chunk:
+    fields = metadata if isinstance(metadata, dict) else {}
+    kind, values, size, start = (fields.get(k) for k in (1, 5, 7, 9))
+    dictionary = fields.get(11)
+    if not all(isinstance(value, int) for value in (kind, values, size, start)):
+        raise FormatError(f"expected a column chunk with its type, values, size and place; got {fields!r:.200}")
+    if isinstance(dictionary, int) and 0 < dictionary < start:
+        start = dictionary
+    return Chunk(start, start + size, values, _WIDTHS.get(kind, 1))
 
 
 @dataclass
@@ -59,34 +95,27 @@ class PageCheck:
     grown_bytes: int = 0
     _stored_bytes: int = field(default=0, init=False)
 
-    def check_chunk(self, chunk: Any) -> None:
-        """Check one column chunk.
-
-        Args:
-            chunk: a pyarrow.parquet.ColumnChunkMetaData.
+    def check_chunk(self, chunk: Chunk, name: str) -> None:
+        """Check one column chunk of the column called `name`.
 
         Raises:
             FormatError: its pages are not where they should be, or too large.
         """
-        name = chunk.path_in_schema
-        at = chunk.data_page_offset
-        if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < at:
-            at = chunk.dictionary_page_offset
-        end = at + chunk.total_compressed_size
+        at, end, expected, _ = chunk
         values = 0
-        if not 4 <= at <= end <= self.size_bytes or chunk.num_values < 0:
+        if not 4 <= at <= end <= self.size_bytes or expected < 0:
             raise FormatError(
                 f"expected column {name!r:.80} within the file's {self.size_bytes} bytes; its metadata says {at} to "
                 f"{end}: write it again"
             )
-        while at < end and values < chunk.num_values:
+        while at < end and values < expected:
             self.file.seek(at)
             reader = CompactReader(self.file.read(min(MAX_PAGE_HEADER_BYTES, end - at)), max_structs=64)
-            values += self._check_page(reader.struct(), name, _WIDTHS.get(chunk.physical_type, 1))
+            values += self._check_page(reader.struct(), name, chunk.width)
             at += reader.at + self._stored_bytes
-        if values != chunk.num_values or at > end:
+        if values != expected or at > end:
             raise FormatError(
-                f"expected {chunk.num_values} values in column {name!r:.80}; its pages have {values} in "
+                f"expected {expected} values in column {name!r:.80}; its pages have {values} in "
                 f"{end - at} bytes less than it says: write it again"
             )
 

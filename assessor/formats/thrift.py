@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from assessor.errors import FormatError
 
 MAX_DEPTH = 32
+KEPT_DEPTH = 3
+"""The metadata of a column chunk: file, row group, chunk, its metadata."""
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 
 
@@ -28,7 +30,9 @@ class CompactReader:
     structs: int = field(default=0, init=False)
 
     def struct(self, depth: int = 0) -> dict[int, object]:
-        """Return the integers and structs of a struct, by field number; all else is walked over.
+        """Return the integers, structs and lists of structs of a struct, by field number; all else is walked over.
+
+        Deeper than KEPT_DEPTH all is walked over: what is needed of a Parquet file lies above.
 
         Raises:
             FormatError: it is none, is cut off, or holds too many others.
@@ -44,7 +48,7 @@ class CompactReader:
         while head := self._byte():
             number = number + (head >> 4) if head >> 4 else self._integer()
             value = self._value(head & 15, depth)
-            if value is not None:
+            if value is not None and depth <= KEPT_DEPTH:
                 fields[number] = value
         return fields
 
@@ -56,8 +60,8 @@ class CompactReader:
         if kind == _STRUCT:
             return self.struct(depth + 1)
         if kind in (_LIST, _SET):
-            self._list(depth)
-        elif kind in (_BYTE, _DOUBLE):
+            return self._list(depth)
+        if kind in (_BYTE, _DOUBLE):
             self._skip(1 if kind == _BYTE else 8)
         elif kind == _BINARY:
             self._skip(self._varint())
@@ -65,17 +69,20 @@ class CompactReader:
             raise FormatError(f"expected Parquet metadata; byte {self.at} has field type {kind}, which it never has")
         return None
 
-    def _list(self, depth: int) -> None:
+    def _list(self, depth: int) -> object:
         head = self._byte()
         kind, count = head & 15, head >> 4
         count = self._varint() if count == 15 else count
         if count > len(self.data) - self.at:
             raise FormatError(f"expected {count} entries of Parquet metadata; it is too short for them")
+        if kind == _STRUCT:
+            return [self.struct(depth + 1) for _ in range(count)]
         for _ in range(count):
             if kind in (_TRUE, _FALSE):
                 self._skip(1)
             else:
                 self._value(kind, depth)
+        return None
 
     def _skip(self, size: int) -> None:
         self.at += size
