@@ -69,10 +69,11 @@ def _row_group(group: dict[int, object]) -> RowGroup:
 
 def _chunk(metadata: object) -> Chunk:
     fields = metadata if isinstance(metadata, dict) else {}
-    kind, values, size, start = (fields.get(k) for k in (1, 5, 7, 9))
-    dictionary = fields.get(11)
-    if not all(isinstance(value, int) for value in (kind, values, size, start)):
+    numbers = [value for key in (1, 5, 7, 9) if isinstance(value := fields.get(key), int)]
+    if len(numbers) < 4:
         raise FormatError(f"expected a column chunk with its type, values, size and place; got {fields!r:.200}")
+    kind, values, size, start = numbers
+    dictionary = fields.get(11)
     if isinstance(dictionary, int) and 0 < dictionary < start:
         start = dictionary
     return Chunk(start, start + size, values, _WIDTHS.get(kind, 1))
