@@ -114,3 +114,59 @@ def test_dictionary_samples() -> None:
         want = reference(X[i * 8 : i * 8 + 8]) if plan[i].normalize else X[i * 8 : i * 8 + 8]
         np.testing.assert_allclose(batch["row"].numpy(), want, atol=2e-5)
         assert batch["id"].tolist() == list(range(i * 8, min(i * 8 + 8, 90)))
+
+
+class Seen(torch.nn.Module):
+    """Keeps what its forward gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs: list[torch.Tensor] = []
+
+    def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        self.inputs.append(x)
+        return x * scale
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_model_standardizes_where_it_runs(num_workers: int) -> None:
+    """The batch is handed out as it is; the model sees it standardized, in training only."""
+    loader = AssessedLoader(Pairs(X, Y), 8, standardize_input="model", shuffle="batches", num_workers=num_workers)
+    model = Seen()
+    loader.attach(model)
+    verdicts = set()
+    for (x, _), decision in loader.decisions():
+        np.testing.assert_array_equal(x.numpy(), X[decision.index * 8 : decision.index * 8 + 8])
+        model(x, scale=2.0)
+        want = standardize_input(x) if decision.normalize else x
+        assert torch.equal(model.inputs[-1], want)
+        on_device = x.to("meta")
+        assert model(on_device).device.type == "meta"  # computed where the model got it
+        model.eval()
+        model(x)
+        assert model.inputs[-1] is x
+        model.train()
+        verdicts.add(decision.normalize)
+    assert verdicts == {True, False}
+    loader.detach(model)
+    model(x)
+    assert model.inputs[-1] is x
+
+
+def test_attaching_twice_standardizes_once() -> None:
+    loader = AssessedLoader(Pairs(X, Y), 8, standardize_input="model", threshold=-100.0)
+    model = Seen()
+    loader.attach(model)
+    loader.attach(model)
+    for x, _ in loader:
+        model(x)
+        torch.testing.assert_close(model.inputs[-1], standardize_input(x), rtol=0, atol=0)
+
+
+def test_a_model_whose_input_is_no_tensor() -> None:
+    loader = AssessedLoader(Pairs(X, Y), 8, standardize_input="model", threshold=-100.0)
+    model = Seen()
+    loader.attach(model)
+    next(iter(loader))
+    with pytest.raises(LoaderError, match="expected a tensor as the model's first positional argument; got dict"):
+        model({"x": 1})
