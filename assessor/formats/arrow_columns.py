@@ -56,8 +56,30 @@ class ArrowRows:
     @cached_property
     def column_names(self) -> list[str]:
         """Names of the columns that are read."""
-        chosen = [*self.choice.features, *([] if self.choice.label is None else [self.choice.label])]
-        return [self._schema.names[k] for k in chosen]
+        return self.feature_names + [name for name in self.label_names if name not in self.feature_names]
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the features' columns."""
+        return [self._schema.names[k] for k in self.choice.features]
+
+    @property
+    def label_names(self) -> list[str]:
+        """Name of the labels' column, or none."""
+        return [] if self.choice.label is None else [self._schema.names[self.choice.label]]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What the features' columns, all of plain numbers, are joined to."""
+        return np.result_type(*{self._schema.field(k).type.to_pandas_dtype() for k in self.choice.features})
+
+    def values(self, array: Array, name: str, offset: int) -> NDArray[Any]:
+        """Return a column of plain numbers; `offset` rows beyond `rows` came before it."""
+        self.rows += offset
+        try:
+            return self._values(array, name)
+        finally:
+            self.rows -= offset
 
     def parts(self, batch: Any) -> Iterator[Part]:
         """Yield the rows of a record batch, whose columns have been validated."""

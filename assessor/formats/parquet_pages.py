@@ -15,6 +15,8 @@ MAX_METADATA_BYTES = 8 << 20
 """Longest metadata of a file: some 100 bytes a column in each row group."""
 MAX_PAGE_HEADER_BYTES = 1 << 16
 MAGIC = b"PAR1"
+_PAGE_FIELDS: dict[object, int] = {0: 5, 2: 7, 3: 8}
+"""Where a page's own header is, by its type: data, dictionary, data of version 2."""
 _WIDTHS = {1: 4, 2: 8, 4: 4, 5: 8, 7: 2}
 """Bytes of a value by its physical type: int32, int64, float, double, and two bytes for a half."""
 
@@ -95,15 +97,18 @@ class PageCheck:
     settings: DecodeSettings
     grown_bytes: int = 0
     _stored_bytes: int = field(default=0, init=False)
+    _held_bytes: int = field(default=0, init=False)
+    _dictionary_bytes: int = field(default=0, init=False)
 
-    def check_chunk(self, chunk: Chunk, name: str) -> None:
-        """Check one column chunk of the column called `name`.
+    def check_chunk(self, chunk: Chunk, name: str) -> int:
+        """Return the bytes that reading one chunk of the column called `name` holds: its dictionary and a page.
 
         Raises:
             FormatError: its pages are not where they should be, or too large.
         """
         at, end, expected, _ = chunk
-        values = 0
+        self._dictionary_bytes = 0
+        values = held_bytes = 0
         if not 4 <= at <= end <= self.size_bytes or expected < 0:
             raise FormatError(
                 f"expected column {name!r:.80} within the file's {self.size_bytes} bytes; its metadata says {at} to "
@@ -114,28 +119,32 @@ class PageCheck:
             reader = CompactReader(self.file.read(min(MAX_PAGE_HEADER_BYTES, end - at)), max_structs=64)
             values += self._check_page(reader.struct(), name, chunk.width)
             at += reader.at + self._stored_bytes
+            held_bytes = max(held_bytes, self._held_bytes)
         if values != expected or at > end:
             raise FormatError(
                 f"expected {expected} values in column {name!r:.80}; its pages have {values} in "
                 f"{end - at} bytes less than it says: write it again"
             )
+        return self._dictionary_bytes + held_bytes
 
     def _check_page(self, header: dict[int, object], name: str, width: int) -> int:
         """Return the number of values in a page, 0 for a dictionary, whose values take `width` bytes each."""
         grown, stored = header.get(2), header.get(3)
-        dictionary, data = header.get(7), header.get(5) or header.get(8)
-        page = data if isinstance(data, dict) else dictionary if isinstance(dictionary, dict) else {}
-        values = page.get(1)
+        is_dictionary = header.get(1) == 2
+        page = header.get(_PAGE_FIELDS.get(header.get(1), 0))
+        values = page.get(1) if isinstance(page, dict) else None
         if not isinstance(grown, int) or not isinstance(stored, int) or not isinstance(values, int):
             raise FormatError(f"expected a page header with its sizes in column {name!r:.80}; got {header!r:.200}")
-        if min(grown, stored, values) < 0 or (page is dictionary and values * width > grown):
+        if min(grown, stored, values) < 0 or (is_dictionary and values * width > grown):
             raise FormatError(f"expected sizes >= 0 that fit in a page of column {name!r:.80}; got {header!r:.200}")
         self.grown_bytes += grown
-        self._stored_bytes = stored
+        self._stored_bytes, self._held_bytes = stored, grown + stored
         if grown > self.settings.max_page_bytes or self.grown_bytes > self.settings.max_decoded_bytes:
             raise FormatError(
                 f"expected pages of at most {self.settings.max_page_bytes} bytes, "
                 f"{self.settings.max_decoded_bytes} in all, when decompressed; column {name!r:.80} has one of {grown}, "
                 f"{self.grown_bytes} in all: write smaller pages, or raise max_page_bytes"
             )
-        return 0 if page is dictionary else values
+        if is_dictionary:
+            self._dictionary_bytes = 2 * grown
+        return 0 if is_dictionary else values

@@ -25,6 +25,7 @@ from assessor.errors import (
     ShapeError,
 )
 from assessor.formats import arrow as arrow_format
+from assessor.formats import parquet as parquet_format
 from assessor.formats.spool import Spool
 from benchmarks.fuzz_seeds import arrow, csv_text, ndjson, npy, npz, parquet, picture, table, tar, zipped
 from tests.assessor.shard_files import Dripping, profile_bytes
@@ -166,6 +167,27 @@ def test_a_large_record_batch_is_memory_mapped(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(arrow_format, "MESSAGE_IN_MEMORY_BYTES", 300)
     body = arrow(table(X, Y, lists="fixed"), batch_rows=20)
     assert profile_bytes(body).to_bytes() == profile_array(X, labels=Y, batch_sizes=[3]).to_bytes()
+
+
+@pytest.mark.parametrize("held_bytes", [1, 600, 1 << 20])
+def test_many_columns_are_read_some_at_a_time(monkeypatch: pytest.MonkeyPatch, held_bytes: int) -> None:
+    monkeypatch.setattr(parquet_format, "HELD_BYTES", held_bytes)
+    monkeypatch.setattr(parquet_format, "BUFFER_BYTES", 1)
+    mixed = table(X, Y).append_column("more", pyarrow.array(np.arange(23), pyarrow.int16()))
+    x = np.column_stack([X, np.arange(23, dtype=np.float32)])
+    for size in (5, 100):
+        got = profile_bytes(parquet(mixed, row_group_size=size))
+        assert got.to_bytes() == profile_array(x, labels=Y, batch_sizes=[3]).to_bytes()
+    missing = pyarrow.table({"a": np.arange(9.0), "b": pyarrow.array([0.0] * 7 + [None, 1.0])})
+    with pytest.raises(NonFiniteError, match="row 7, column 'b' is null"):
+        profile_bytes(parquet(missing, row_group_size=4))
+
+
+def test_row_groups_of_many_columns_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_format, "HELD_BYTES", 1)
+    body = parquet(table(X))
+    with pytest.raises(FormatError, match=r"row groups of at most 367 bytes when decoded, .* got one of 368"):
+        list(formats.get("parquet")(DecodeSettings(max_spool_bytes=367)).read(io.BytesIO(body)))  # type: ignore[attr-defined]  # FileDecoder
 
 
 def test_a_spool_is_bounded_and_maps_what_it_wrote() -> None:
