@@ -40,7 +40,7 @@ KINDS: dict[str, Kind] = {
     "malformed-shard": Kind(
         422,
         "Shard not in its format",
-        "Send a complete npy or safetensors file. Object arrays and pickles are never read.",
+        "Send a complete file of the format that Content-Type names. Object arrays and pickles are never read.",
     ),
     "unsupported-dtype": Kind(
         422, "Unsupported dtype", "Convert to uint8, int8..int64, float16, bfloat16, float32/64."
@@ -72,7 +72,7 @@ KINDS: dict[str, Kind] = {
     "unsupported-media-type": Kind(
         415,
         "Unsupported media type",
-        "Send shards as application/x-npy or application/vnd.safetensors, uncompressed; all else as application/json.",
+        "Send shards as one of the media types that the detail lists, uncompressed; all else as application/json.",
     ),
     "body-timeout": Kind(408, "Body stopped coming", "Send again on a faster connection."),
     "client-disconnected": Kind(400, "Connection cut", "Nothing was stored; send again."),

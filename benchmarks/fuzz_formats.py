@@ -23,6 +23,7 @@ from random import Random
 from typing import Any
 
 from assessor import AssessorError, DecodeSettings, profile_shard
+from assessor.formats import parquet
 from assessor.kernels import warm
 from benchmarks.mutation import BODIES, mutated
 
@@ -50,6 +51,7 @@ def decode(name: str, body: bytes, random: Random) -> str:
     """Return "read" or "refused" for a body that comes in pieces of some size; raises what should not be."""
     stream = Dripping(body, random.choice([1, 7, 64, 1000, 1 << 20]))
     recognize = random.random() < 0.1
+    parquet.HELD_BYTES = random.choice([1, 32 << 20])  # both ways to read columns
     try:
         profile_shard(stream, format=None if recognize else name, batch_sizes=[2], settings=LIMITS, calibration_rows=4)
     except AssessorError as error:
