@@ -5,7 +5,7 @@ from importlib.metadata import version
 from typing import TypeAlias
 
 from app.outcome import read_condition
-from assessor import methods
+from assessor import formats, methods
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -78,6 +78,7 @@ def _add_assess(commands: Commands) -> None:
         "Examples:\n"
         "  normgauge assess part-*.npy --batch-size 4,8,16,32\n"
         "  normgauge assess train.npy --batch-size 32 --save plan.json --report report.html\n"
+        "  normgauge assess table.csv --batch-size 16 --columns width,height --label-column species\n"
         "  normgauge assess images.npy --labels digits.csv --batch-size 32 --method published\n"
         "  normgauge assess train.npy --batch-size 4,32 --profile train.profile\n"
         "  normgauge assess train.profile --method need,heterogeneity\n"
@@ -85,7 +86,9 @@ def _add_assess(commands: Commands) -> None:
         + STATUS
         + FAIL_STATUS,
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="shards in row order, or saved profiles")
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="shards in row order (files, folders of pictures), or saved profiles"
+    )
     parser.add_argument(
         "--batch-size",
         type=_integers,
@@ -103,6 +106,17 @@ def _add_assess(commands: Commands) -> None:
     parser.add_argument(
         "--feature-axis",
         help="element (default): every element of a sample is a feature; channel: axis 1 is",
+    )
+    parser.add_argument(
+        "--format",
+        metavar="NAME",
+        help=f"of the shards: {', '.join(formats.names())}; default: recognized by the first bytes or the name's end",
+    )
+    parser.add_argument(
+        "--columns", type=_names, metavar="NAME[,NAME...]", help="tables: the columns that are features (default all)"
+    )
+    parser.add_argument(
+        "--label-column", metavar="NAME", help="tables: the column of labels (default y or label, where there is one)"
     )
     parser.add_argument("--profile", metavar="FILE", help="save what was read of the data, for plans without the data")
     _add_outputs(parser)

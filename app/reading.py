@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from app.errors import CommandError, UsageError
 from assessor import AssessorError, Profile, SettingError, merge, profile_shard
+from assessor.formats import DecodeSettings
 
 _SAVED = b'{"__metadata__":{"normgauge":'
 """What a saved profile begins with, after the 8 bytes of its header's length."""
@@ -20,6 +21,8 @@ def read_profile(
     *,
     batch_sizes: Sequence[int] | None,
     feature_axis: str | None = None,
+    format: str | None = None,
+    settings: DecodeSettings | None = None,
     show_progress: bool = False,
 ) -> Profile:
     """Return the profile of a dataset's shards in row order, or the merged one of saved profiles.
@@ -28,12 +31,14 @@ def read_profile(
         paths: shards, or profiles.
         batch_sizes: to profile; for saved profiles, None or some of theirs.
         feature_axis: "element" (None) or "channel"; for saved profiles, None or theirs.
+        format: of the shards; None recognizes it.
+        settings: which of the shards' columns are what; None takes the defaults.
         show_progress: draw a bar on standard error.
 
     Raises:
         AssessorError: a file is not usable; the message begins with its path.
         CommandError: a path is nothing that can be read, or shards and profiles are mixed.
-        UsageError: shards without batch sizes.
+        UsageError: shards without batch sizes, or saved profiles with what is for shards.
     """
     for path in paths:
         if not path.exists():
@@ -43,13 +48,23 @@ def read_profile(
         if batch_sizes is None:
             raise UsageError("expected --batch-size for shards, as in --batch-size 4,8,16,32; got none")
         return _read_shards(
-            paths, batch_sizes=batch_sizes, feature_axis=feature_axis or "element", show_progress=show_progress
+            paths,
+            show_progress=show_progress,
+            batch_sizes=batch_sizes,
+            feature_axis=feature_axis or "element",
+            format=format,
+            settings=settings or DecodeSettings(),
         )
     if len(saved) < len(paths):
         other = next(path for path in paths if path not in saved)
         raise CommandError(
             f"expected either shards or saved profiles; got the profile {saved[0]} and the shard {other}: "
             "profile the shards together"
+        )
+    if format is not None or settings is not None:
+        raise UsageError(
+            "expected --format, --columns and --label-column with shards; "
+            f"got the saved profile {saved[0]}: leave them out"
         )
     profile = merge(load_profile(path) for path in saved)
     if feature_axis not in (None, profile.feature_axis):
@@ -80,9 +95,7 @@ def load_profile(path: Path) -> Profile:
         raise type(error)(f"{path}: {error}") from error
 
 
-def _read_shards(
-    paths: Sequence[Path], *, batch_sizes: Sequence[int], feature_axis: str, show_progress: bool
-) -> Profile:
+def _read_shards(paths: Sequence[Path], *, show_progress: bool, **settings: Any) -> Profile:
     profiles: list[Profile] = []
     first_row = 0
     with tqdm(
@@ -99,13 +112,7 @@ def _read_shards(
             bar.update(size_bytes)
 
         for path in paths:
-            profile = _read_shard(
-                path,
-                batch_sizes=batch_sizes,
-                first_row=first_row,
-                feature_axis=feature_axis,
-                on_bytes=on_bytes,
-            )
+            profile = _read_shard(path, first_row=first_row, on_bytes=on_bytes, **settings)
             first_row += profile.n_rows
             profiles.append(profile)
     return merge(profiles)
@@ -116,8 +123,6 @@ def _read_shard(path: Path, *, on_bytes: Callable[[int], None], **settings: Any)
         return profile_shard(path, on_bytes=on_bytes, **settings)
     except AssessorError as error:
         raise type(error)(f"{path}: {error}") from error
-    except IsADirectoryError as error:
-        raise CommandError(f"expected a file; got {path}, a folder of no known format: name its files") from error
 
 
 def _sizes(paths: Sequence[Path]) -> Iterator[int]:

@@ -13,7 +13,8 @@ from app.making import check_method_arguments, check_names, make_plans, save_pla
 from app.outcome import status_of
 from app.reading import is_profile, read_profile
 from app.tables import make_console, print_plans
-from assessor import Profile
+from assessor import Profile, formats
+from assessor.formats import DecodeSettings
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -25,6 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
         paths,
         batch_sizes=arguments.batch_size,
         feature_axis=arguments.feature_axis,
+        format=arguments.format,
+        settings=_decode_settings(arguments),
         show_progress=not arguments.quiet and sys.stderr.isatty(),
     )
     if labels is not None:
@@ -51,9 +54,17 @@ def describe(profile: Profile) -> str:
     return f"{profile.n_rows} rows of {profile.n_features} features ({profile.dtype}{labelled})"
 
 
+def _decode_settings(arguments: argparse.Namespace) -> DecodeSettings | None:
+    if arguments.columns is None and arguments.label_column is None:
+        return None
+    return DecodeSettings(columns=arguments.columns and tuple(arguments.columns), label=arguments.label_column)
+
+
 def _check(arguments: argparse.Namespace, paths: list[Path]) -> None:
     """Check what can be checked before a file is read."""
     check_method_arguments(arguments, [arguments.threshold])
+    if arguments.format is not None:
+        formats.get(arguments.format)
     if arguments.batch_size:
         check_names(arguments.save, list(product(arguments.batch_size, arguments.method, [arguments.threshold])))
     read = [*paths, *([Path(arguments.labels)] if arguments.labels else [])]

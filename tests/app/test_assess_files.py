@@ -145,6 +145,25 @@ def test_what_a_profile_cannot_be_used_for(capsys: pytest.CaptureFixture[str], s
     assert not is_profile(tmp_path)
 
 
+def test_columns_and_format_of_a_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    x = rows(50).astype(np.float64)
+    path = tmp_path / "table"
+    lines = [f"{i % 3},{row[0]!r},{row[1]!r},{row[2]!r}" for i, row in enumerate(x.tolist())]
+    path.write_text("kind,a,b,c\n" + "\n".join(lines) + "\n")
+    arguments = ["--batch-size", "8", "--format", "csv", "--columns", "a, c", "--label-column", "kind"]
+    assert main(["assess", str(path), *arguments, "--method", "published", "--json"]) == 0
+    profile = profile_array(x[:, [0, 2]], batch_sizes=[8], labels=LABELS)
+    assert capsys.readouterr().out == make_plan(profile, method="published").to_json() + "\n"
+    assert "got 'excel'" in fail(capsys, "assess", str(path), "--batch-size", "8", "--format", "excel")
+    missing = fail(capsys, "assess", str(path), "--batch-size", "8", "--format", "csv", "--columns", "d")
+    assert missing.startswith(f"normgauge: {path}: ")
+    saved = str(tmp_path / "x.profile")
+    main(["assess", str(path), *arguments, "--profile", saved, "--quiet"])
+    for option in (["--format", "csv"], ["--columns", "a"], ["--label-column", "kind"]):
+        assert main(["assess", saved, *option]) == 2
+        assert f"with shards; got the saved profile {saved}: leave them out" in capsys.readouterr().err
+
+
 def test_shards_need_a_batch_size(capsys: pytest.CaptureFixture[str], shard: str) -> None:
     assert main(["assess", shard]) == 2
     error = capsys.readouterr().err

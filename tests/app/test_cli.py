@@ -143,7 +143,7 @@ def test_bad_files_are_named(capsys: pytest.CaptureFixture[str], shards: list[st
         assert words in line
     bad.write_bytes(npy(rows(9, features=7)))
     assert "(7,)" in fail(capsys, "assess", *shards, str(bad), "--batch-size", "8")
-    assert "got " + str(tmp_path) in fail(capsys, "assess", str(tmp_path), "--batch-size", "8")
+    assert f"{tmp_path}: expected pictures" in fail(capsys, "assess", str(tmp_path), "--batch-size", "8")
     assert "missing.npy, which is none" in fail(capsys, "assess", "missing.npy", "--batch-size", "8")
 
 
