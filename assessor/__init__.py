@@ -2,6 +2,7 @@
 
 from assessor import errors
 from assessor.datasets import profile_dataset
+from assessor.drift import Drift, measure_drift
 from assessor.errors import (
     AssessorError,
     CoverageError,
@@ -40,6 +41,7 @@ __all__ = [
     "Decision",
     "DecodeSettings",
     "Decoder",
+    "Drift",
     "DtypeError",
     "EmptyShardError",
     "FingerprintError",
@@ -70,6 +72,7 @@ __all__ = [
     "formats",
     "hash_rows",
     "make_plan",
+    "measure_drift",
     "measures",
     "merge",
     "methods",

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from assessor.errors import NonFiniteError
 from assessor.kernels import Reduced, TileSums, add_doubled, reduce_batches, sum_rows, sum_tiles
-from assessor.moments import Floats, MomentsTree, reduce_items
+from assessor.kernels.dispatch import BLOCK_VALUES
+from assessor.kernels.tiles import TINY
+from assessor.moments import Floats, Moments, MomentsTree, reduce_items
+from assessor.noise import noise
 
 _LN2 = float(np.log(2.0))
 
@@ -21,7 +24,8 @@ RECORD = np.dtype(
     [
         ("index", np.int64),  # batch number
         ("pooled_mean", np.float64),  # over all values of the varying features
-        ("pooled_variance", np.float64),  # likewise, biased
+        ("pooled_variance", np.float64),  # likewise, biased: mean_variance + location_variance
+        ("mean_variance", np.float64),  # mean of v_f; the difference would lose it where the m_f are far apart
         ("mean_log_variance", np.float64),  # mean over the varying features of ln v_f
         ("constant_second_moment", np.float64),  # sum over the features constant in the batch of m_f^2
         ("constant_second_moment_low", np.float64),  # what rounding to float64 took from it
@@ -32,7 +36,7 @@ RECORD = np.dtype(
         ("n_varying", np.int32),  # features with v_f > 0
     ]
 )
-"""One complete batch: 84 bytes. Everything the measures of FORMULAS 2.2 to 2.4 need, and spread_divergence."""
+"""One complete batch: 92 bytes. Everything the measures of FORMULAS 2.2 to 2.4 need, and spread_divergence."""
 
 Records = NDArray[np.void]
 
@@ -58,6 +62,7 @@ def describe_batches(first: int, sums: TileSums) -> Records:
     records["index"] = np.arange(first, first + len(records))
     records["pooled_mean"] = pooled_mean
     records["pooled_variance"] = pooled
+    records["mean_variance"] = _total(sums.variance) / some
     records["location_variance"] = spread / some
     records["mean_root"] = _total(sums.root) / some
     records["mean_quarter"] = _total(sums.quarter) / some
@@ -66,6 +71,34 @@ def describe_batches(first: int, sums: TileSums) -> Records:
     records["constant_second_moment"], records["constant_second_moment_low"] = high, low
     records["n_varying"] = n_varying
     return records
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def divergence_from(reference: Moments, mean: Floats, m2: Floats, count: int) -> Floats:
+    """Return mean_f KL( N(m_f, v_f) || N(M_f, V_f) ) of batches, M_f and V_f of the reference, in nats (FORMULAS 2.4).
+
+    Features constant in the reference are left out. A feature constant in a batch takes ln v_f = ln V_f - 2 noise(B),
+    as in `standard_divergence`: neither for nor against the batch.
+
+    Args:
+        reference: moments per feature, shape (features,).
+        mean, m2: shape (batches, features).
+        count: values per feature and batch.
+
+    Returns:
+        Shape (batches,); NaN where no feature varies in the reference, or for one value per feature.
+    """
+    active = reference.variance >= TINY
+    n_active = int(active.sum())
+    if count < 2 or not n_active:
+        return np.full(len(mean), np.nan)
+    population = np.where(active, reference.variance, 1.0)
+    variance = m2 / count
+    varies = variance >= TINY
+    log_ratio = np.where(varies, np.log(np.where(varies, variance, 1.0)) - np.log(population), -2 * float(noise(count)))
+    z = (mean - reference.mean) / np.sqrt(population)
+    terms = np.where(active, (variance / population + z * z - 1 - log_ratio) / 2, 0.0)
+    return sum_rows(terms) / n_active
 
 
 def _total(tiles: Floats) -> Floats:
@@ -91,6 +124,7 @@ class Lane:
         cut: by batch number, the row-tree nodes of batches that are not complete.
         tree: nodes over complete batches: the dataset's moments per feature.
         constant_batches: shape (features,), int64: complete batches in which the feature was constant.
+        divergences: shape (records,): `divergence_from` the profile's reference; None without one.
     """
 
     batch_size: int
@@ -98,6 +132,7 @@ class Lane:
     cut: Mapping[int, MomentsTree]
     tree: MomentsTree
     constant_batches: NDArray[np.int64]
+    divergences: Floats | None = None
 
 
 @dataclass
@@ -106,12 +141,15 @@ class LaneBuilder:
 
     Attributes:
         values_per_row: values of one feature in one sample (1, or the positions of a channel).
+        reference: moments per feature from which each batch's divergence is kept; None for none.
     """
 
     batch_size: int
     n_features: int
     values_per_row: int
+    reference: Moments | None = None
     _records: list[Records] = field(default_factory=list)
+    _divergences: list[Floats] = field(default_factory=list)
     _cut: dict[int, MomentsTree] = field(default_factory=dict)
     _tree: MomentsTree = field(default_factory=MomentsTree)
     _constant: NDArray[np.int64] = field(init=False)
@@ -129,6 +167,9 @@ class LaneBuilder:
         """
         for start, stop, batch, offset in self._parts(first, len(x)):
             rows, sums = x[start:stop], None if row_sums is None else row_sums[start:stop]
+            if stop - start >= self.batch_size and self.reference is not None:
+                self._add_whole(batch, rows, sums)
+                continue
             if stop - start >= self.batch_size:
                 self._take(batch, reduce_batches(rows, self.batch_size, batch, sums))
                 continue
@@ -137,6 +178,16 @@ class LaneBuilder:
                 sums[:] = sum_rows(values)
             self._cut.setdefault(batch, MomentsTree()).add(offset, values, None, 1)
             self._close_if_complete(batch)
+
+    def _add_whole(self, first: int, x: NDArray[Any], row_sums: Floats | None) -> None:
+        """Add whole batches by their moments, which a divergence needs and the kernels do not hand out."""
+        step = max(1, BLOCK_VALUES // (self.batch_size * self.n_features)) * self.batch_size
+        for start in range(0, len(x), step):
+            values = np.ascontiguousarray(x[start : start + step], np.float64)
+            if row_sums is not None:
+                row_sums[start : start + step] = sum_rows(values)
+            by_batch = values.reshape(-1, self.batch_size, self.n_features)
+            self._complete(first + start // self.batch_size, *reduce_items(by_batch, None, 1))
 
     @np.errstate(over="ignore", invalid="ignore")
     def add_moments(self, first: int, mean: Floats, m2: Floats) -> None:
@@ -166,6 +217,8 @@ class LaneBuilder:
     def absorb(self, lane: Lane) -> None:
         """Add what another lane of the same batch size has seen; its rows must be others."""
         self._records.append(lane.records)
+        if lane.divergences is not None:
+            self._divergences.append(lane.divergences)
         self._tree.update(lane.tree.nodes)
         self._constant += lane.constant_batches
         for batch, tree in lane.cut.items():
@@ -184,12 +237,17 @@ class LaneBuilder:
         if not self._tree.finite:
             raise _too_large("those of the whole dataset do not")
         records = np.concatenate(self._records) if self._records else np.zeros(0, RECORD)
+        ascending = np.argsort(records["index"], kind="stable")
+        divergences = None
+        if self.reference is not None:
+            divergences = np.concatenate([np.zeros(0), *self._divergences])[ascending]
         return Lane(
             self.batch_size,
-            records[np.argsort(records["index"], kind="stable")],
+            records[ascending],
             dict(sorted(self._cut.items())),
             self._tree,
             self._constant,
+            divergences,
         )
 
     def _complete(self, first: int, mean: Floats, m2: Floats) -> None:
@@ -198,6 +256,8 @@ class LaneBuilder:
         sums = sum_tiles(mean, m2, count, constant)
         tree.add(first, mean, m2, count)
         self._take(first, Reduced(tree, sums, constant))
+        if self.reference is not None:
+            self._divergences.append(divergence_from(self.reference, mean, m2, count))
 
     def _take(self, first: int, reduced: Reduced) -> None:
         self._records.append(describe_batches(first, reduced.sums))

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from assessor.errors import FingerprintError, SettingError
 from assessor.measures import measures
-from assessor.methods import methods
+from assessor.methods import choose
 from assessor.moments import Floats
 from assessor.order import SampleOrder, fingerprint
 from assessor.profile import Profile
@@ -19,6 +19,9 @@ from assessor.profiler import profile_array
 from assessor.recommendation import recommend
 from assessor.thresholds import parse_threshold
 from assessor.view import view_batches
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,18 @@ class Plan:
             **self.details,
         }
 
+    def to_arrow(self) -> "pyarrow.Table":
+        """Return `to_columns` as an Arrow table; its schema's metadata holds all else of `to_json` but the columns.
+
+        Undefined scores stay NaN, they are not nulls.
+
+        Raises:
+            SettingError: pyarrow is not installed.
+        """
+        from assessor.plan_arrow import arrow_table
+
+        return arrow_table(self)
+
     def check_order(self, order: SampleOrder, n_rows: int, batch_size: int, drop_last: bool) -> None:
         """Check that batches laid out so are those that were assessed.
 
@@ -215,25 +230,25 @@ def make_plan(
 
     Args:
         profile: of all rows 0 to N - 1.
-        method: a registered method.
+        method: a registered method; or a registered measure, with a threshold.
         batch_size: one of those profiled; None takes the only one.
-        threshold: replaces the method's own: a cutoff, or a text such as "null(0.01)".
+        threshold: replaces the method's own: a cutoff, or a text such as "null(0.01)" or "otsu()".
         drop_last: leave a last, smaller batch out.
         order: how the dataset's samples were laid out into rows; None is dataset order.
         **options: of the method's measure: null="residual" | "normal" (heterogeneity), published_exact=False
-            (published).
+            (published), corrected=False (location_share).
 
     Raises:
         UnknownNameError, SettingError: an argument out of its range.
         GapError: rows are missing.
     """
-    chosen = methods.get(method)
-    measure = measures.get(chosen.measure)
+    measure_name, chosen_threshold = choose(method, threshold)
+    measure = measures.get(measure_name)
     unknown = sorted(set(options) - measure.options)
     if unknown:
         takes = ", ".join(sorted(measure.options)) or "none"
         raise SettingError(f"expected options of method {method!r} among: {takes}; got {', '.join(unknown)}")
-    threshold_text, cut = parse_threshold(chosen.threshold if threshold is None else threshold)
+    threshold_text, cut = parse_threshold(chosen_threshold)
     view = view_batches(profile, batch_size, drop_last)
     scores = measure.score(view, **options)
     cutoffs = np.broadcast_to(np.asarray(cut(scores), np.float64), scores.values.shape)
@@ -244,7 +259,7 @@ def make_plan(
     noted = [] if float(np.ptp(cutoffs)) == 0 else ["cutoffs differ with the number of features that vary"]
     return Plan(
         method=method,
-        measure=chosen.measure,
+        measure=measure_name,
         threshold=threshold_text,
         batch_size=view.batch_size,
         drop_last=bool(drop_last),
@@ -291,6 +306,6 @@ def assess(
     >>> len(plan), plan.flagged_fraction
     (4, 1.0)
     """
-    methods.get(method)
+    choose(method, threshold)
     profile = profile_array(x, batch_sizes=[batch_size], labels=labels, feature_axis=feature_axis)
     return make_plan(profile, method=method, threshold=threshold, drop_last=drop_last, **options)

@@ -37,8 +37,8 @@ class Schema:
 
     @property
     def values_per_row(self) -> int:
-        """Values of one feature in one sample."""
-        return int(np.prod(self.sample_shape, dtype=np.int64)) // self.n_features
+        """Values of one feature in one sample; 0 without features."""
+        return int(np.prod(self.sample_shape, dtype=np.int64)) // max(self.n_features, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,7 @@ class Profile:
         lanes: by batch size.
         rows: per row its mean and label, and which rows there are.
         calibration: a bounded sample of rows.
+        reference: moments per feature of earlier data, from which each batch's divergence was taken; None for none.
     """
 
     schema: Schema
@@ -58,6 +59,16 @@ class Profile:
     lanes: Mapping[int, Lane]
     rows: RowTable
     calibration: Calibration
+    reference: Moments | None = None
+
+    @classmethod
+    def empty(cls) -> "Profile":
+        """Return the profile of no rows: the identity of `merge`, whatever the shape and settings of the others.
+
+        >>> Profile.empty().n_rows
+        0
+        """
+        return cls(Schema((0,), "element", 0), (), {}, RowTable((), np.zeros(0), None, None), Calibration.empty(0, 0))
 
     @property
     def n_rows(self) -> int:
@@ -101,7 +112,9 @@ class Profile:
 
     @property
     def moments(self) -> Moments:
-        """Moments of each feature over all rows: shape (features,)."""
+        """Moments of each feature over all rows: shape (features,); of no rows, shape (0,)."""
+        if not self.lanes:
+            return Moments.empty((self.n_features,))
         lane = self.lanes[self.batch_sizes[0]]
         parts = [lane.tree.fold()] if lane.tree.nodes else []
         parts += [tree.fold() for tree in lane.cut.values()]
@@ -129,12 +142,13 @@ class Profile:
 
 
 def merge(profiles: Iterable[Profile]) -> Profile:
-    """Return the profile of all shards together.
+    """Return the profile of all shards together; of none, `Profile.empty()`.
 
     The result does not depend on the order of the profiles nor on how the rows were cut into shards, to the bit.
+    Empty profiles change nothing.
 
     Raises:
-        SettingError: no profile was given, or they were made with other batch sizes or settings.
+        SettingError: they were made with other batch sizes, settings or references.
         ShapeError: sample shapes differ.
         LabelError: some have labels and some have not.
         OverlapError: a row is in two of them.
@@ -146,9 +160,9 @@ def merge(profiles: Iterable[Profile]) -> Profile:
     >>> merge(parts).to_bytes() == profile_array(x, batch_sizes=[3]).to_bytes()
     True
     """
-    given = list(profiles)
+    given = [profile for profile in profiles if profile.n_rows]
     if not given:
-        raise SettingError("expected at least one profile to merge; got none")
+        return Profile.empty()
     first = given[0]
     for other in given[1:]:
         _check_same(first, other)
@@ -157,7 +171,7 @@ def merge(profiles: Iterable[Profile]) -> Profile:
     rows = join_rows([profile.rows for profile in given])
     lanes = {}
     for size in first.batch_sizes:
-        builder = LaneBuilder(size, first.n_features, first.schema.values_per_row)
+        builder = LaneBuilder(size, first.n_features, first.schema.values_per_row, first.reference)
         for profile in given:
             builder.absorb(profile.lanes[size])
         lanes[size] = builder.finish()
@@ -165,7 +179,7 @@ def merge(profiles: Iterable[Profile]) -> Profile:
     for profile in given[1:]:
         calibration = calibration.with_rows(profile.calibration.rows, profile.calibration.values)
     dtypes = tuple(sorted({dtype for profile in given for dtype in profile.dtypes}))
-    return Profile(first.schema, dtypes, lanes, rows, calibration)
+    return Profile(first.schema, dtypes, lanes, rows, calibration, first.reference)
 
 
 def _check_same(a: Profile, b: Profile) -> None:
@@ -184,3 +198,14 @@ def _check_same(a: Profile, b: Profile) -> None:
                 f"expected profiles made with one setting of {name}; got {left} and {right}: "
                 "profile all shards with the same settings"
             )
+    if not _same_moments(a.reference, b.reference):
+        raise SettingError(
+            "expected profiles made with one reference; got two that differ, or one with and one without: "
+            "profile all shards with the same reference"
+        )
+
+
+def _same_moments(a: Moments | None, b: Moments | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.count == b.count and np.array_equal(a.mean, b.mean) and np.array_equal(a.m2, b.m2)

@@ -29,7 +29,12 @@ def dump_profile(profile: Profile) -> bytes:
         tensors["rows.labels"] = profile.rows.labels
     tensors["calibration.rows"] = profile.calibration.rows
     tensors["calibration.values"] = profile.calibration.values
+    if profile.reference is not None:
+        name = f"reference.{profile.reference.count}"
+        tensors[name] = np.stack([profile.reference.mean, profile.reference.m2])
     for size, lane in profile.lanes.items():
+        if lane.divergences is not None:
+            tensors[f"lane.{size}.divergences"] = lane.divergences
         for name in RECORD.names or ():
             tensors[f"lane.{size}.records.{name}"] = np.ascontiguousarray(lane.records[name])
         tensors[f"lane.{size}.constant_batches"] = lane.constant_batches
@@ -84,7 +89,12 @@ def _build(header: dict[str, Any], tensors: Tensors) -> Profile:
     )
     calibration = Calibration(schema.calibration_rows, tensors["calibration.rows"], tensors["calibration.values"])
     lanes = {size: _load_lane(tensors, size) for size in header["batch_sizes"]}
-    return Profile(schema, tuple(header["dtypes"]), lanes, rows, calibration)
+    reference = None
+    for name, pair in tensors.items():
+        if name.startswith("reference."):
+            mean, m2 = pair
+            reference = Moments(int(name.removeprefix("reference.")), mean, m2)
+    return Profile(schema, tuple(header["dtypes"]), lanes, rows, calibration, reference)
 
 
 def _check(profile: Profile) -> None:
@@ -93,6 +103,8 @@ def _check(profile: Profile) -> None:
     n_rows = sum(stop - start for start, stop in profile.spans)
     rows, calibration = profile.rows, profile.calibration
     columns = [column for column in (rows.means, rows.border_means, rows.labels) if column is not None]
+    if not edges and not profile.lanes and not profile.sample_shape[0] and not len(calibration.rows):
+        return  # the profile of no rows
     if not edges or edges[0] < 0 or any(a >= b for a, b in pairwise(edges)):
         raise ValueError(f"spans {profile.spans!r:.80} do not ascend")
     if any(column.shape != (n_rows,) for column in columns):
@@ -109,6 +121,11 @@ def _check(profile: Profile) -> None:
         seen += sum(tree.count for tree in lane.cut.values())
         if seen != n_rows * profile.schema.values_per_row:
             raise ValueError(f"batches of size {lane.batch_size} that do not hold {n_rows} rows")
+        wanted = None if profile.reference is None else (len(lane.records),)
+        if (None if lane.divergences is None else lane.divergences.shape) != wanted:
+            raise ValueError(f"divergences of batches of size {lane.batch_size} that do not fit the reference")
+    if profile.reference is not None and (profile.reference.mean.shape != features or profile.reference.count < 1):
+        raise ValueError("a reference of another number of features or of no values")
     if not profile.lanes:
         raise ValueError("no batch size")
 
@@ -137,4 +154,11 @@ def _load_lane(tensors: Tensors, size: int) -> Lane:
         level, index, count = map(int, numbers)
         mean, m2 = pair
         target.nodes[level, index] = Moments(count, mean, m2)
-    return Lane(size, records, dict(sorted(cut.items())), tree, tensors[prefix + "constant_batches"])
+    return Lane(
+        size,
+        records,
+        dict(sorted(cut.items())),
+        tree,
+        tensors[prefix + "constant_batches"],
+        tensors.get(prefix + "divergences"),
+    )

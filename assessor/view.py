@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from assessor.batches import RECORD, Lane, Records, describe_batches
+from assessor.batches import RECORD, Lane, Records, describe_batches, divergence_from
 from assessor.errors import GapError, SettingError
 from assessor.kernels import sum_tiles
 from assessor.moments import Floats, Moments
@@ -26,6 +26,7 @@ class BatchView:
         complete_moments: moments per feature over the complete batches; None when there is none.
         constant_batches: per feature the complete batches in which it was constant.
         last_moments: moments per feature of a last, smaller batch; None when there is none.
+        divergences: shape (batches,): divergence from the profile's reference; None without one.
     """
 
     profile: Profile
@@ -36,6 +37,7 @@ class BatchView:
     complete_moments: Moments | None
     constant_batches: NDArray[np.int64]
     last_moments: Moments | None
+    divergences: Floats | None = None
 
     @property
     def counts(self) -> Floats:
@@ -55,6 +57,8 @@ def view_batches(profile: Profile, batch_size: int | None, drop_last: bool) -> B
         SettingError: the batch size was not profiled, or no batch is left.
         GapError: rows are missing.
     """
+    if not profile.n_rows:
+        require_all_rows(profile.spans)
     size = _chosen_size(profile, batch_size)
     n_rows = require_all_rows(profile.spans)
     lane: Lane = profile.lanes[size]
@@ -77,7 +81,11 @@ def view_batches(profile: Profile, batch_size: int | None, drop_last: bool) -> B
         )
     assert records.dtype == RECORD
     whole = lane.tree.fold() if n_complete else None
-    return BatchView(profile, size, records, n_complete, sizes, whole, lane.constant_batches, last)
+    divergences = lane.divergences
+    if divergences is not None and last is not None and profile.reference is not None:
+        added = divergence_from(profile.reference, last.mean[None], last.m2[None], last.count)
+        divergences = np.concatenate([divergences, added])
+    return BatchView(profile, size, records, n_complete, sizes, whole, lane.constant_batches, last, divergences)
 
 
 def describe_moments(index: int, moments: Moments) -> Records:

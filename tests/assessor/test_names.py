@@ -2,10 +2,10 @@ import assessor
 from assessor import errors, formats, measures, methods, thresholds
 
 EXPORTED = """
-    MEDIA_TYPES AssessorError CoverageError Decision DecodeSettings Decoder DtypeError EmptyShardError
+    MEDIA_TYPES AssessorError CoverageError Decision DecodeSettings Decoder Drift DtypeError EmptyShardError
     FingerprintError FormatError GapError LabelError Measure Method Moments NonFiniteError OverlapError Part Plan
-    PlanError PlanFormatError Profile Profiler SampleOrder Scores SettingError ShapeError ShardError
-    UnknownNameError assess decoder_for errors fingerprint formats hash_rows make_plan measures merge methods
+    PlanError PlanFormatError Profile Profiler SampleOrder Scores SettingError ShapeError ShardError UnknownNameError
+    assess decoder_for errors fingerprint formats hash_rows make_plan measure_drift measures merge methods
     missing_rows noise normal_divergence profile_array profile_dataset profile_shard thresholds
 """
 
@@ -36,8 +36,28 @@ def test_exported_names_are_frozen() -> None:
 
 def test_registered_names_are_frozen() -> None:
     assert methods.names() == ("need", "heterogeneity", "published", "gaussian")
-    assert measures.names() == ("class_deviation", "gaussian_divergence", "spread_divergence", "standard_divergence")
-    assert thresholds.names() == ("fixed", "null", "max")
+    assert measures.names() == (
+        "bartlett",
+        "class_deviation",
+        "gaussian_divergence",
+        "location_share",
+        "population_divergence",
+        "scale_dispersion",
+        "spread_divergence",
+        "standard_divergence",
+    )
+    assert thresholds.names() == (
+        "fixed",
+        "null",
+        "max",
+        "mean",
+        "mean_std",
+        "median_mad",
+        "quantile",
+        "otsu",
+        "kmeans",
+        "gaussian_mixture",
+    )
     assert formats.names() == (
         *("npy", "safetensors", "npz", "arrow", "arrow_file", "parquet", "csv", "ndjson", "json", "webdataset"),
     )

@@ -37,6 +37,7 @@ def check_record(record: Any, batch: NDArray[Any]) -> None:
     if varying.size:
         assert_allclose(record["pooled_mean"], varying.mean(), rtol=SUMS, atol=SUMS * np.abs(batch).max())
         assert_allclose(record["pooled_variance"], varying.var(), rtol=1e-11)
+        assert_allclose(record["mean_variance"], variance[~constant].mean(), rtol=1e-11)
         assert_allclose(record["mean_log_variance"], np.log(variance[~constant]).mean(), rtol=1e-10, atol=1e-10)
     kept = record["constant_second_moment"] + record["constant_second_moment_low"]
     assert_allclose(kept, (mean[constant] ** 2).sum(), rtol=SUMS)

@@ -46,6 +46,7 @@ def cutoffs(threshold: Threshold, scores: Scores = WITH_NULL) -> Any:
         ("fixed(0.12345678912)", "fixed(0.12345678912)", [0.12345678912] * 3),
         ("null(0.5)", "null(0.5)", [0.15, 0.025, 0.1]),
         ("max(fixed(0.1),null(.5))", "max(fixed(0.1), null(0.5))", [0.15, 0.1, 0.1]),
+        ("max( otsu(),quantile(.5))", "max(otsu(), quantile(0.5))", [0.0, 0.0, 0.0]),
         ("max(max(fixed(-1)), fixed(-2))", "max(max(fixed(-1)), fixed(-2))", [-1.0, -1.0, -1.0]),
     ],
 )
@@ -115,6 +116,15 @@ NOT_A_THRESHOLD = (
     "(1)",
     ",",
     "[1]",
+    "mean",
+    "mean(1)",
+    "otsu(1)",
+    "kmeans(2)",
+    "gaussian_mixture(fixed(1))",
+    "quantile()",
+    "mean_std()",
+    "median_mad(1, 2)",
+    "mean_std(mean())",
 )
 
 
@@ -123,17 +133,20 @@ def test_what_is_not_a_threshold(text: str) -> None:
     with pytest.raises(SettingError) as caught:
         parse_threshold(text)
     assert str(caught.value) == (
-        "expected a threshold: a number, or one of fixed(...), null(...), max(...), such as "
+        "expected a threshold: a number, or one of fixed(...), null(...), max(...), mean(...), mean_std(...), "
+        "median_mad(...), quantile(...), otsu(...), kmeans(...), gaussian_mixture(...), such as "
         f"'max(fixed(0.1), null(0.01))'; got {text.strip()!r}"
     )
 
 
-@pytest.mark.parametrize("text", ["mean()", "inf", "nan", "True", "fixed(nan)", "otsu(1)", "__import__('os')", "eval"])
+@pytest.mark.parametrize("text", ["median()", "inf", "nan", "True", "fixed(nan)", "__import__('os')", "eval"])
 def test_unknown_names_list_the_known_ones(text: str) -> None:
     with pytest.raises(SettingError) as caught:
         parse_threshold(text)
     if isinstance(caught.value, UnknownNameError):
-        assert "expected a threshold among: fixed, null, max; got" in str(caught.value)
+        assert "expected a threshold among: fixed, null, max, mean, mean_std, median_mad, quantile, otsu, " in str(
+            caught.value
+        )
 
 
 def test_nothing_is_ever_run(tmp_path: Path) -> None:
