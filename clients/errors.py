@@ -10,7 +10,7 @@ ClientError
 │  ├─ ConflictError ──────── ShardConflictError
 │  ├─ AuthenticationError, PermissionDeniedError, MethodNotAllowedError, PayloadTooLargeError,
 │  │  UnsupportedMediaTypeError, BodyTimeoutError, ConnectionCutError
-│  └─ DatabaseUnavailableError, InternalServiceError
+│  └─ DatabaseUnavailableError, InternalServiceError, ReportNotAvailableError
 ├─ ServiceUnavailableError   no answer, or one that is not the service's
 └─ LoaderError (ValueError)  AssessedLoader's own
    ├─ DatasetError           a dataset that cannot be assessed
@@ -149,6 +149,10 @@ class AssessmentNotFoundError(NotFoundError):
     """No such assessment, or not this key's."""
 
 
+class ReportNotAvailableError(ServiceError):
+    """The service does not make reports."""
+
+
 class MethodNotAllowedError(ServiceError):
     """The resource does not take this call."""
 
@@ -242,6 +246,7 @@ BY_CODE: dict[str, type[ServiceError]] = {
     "shard-conflict": ShardConflictError,
     "assessment-not-found": AssessmentNotFoundError,
     "not-found": NotFoundError,
+    "report-not-available": ReportNotAvailableError,
     "method-not-allowed": MethodNotAllowedError,
     "too-large": PayloadTooLargeError,
     "unsupported-media-type": UnsupportedMediaTypeError,

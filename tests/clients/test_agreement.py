@@ -89,7 +89,8 @@ def test_ranks_that_cannot_ask_each_other() -> None:
 
 
 def test_one_process_agrees_with_itself() -> None:
-    for options in ({}, {"reshuffle": "samples"}):
+    both: list[dict[str, Any]] = [{}, {"reshuffle": "samples"}]
+    for options in both:
         loader = AssessedLoader(DATASET, 8, plan=PLAN, agree=True, **options)
         plain = AssessedLoader(DATASET, 8, plan=PLAN, **options)
         assert [d for _, d in loader.decisions()] == [d for _, d in plain.decisions()]

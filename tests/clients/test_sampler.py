@@ -124,7 +124,7 @@ def test_the_first_reading_kept(reshuffle: Any) -> None:
         assert values == X[loader.plan.order.ids(90)[index * 8 : index * 8 + 8], 0].tolist()
 
 
-BUCKETS = [[*range(8)], [*range(40, 48)], [*range(60, 68)], [*range(8, 12)]]
+BUCKETS: list[list[int]] = [[*range(8)], [*range(40, 48)], [*range(60, 68)], [*range(8, 12)]]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -151,8 +151,8 @@ def test_a_distributed_sampler_shares_by_itself() -> None:
     """As in torch: the sampler deals, the loader does not deal again; set_epoch reaches it."""
     values = []
     for rank in range(2):
-        sampler = DistributedSampler(DATASET, num_replicas=2, rank=rank, seed=1)
-        plain_sampler = DistributedSampler(DATASET, num_replicas=2, rank=rank, seed=1)
+        sampler: DistributedSampler[Any] = DistributedSampler(DATASET, num_replicas=2, rank=rank, seed=1)
+        plain_sampler: DistributedSampler[Any] = DistributedSampler(DATASET, num_replicas=2, rank=rank, seed=1)
         loader = AssessedLoader(DATASET, 8, sampler=sampler)
         for epoch in range(2):
             plain_sampler.set_epoch(epoch)

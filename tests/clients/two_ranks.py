@@ -40,7 +40,7 @@ class Stream(IterableDataset[Any]):
         return iter(zip(torch.from_numpy(half), range(48), strict=True))
 
 
-def everyones(values: list[bool]) -> list[list[bool]]:
+def everyones(values: list[Any]) -> list[list[Any]]:
     gathered: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(gathered, values)
     return gathered
@@ -83,7 +83,7 @@ def main() -> None:
         assert told[0] == told[1]
         assert len(told[0]) == 12
 
-    sampler = DistributedSampler(DATASET, shuffle=False)
+    sampler: DistributedSampler[Any] = DistributedSampler(DATASET, shuffle=False)
     told = everyones(train(AssessedLoader(DATASET, 8, sampler=sampler, agree=True)))
     assert told[0] == told[1]
 
@@ -91,7 +91,7 @@ def main() -> None:
     assert told == [[True] * 12] * 2  # rank 1 reads the source that needs it
 
     ids = [d.index for _, d in AssessedLoader(DATASET, 8, plan=PLAN).decisions()]
-    dealt = [index for share in everyones(ids) for index in share]  # type: ignore[arg-type]  # any objects
+    dealt = [index for share in everyones(ids) for index in share]
     assert sorted(dealt) == list(range(12))
     print(f"rank {rank} done")
     dist.destroy_process_group()
