@@ -12,7 +12,7 @@ RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 RUN python -m venv --without-pip /opt/normgauge \
     && wheel="$(echo /wheels/normgauge-*.whl)" \
     && python -m pip --python /opt/normgauge install --no-cache-dir --constraint constraints.txt \
-        "normgauge[app,fast] @ file://${wheel}"
+        "normgauge[app,fast,report] @ file://${wheel}"
 
 FROM python:3.12-slim
 ENV PATH=/opt/normgauge/bin:$PATH \

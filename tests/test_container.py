@@ -53,7 +53,7 @@ def test_runs_as_a_numeric_user_that_is_not_root() -> None:
 def test_installs_the_service_under_constraints_and_no_torch() -> None:
     steps = [rest for word, rest in instructions() if word == "RUN"]
     install = next(step for step in steps if "pip --python" in step)
-    assert '"normgauge[app,fast] @' in install
+    assert '"normgauge[app,fast,report] @' in install
     assert "--constraint constraints.txt" in install
     for step in steps:
         assert not re.search(r"\[(\w+,)*(torch|demo|dev)", step)
