@@ -15,7 +15,7 @@ MAX_METADATA_BYTES = 8 << 20
 """Longest metadata of a file: some 100 bytes a column in each row group."""
 MAX_PAGE_HEADER_BYTES = 1 << 16
 MAGIC = b"PAR1"
-_PAGE_FIELDS: dict[object, int] = {0: 5, 2: 7, 3: 8}
+_PAGE_FIELDS: dict[int, int] = {0: 5, 2: 7, 3: 8}
 """Where a page's own header is, by its type: data, dictionary, data of version 2."""
 _WIDTHS = {1: 4, 2: 8, 4: 4, 5: 8, 7: 2}
 """Bytes of a value by its physical type: int32, int64, float, double, and two bytes for a half."""
@@ -130,8 +130,9 @@ class PageCheck:
     def _check_page(self, header: dict[int, object], name: str, width: int) -> int:
         """Return the number of values in a page, 0 for a dictionary, whose values take `width` bytes each."""
         grown, stored = header.get(2), header.get(3)
-        is_dictionary = header.get(1) == 2
-        page = header.get(_PAGE_FIELDS.get(header.get(1), 0))
+        kind = header.get(1)
+        is_dictionary = kind == 2
+        page = header.get(_PAGE_FIELDS.get(kind, 0)) if isinstance(kind, int) else None
         values = page.get(1) if isinstance(page, dict) else None
         if not isinstance(grown, int) or not isinstance(stored, int) or not isinstance(values, int):
             raise FormatError(f"expected a page header with its sizes in column {name!r:.80}; got {header!r:.200}")

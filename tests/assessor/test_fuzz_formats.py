@@ -22,6 +22,11 @@ def test_mutated_shards_are_read_or_refused(name: str) -> None:
     assert outcomes.count("read") >= 1
 
 
+def test_a_page_header_of_other_types_is_refused() -> None:
+    # A struct where the page's type should be: found by the fuzzer.
+    assert [decode("parquet", mutated("parquet", 3, n), Random(n)) for n in (1829, 2763, 4025)] == ["refused"] * 3
+
+
 def test_a_bad_column_chunk_does_not_end_the_process() -> None:
     # pyarrow's RowGroupMetaData.column ends it on these (std::terminate): found by the fuzzer.
     assert [decode("parquet", mutated("parquet", 1, number), Random(1)) for number in (886, 3769)] == ["refused"] * 2
