@@ -1,5 +1,7 @@
 """The assessor: moments, measures, thresholds, profiles, plans and shard formats. NumPy only; no torch, no HTTP."""
 
+from typing import TYPE_CHECKING, Any
+
 from assessor import errors
 from assessor.datasets import profile_dataset
 from assessor.drift import Drift, measure_drift
@@ -34,9 +36,13 @@ from assessor.rows import missing_rows
 from assessor.shards import profile_shard
 from assessor.thresholds import thresholds
 
+if TYPE_CHECKING:
+    from assessor.estimators import BatchStandardizer, HeterogeneityAssessor
+
 __all__ = [
     "MEDIA_TYPES",
     "AssessorError",
+    "BatchStandardizer",
     "CoverageError",
     "Decision",
     "DecodeSettings",
@@ -47,6 +53,7 @@ __all__ = [
     "FingerprintError",
     "FormatError",
     "GapError",
+    "HeterogeneityAssessor",
     "LabelError",
     "Measure",
     "Method",
@@ -84,3 +91,12 @@ __all__ = [
     "profile_shard",
     "thresholds",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return an estimator; scikit-learn is imported with the first, not with this package."""
+    if name in ("BatchStandardizer", "HeterogeneityAssessor"):
+        from assessor import estimators
+
+        return getattr(estimators, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,11 +2,12 @@ import assessor
 from assessor import errors, formats, measures, methods, thresholds
 
 EXPORTED = """
-    MEDIA_TYPES AssessorError CoverageError Decision DecodeSettings Decoder Drift DtypeError EmptyShardError
-    FingerprintError FormatError GapError LabelError Measure Method Moments NonFiniteError OverlapError Part Plan
-    PlanError PlanFormatError Profile Profiler SampleOrder Scores SettingError ShapeError ShardError UnknownNameError
-    assess decoder_for errors fingerprint formats hash_rows make_plan measure_drift measures merge methods
-    missing_rows noise normal_divergence profile_array profile_dataset profile_shard thresholds
+    MEDIA_TYPES AssessorError BatchStandardizer CoverageError Decision DecodeSettings Decoder Drift DtypeError
+    EmptyShardError FingerprintError FormatError GapError HeterogeneityAssessor LabelError Measure Method Moments
+    NonFiniteError OverlapError Part Plan PlanError PlanFormatError Profile Profiler SampleOrder Scores SettingError
+    ShapeError ShardError UnknownNameError assess decoder_for errors fingerprint formats hash_rows make_plan
+    measure_drift measures merge methods missing_rows noise normal_divergence profile_array profile_dataset
+    profile_shard thresholds
 """
 
 CODES = {
