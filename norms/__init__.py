@@ -37,6 +37,7 @@ from norms.registry import create, names
 from norms.rules import DEFAULT_RULE, Rule, rule_from_dict
 from norms.scale import L1BatchNorm, LInfBatchNorm, TopKBatchNorm
 from norms.self_normalizing import SelfNormalization, self_normalize
+from norms.synchronized import synchronize
 from norms.validation import Choice
 
 __all__ = [
@@ -96,4 +97,5 @@ __all__ = [
     "self_normalize",
     "set_decision",
     "set_rule",
+    "synchronize",
 ]

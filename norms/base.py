@@ -1,11 +1,10 @@
 """What all norm layers share: checks, the affine step, running statistics."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from norms.errors import InputError, OptionError
+from norms.ranks import Ranks
 from norms.statistics import compute_dtype, per_channel, update_running
 
 
@@ -112,6 +111,8 @@ class RunningNorm(ChannelNorm):
     Buffers as in torch.nn.BatchNorm: running_mean and running_var (unbiased) of shape (C,),
     num_batches_tracked. They are updated in place and never take up a value that is not finite.
 
+    `synchronize(model)` sets `ranks`, the processes whose batches are one batch in training.
+
     Args:
         num_features: C.
         eps: added to the variance.
@@ -125,6 +126,7 @@ class RunningNorm(ChannelNorm):
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
+    ranks: Ranks | None = None
 
     def __init__(
         self,
@@ -181,6 +183,10 @@ class RunningNorm(ChannelNorm):
         """Return the options, as in torch."""
         return f"{super().extra_repr()}, momentum={self.momentum}, track_running_stats={self.track_running_stats}"
 
+    def _sharing(self) -> Ranks | None:
+        """Return the ranks whose batches count with this one: in training, where there are others."""
+        return self.ranks if self.ranks is not None and self.training and self.ranks.active else None
+
     def _follows(self, x: Tensor, update: bool) -> bool:
         """Return whether the running statistics are to follow the batch x.
 
@@ -219,11 +225,3 @@ class RunningNorm(ChannelNorm):
             return self.momentum
         assert self.num_batches_tracked is not None
         return 1 / (self.num_batches_tracked + ahead).to(compute_dtype(dtype))
-
-
-def values_per_channel(x: Tensor, dims: Sequence[int]) -> int:
-    """Return how many values are reduced over `dims`."""
-    count = 1
-    for dim in dims:
-        count *= x.shape[dim]
-    return count

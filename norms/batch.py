@@ -4,9 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from norms.base import RunningNorm, values_per_channel
+from norms.base import RunningNorm
 from norms.errors import InputError
-from norms.statistics import compute_dtype, snapshot
+from norms.ranks import Ranks
+from norms.statistics import compute_dtype, moments, snapshot, standardize, unbiased, values_per_channel
 
 
 class BatchNorm(RunningNorm):
@@ -36,6 +37,9 @@ class BatchNorm(RunningNorm):
             mean, variance = snapshot(self.running_mean, dtype), snapshot(self.running_var, dtype)
             y = F.batch_norm(wide, mean, variance, weight, bias, False, 0.0, self.eps)
             return y.to(x.dtype)
+        ranks = self._sharing()
+        if ranks is not None:
+            return self._shared(x, wide, ranks, update)
         if values_per_channel(x, (0, *range(2, x.ndim))) < 2:
             raise InputError(
                 f"expected more than one value per channel; got shape {tuple(x.shape)}: "
@@ -51,3 +55,12 @@ class BatchNorm(RunningNorm):
         if follows:
             self._update(running_mean=mean, running_var=variance)
         return y.to(x.dtype)
+
+    def _shared(self, x: Tensor, wide: Tensor, ranks: Ranks, update: bool) -> Tensor:
+        """Return x normalized by the moments of the batches of all ranks."""
+        dims = (0, *range(2, x.ndim))
+        mean, variance = moments(wide, dims, ranks)
+        if self._follows(x, update):
+            count = values_per_channel(x, dims)
+            self._update(running_mean=mean, running_var=unbiased(variance.detach(), count, ranks))
+        return self._scale_shift(standardize(wide, mean, variance, self.eps), x.dtype)

@@ -6,6 +6,7 @@ from torch import Tensor
 from norms.base import RunningNorm
 from norms.errors import InputError, OptionError
 from norms.per_sample import usual_groups
+from norms.ranks import Ranks
 from norms.statistics import compute_dtype, moments, snapshot, standardize
 
 
@@ -119,23 +120,24 @@ class BatchGroupNorm(RunningNorm):
         n = x.shape[0]
         size = n if self.examples_per_group is None else min(self.examples_per_group, n)
         per_sample = self.channels_per_group * x.shape[2:].numel()
-        if size * per_sample < 2:
+        ranks = self._sharing() if self.examples_per_group is None else None
+        if ranks is None and size * per_sample < 2:
             raise InputError(
                 f"expected more than one value per group; got shape {tuple(x.shape)} in groups of {size} "
                 f"samples and {self.channels_per_group} channels: use larger groups or batches"
             )
         parts = [
-            self._standardize_groups(x[start:stop], per_group)
+            self._standardize_groups(x[start:stop], per_group, ranks)
             for start, stop, per_group in group_ranges(n, size, per_sample)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _standardize_groups(self, x: Tensor, size: int) -> Tensor:
+    def _standardize_groups(self, x: Tensor, size: int, ranks: Ranks | None) -> Tensor:
         """Return x, whose samples are a multiple of `size`, standardized group by group."""
         n = x.shape[0]
         groups = self.num_features // self.channels_per_group
         grouped = x.reshape(n // size, size, groups, self.channels_per_group, -1)
-        mean, variance = moments(grouped, (1, 3, 4))
+        mean, variance = moments(grouped, (1, 3, 4), ranks)
         return standardize(grouped, mean, variance, self.eps).reshape(x.shape)
 
     def _with_running(self, x: Tensor) -> Tensor:
@@ -162,7 +164,7 @@ class BatchGroupNorm(RunningNorm):
         """Move E[x] and E[x^2] of each channel toward this batch's, in centred form."""
         assert self.running_mean is not None
         running = self.running_mean.to(x.dtype)
-        mean, variance = moments(x, (0, *range(2, x.ndim)))
+        mean, variance = moments(x, (0, *range(2, x.ndim)), self._sharing())
         mean, variance = mean.flatten(), variance.flatten()
         t = self._update_factor(x.dtype, ahead=1)
         # (1-t) v + t v' + t (1-t) (m' - m)^2, written as a step of size t toward a target

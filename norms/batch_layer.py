@@ -8,9 +8,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from norms.base import RunningNorm, values_per_channel
+from norms.base import RunningNorm
 from norms.errors import InputError, OptionError
-from norms.statistics import compute_dtype, moments, per_channel, snapshot, standardize
+from norms.ranks import Ranks
+from norms.statistics import (
+    average,
+    compute_dtype,
+    moments,
+    per_channel,
+    snapshot,
+    standardize,
+    unbiased,
+    values_per_channel,
+)
 
 Origin = Literal["current", "population"]
 
@@ -136,15 +146,16 @@ class BatchLayerNorm(RunningNorm):
     def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
         """Return x normalized; see ChannelNorm.normalize. `own` sets all four switches to "current"."""
         self._check(x)
-        m = x.shape[0]
+        ranks = self._sharing()
         update = self._follows(x, update)
         wide = x.to(compute_dtype(x.dtype))
+        m: float | Tensor = x.shape[0] if ranks is None else ranks.count(x.shape[0], x).to(wide.dtype)
         batch_dims = (0,) if self.authors else (0, *range(2, x.ndim))
         feature_dims = self._feature_axes(x)
         use = CURRENT if own or self.running_mean is None else self.inference
         need_batch = update or "current" in (use.batch_mean, use.batch_var)
         need_feature = update or "current" in (use.feature_mean, use.feature_var)
-        batch = moments(wide, batch_dims) if need_batch else None
+        batch = moments(wide, batch_dims, ranks) if need_batch else None
         feature = moments(wide, feature_dims) if need_feature else None
         x_b = standardize(
             wide,
@@ -159,7 +170,7 @@ class BatchLayerNorm(RunningNorm):
             self.eps,
         )
         if update and batch is not None and feature is not None:
-            self._learn(x, batch, feature, batch_dims, feature_dims)
+            self._learn(x, batch, feature, batch_dims, feature_dims, ranks)
         if self.authors:
             y = (x_f * (1 / m - 1e-4) + x_b * (1 - (1 / m + 1e-4))) / self.num_features**0.5
         else:
@@ -199,6 +210,7 @@ class BatchLayerNorm(RunningNorm):
         feature: tuple[Tensor, Tensor],
         batch_dims: tuple[int, ...],
         feature_dims: tuple[int, ...],
+        ranks: Ranks | None,
     ) -> None:
         """Move the population statistics toward this batch's."""
         n_batch, n_feature = values_per_channel(x, batch_dims), values_per_channel(x, feature_dims)
@@ -215,9 +227,9 @@ class BatchLayerNorm(RunningNorm):
             return
         self._update(
             running_mean=batch[0],
-            running_var=batch[1] * (n_batch / (n_batch - 1)) if n_batch > 1 else None,
-            running_feature_mean=feature[0].mean(),
-            running_feature_var=(feature[1].mean() * (n_feature / (n_feature - 1)) if n_feature > 1 else None),
+            running_var=unbiased(batch[1], n_batch, ranks),
+            running_feature_mean=average(feature[0], range(x.ndim), ranks),
+            running_feature_var=unbiased(average(feature[1], range(x.ndim), ranks), n_feature),
         )
 
     def _fit_shapes(self, batch: torch.Size, feature: torch.Size) -> None:

@@ -9,13 +9,17 @@ from torch import nn
 
 from norms.adapted_input import AdaptedInput
 from norms.adaptive import AdaptiveNorm
+from norms.base import ChannelNorm
 from norms.channels_last import ChannelsLast
 from norms.conversion_report import Row, table
 from norms.errors import ConversionError
 from norms.modes import population
+from norms.per_sample import NoNorm
 from norms.registry import accepted, check_options, create
 from norms.sources import Source, carry, describe
+from norms.with_activation import NormAct, has_activation
 
+WRAPPERS = (AdaptiveNorm, ChannelsLast, NormAct)
 GATE_OPTIONS = ("skip", "evaluation", "rule", "min_examples")
 
 
@@ -74,13 +78,15 @@ def convert(
     where: Callable[[str, nn.Module], bool] | None = None,
     inplace: bool = False,
     adaptive: bool = False,
+    own: bool = False,
     **options: Any,
 ) -> Conversion:
     """Return the model with its norms replaced by norms called `name`.
 
     Found are torch's BatchNorm1d/2d/3d, SyncBatchNorm, GroupNorm, InstanceNorm1d/2d/3d, LayerNorm and
     RMSNorm over the last axis (these read channels-last input, so the new norm is put into ChannelsLast),
-    and the norms of this package. Kept are weights (the same Parameter objects, so an optimizer stays valid
+    timm's norms, with their dropout and activation kept behind the new norm (NormAct), and the norms of this
+    package. Kept are weights (the same Parameter objects, so an optimizer stays valid
     with inplace=True), eps, momentum, affine, device, dtype, training mode, requires_grad, and the buffers
     that mean the same in both. The gate of an AdaptedInput and the skip paths of gates are left alone.
 
@@ -91,6 +97,7 @@ def convert(
         inplace: change `model` itself rather than a copy.
         adaptive: put an AdaptiveNorm around each, so that `set_decision` reaches it. A norm that is of
             the kind `name` already is wrapped as it is.
+        own: replace torch's norms of the kind `name` too, by this package's, as `synchronize` needs them.
         **options: of the new norm, and with adaptive=True also skip, evaluation, rule, min_examples.
             They take precedence over what is carried over.
 
@@ -119,11 +126,15 @@ def convert(
         if not refusal and id(module) in made:
             new, reason = made[id(module)], "shared with an earlier path"
         elif not refusal:
-            new, reason = _replace(source, name, _placement(conversion.model) | options)
-            if adaptive and not isinstance(parent, AdaptiveNorm):
+            active = has_activation(module)  # a gate must not skip the activation with the norm
+            anew = own or (adaptive and active)
+            new, reason = _replace(source, name, _placement(conversion.model) | options, anew=anew)
+            if adaptive and not isinstance(parent, AdaptiveNorm) and not (active and new is module):
                 new, reason = AdaptiveNorm(new, **gate_options), reason or "wrapped as it is"
             if source.channels_last and new is not module and _core(new) is not module:
                 new = ChannelsLast(new)
+            if active and new is not module:
+                new = NormAct(new, module.get_submodule("drop"), module.get_submodule("act"))
             made[id(module)] = new.train(module.training)
         if isinstance(parent, AdaptiveNorm) and parent.skip_path == "population" and population(new) is None:
             new, reason = module, f"the gate's skip path needs running statistics, which {name} has not"
@@ -136,12 +147,15 @@ def convert(
     return conversion
 
 
-def _replace(source: Source, name: str, options: dict[str, Any]) -> tuple[nn.Module, str]:
+def _replace(source: Source, name: str, options: dict[str, Any], *, anew: bool) -> tuple[nn.Module, str]:
     """Return the new norm and what it lost, or the old one and "" where it is of that kind already."""
     known = accepted(name)
     asked = {k: v for k, v in options.items() if k not in ("device", "dtype")}
-    if source.kind == name and all(source.options.get(k) == v for k, v in asked.items()):
+    ours = isinstance(source.module, ChannelNorm | NoNorm)
+    if source.kind == name and (ours or not anew) and all(source.options.get(k) == v for k, v in asked.items()):
         return source.module, ""
+    if source.kind == name and name in ("layer", "rms") and not ours:
+        return source.module, f"over the channels at each position; {name} here is over the positions too"
     carried = {k: v for k, v in (options | source.options | asked).items() if k in known}
     new = create(name, source.num_features, **carried)
     dropped, started = carry(source.module, new)
@@ -176,13 +190,13 @@ def _follow_device(old: nn.Module, new: nn.Module) -> None:
 
 def _core(module: nn.Module) -> nn.Module:
     """Return the norm inside the wrappers that a conversion puts around it."""
-    while isinstance(module, AdaptiveNorm | ChannelsLast):
+    while isinstance(module, WRAPPERS):
         module = module.norm
     return module
 
 
 def _label(module: nn.Module) -> str:
-    if isinstance(module, AdaptiveNorm | ChannelsLast):
+    if isinstance(module, WRAPPERS):
         return f"{type(module).__name__}({_label(module.norm)})"
     return type(module).__name__
 

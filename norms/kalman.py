@@ -9,7 +9,16 @@ from norms.base import RunningNorm
 from norms.batch_group import group_ranges
 from norms.errors import InputError, OptionError
 from norms.kalman_state import State
-from norms.statistics import compute_dtype, moments, per_channel, snapshot, standardize
+from norms.ranks import Ranks
+from norms.statistics import (
+    average,
+    compute_dtype,
+    moments,
+    per_channel,
+    share_of_rank,
+    snapshot,
+    standardize,
+)
 
 
 class KalmanNorm(RunningNorm):
@@ -127,7 +136,9 @@ class KalmanNorm(RunningNorm):
         wide = x.to(compute_dtype(x.dtype))
         n, positions = x.shape[0], x.shape[2:].numel()
         size = n if self.examples_per_group is None else min(self.examples_per_group, n)
-        if size * positions < 2:
+        ranks = self._sharing()
+        shared = ranks if self.examples_per_group is None else None
+        if shared is None and size * positions < 2:
             raise InputError(
                 f"expected more than one value per channel; got shape {tuple(x.shape)} in groups of "
                 f"{size} samples: use larger groups or batches"
@@ -135,11 +146,11 @@ class KalmanNorm(RunningNorm):
         ranges = group_ranges(n, size, positions)
         # A group's samples as an axis of their own: (groups, samples, C, positions)
         parts = [wide[a:b].reshape(-1, k, self.num_features, positions) for a, b, k in ranges]
-        observed = [moments(part, (1, 3)) for part in parts]
+        observed = [moments(part, (1, 3), shared) for part in parts]
         mean = torch.cat([pair[0].flatten(1) for pair in observed])
         variance = torch.cat([pair[1].flatten(1) for pair in observed])
         if prior is not None:
-            mean, variance = self._fuse(prior, mean, variance)
+            mean, variance = self._fuse(prior, mean, variance, ranks)
         counts = [part.shape[0] for part in parts]
         means = torch.split(mean[:, None, :, None], counts)
         variances = torch.split(variance[:, None, :, None], counts)
@@ -148,16 +159,17 @@ class KalmanNorm(RunningNorm):
             for part, m, v in zip(parts, means, variances, strict=True)
         ]
         if self._follows(x, update):
-            share = [torch.full((c,), k / n) for c, (_, _, k) in zip(counts, ranges, strict=True)]
+            whole = 1.0 if ranks is None else share_of_rank(x, (0,), ranks)
+            share = [torch.full((c,), k / n, dtype=wide.dtype) for c, (_, _, k) in zip(counts, ranges, strict=True)]
             weights = torch.cat(share).to(wide)[:, None]
-            self._update(
-                running_mean=(weights * mean.detach()).sum(0),
-                running_var=(weights * variance.detach()).sum(0),
-            )
+            running = [(weights * values.detach()).sum(0) * whole for values in (mean, variance)]
+            if ranks is not None:
+                running = [ranks.total(values) for values in running]
+            self._update(running_mean=running[0], running_var=running[1])
         y = self._scale_shift(torch.cat(done), x.dtype)
         return y, State(mean, variance)
 
-    def _fuse(self, prior: State, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    def _fuse(self, prior: State, mean: Tensor, variance: Tensor, ranks: Ranks | None) -> tuple[Tensor, Tensor]:
         """Return the fused moments, or the observed ones where the guard says so."""
         if prior.mean.shape != mean.shape:
             raise InputError(
@@ -169,5 +181,5 @@ class KalmanNorm(RunningNorm):
         fused_mean = p * before + (1 - p) * mean
         fused = p * spread + (1 - p) * variance + p * (1 - p) * (mean - before).square()
         # A variance of 0 gives inf or NaN here, and either fails the comparison: the prior is ignored.
-        trusted = (spread / variance).mean() < self.guard
+        trusted = average(spread / variance, (0, 1), ranks) < self.guard
         return torch.where(trusted, fused_mean, mean), torch.where(trusted, fused, variance)

@@ -60,12 +60,13 @@ class MeanOnlyBatchNorm(RunningNorm):
         if not own and self.running_mean is not None:
             mean = per_channel(snapshot(self.running_mean, wide.dtype), x.ndim)
         else:
-            if x.shape[0] * x.shape[2:].numel() < 2:
+            ranks = self._sharing()
+            if ranks is None and x.shape[0] * x.shape[2:].numel() < 2:
                 raise InputError(
                     f"expected more than one value per channel; got shape {tuple(x.shape)}: "
                     "use larger batches (drop_last=True), or a norm that takes one sample (batch_layer, group)"
                 )
-            mean = average(wide, (0, *range(2, x.ndim)))
+            mean = average(wide, (0, *range(2, x.ndim)), ranks)
             if self._follows(x, update):
                 self._update(running_mean=mean)
         return self._scale_shift(wide - mean, x.dtype)

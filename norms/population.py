@@ -2,9 +2,17 @@
 
 from torch import Tensor
 
-from norms.base import RunningNorm, values_per_channel
+from norms.base import RunningNorm
 from norms.errors import OptionError
-from norms.statistics import compute_dtype, moments, per_channel, snapshot, standardize
+from norms.statistics import (
+    compute_dtype,
+    moments,
+    per_channel,
+    snapshot,
+    standardize,
+    unbiased,
+    values_per_channel,
+)
 
 
 class PopulationNorm(RunningNorm):
@@ -46,8 +54,8 @@ class PopulationNorm(RunningNorm):
         y = standardize(wide, mean, variance, self.eps)
         if self._follows(x, update):
             dims = (0, *range(2, x.ndim))
-            n = values_per_channel(x, dims)
-            batch_mean, batch_variance = moments(wide.detach(), dims)
-            unbiased = batch_variance * (n / (n - 1)) if n > 1 else None
-            self._update(running_mean=batch_mean, running_var=unbiased)
+            ranks = self._sharing()
+            batch_mean, batch_variance = moments(wide.detach(), dims, ranks)
+            count = values_per_channel(x, dims)
+            self._update(running_mean=batch_mean, running_var=unbiased(batch_variance, count, ranks))
         return self._scale_shift(y, x.dtype)

@@ -4,9 +4,11 @@ from math import log, pi, sqrt
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from norms.base import RunningNorm
 from norms.errors import InputError, OptionError
+from norms.ranks import Ranks
 from norms.statistics import average, compute_dtype, per_channel, snapshot
 
 NUMERATOR = 1 + sqrt(pi * log(4))
@@ -45,6 +47,10 @@ class ScaleBatchNorm(RunningNorm):
         """Return the scale of each channel, shape (C,), from |x - mu| of shape (C, values)."""
         raise NotImplementedError
 
+    def shared_scale(self, distance: Tensor, ranks: Ranks) -> Tensor:
+        """Return the scale of each channel, shape (C,), from the distances of all ranks."""
+        raise NotImplementedError
+
     def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
         """Return x normalized per channel; see ChannelNorm.normalize."""
         self._check(x)
@@ -54,10 +60,13 @@ class ScaleBatchNorm(RunningNorm):
             scale = snapshot(self.running_scale, wide.dtype)
             centred = wide - mean
         else:
-            self._check_values(x)
-            mean = average(wide, (0, *range(2, x.ndim)))
+            ranks = self._sharing()
+            if ranks is None:
+                self._check_values(x)
+            mean = average(wide, (0, *range(2, x.ndim)), ranks)
             centred = wide - mean
-            scale = self.scale(centred.abs().transpose(0, 1).flatten(1))
+            distance = centred.abs().transpose(0, 1).flatten(1)
+            scale = self.scale(distance) if ranks is None else self.shared_scale(distance, ranks)
             if self._follows(x, update):
                 self._update(running_mean=mean, running_scale=scale)
         return self._scale_shift(centred / per_channel(scale + self.eps, x.ndim), x.dtype)
@@ -87,6 +96,10 @@ class L1BatchNorm(ScaleBatchNorm):
     def scale(self, distance: Tensor) -> Tensor:
         """Return sqrt(pi/2) times the mean distance."""
         return L1_FACTOR * distance.mean(1)
+
+    def shared_scale(self, distance: Tensor, ranks: Ranks) -> Tensor:
+        """Return sqrt(pi/2) times the mean distance over all ranks."""
+        return L1_FACTOR * average(distance, (1,), ranks).flatten()
 
 
 class TopKBatchNorm(ScaleBatchNorm):
@@ -136,6 +149,17 @@ class TopKBatchNorm(ScaleBatchNorm):
         largest = distance.topk(min(self.k, distance.shape[1]), dim=1, sorted=False).values
         return maximum_factor(distance.shape[1], distance) * largest.mean(1)
 
+    def shared_scale(self, distance: Tensor, ranks: Ranks) -> Tensor:
+        """Return C(n) times the mean of the k largest distances of all ranks: those among each one's k largest."""
+        values = ranks.count(distance.shape[1], distance)
+        candidates = distance.topk(min(self.k, distance.shape[1]), dim=1).values
+        lacking = self.k - candidates.shape[1]  # filled up with what is below any distance
+        every = ranks.gather(F.pad(candidates, (0, lacking), value=-1.0)).transpose(0, 1).flatten(1)
+        largest = every.topk(self.k, dim=1).values
+        real = (largest >= 0) | largest.isnan()
+        mean = torch.where(real, largest, 0.0).sum(1) / values.clamp(max=self.k)
+        return maximum_factor(values, distance) * mean
+
     def extra_repr(self) -> str:
         """Return the options, as in torch."""
         return f"{super().extra_repr()}, k={self.k}"
@@ -152,13 +176,22 @@ class LInfBatchNorm(ScaleBatchNorm):
         """Return C(n) times the largest distance."""
         return maximum_factor(distance.shape[1], distance) * distance.amax(1)
 
+    def shared_scale(self, distance: Tensor, ranks: Ranks) -> Tensor:
+        """Return C(n) times the largest distance of all ranks."""
+        values = ranks.count(distance.shape[1], distance)
+        return maximum_factor(values, distance) * ranks.gather(distance.amax(1)).amax(0)
 
-def maximum_factor(count: int, like: Tensor) -> Tensor:
+
+def maximum_factor(count: int | Tensor, like: Tensor) -> Tensor:
     """Return C(n) = (1 + sqrt(pi ln 4)) / (2 sqrt(2 ln n)), n >= 2, as a 0-d tensor of dtype and device of `like`.
 
     >>> round(maximum_factor(100, torch.zeros(1)).item(), 4)
     0.5086
     """
     # In torch: math.log of a dynamic batch size would make a compiler build a graph for each size.
-    n = torch.full((), count, dtype=like.dtype, device=like.device)
+    n = (
+        count.to(like.dtype)
+        if isinstance(count, Tensor)
+        else torch.full((), count, dtype=like.dtype, device=like.device)
+    )
     return NUMERATOR / (2 * (2 * n.log()).sqrt())

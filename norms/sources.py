@@ -9,6 +9,7 @@ from torch import nn
 from norms.base import ChannelNorm
 from norms.per_sample import NoNorm
 from norms.registry import NORMS, accepted
+from norms.with_activation import channels_first, is_known
 
 BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -49,7 +50,7 @@ def describe(module: nn.Module) -> Source | None:
         return Source(module, refusal="not initialized: call the model once, then convert")
     if not isinstance(module, TORCH_NORMS):
         return None
-    if type(module) not in TORCH_NORMS:
+    if type(module) not in TORCH_NORMS and not is_known(module):
         base = next(c.__name__ for c in type(module).__mro__ if c in TORCH_NORMS)
         return Source(module, refusal=f"a subclass of {base}, which may do more than normalize")
     return _describe_torch(module)
@@ -74,7 +75,7 @@ def _describe_torch(module: nn.Module) -> Source:
         )
     eps = {} if module.eps is None else {"eps": module.eps}
     options = {**eps, "affine": module.elementwise_affine}
-    return Source(module, kind, shape[0], options | common, channels_last=True)
+    return Source(module, kind, shape[0], options | common, channels_last=not channels_first(module))
 
 
 def _placement(module: nn.Module) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from norms.ranks import Ranks
+
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype in which statistics of `dtype` are taken: float32 at least.
@@ -29,8 +31,8 @@ def snapshot(running: Tensor, dtype: torch.dtype) -> Tensor:
     return running.to(dtype, copy=torch.is_grad_enabled())
 
 
-def average(x: Tensor, dims: Sequence[int]) -> Tensor:
-    """Return the mean over `dims`, kept as axes of length 1.
+def average(x: Tensor, dims: Sequence[int], ranks: Ranks | None = None) -> Tensor:
+    """Return the mean over `dims`, kept as axes of length 1; with `ranks`, over the batches of all of them.
 
     The axes at the end go first: they lie together in memory, and on a CPU a single reduction over (0, 2, 3) takes
     nine times as long.
@@ -38,6 +40,8 @@ def average(x: Tensor, dims: Sequence[int]) -> Tensor:
     >>> average(torch.arange(12.0).reshape(2, 3, 2), (0, 2)).flatten().tolist()
     [3.5, 5.5, 7.5]
     """
+    if ranks is not None:
+        return ranks.total(average(x, dims) * share_of_rank(x, dims, ranks))
     inner = [dim for dim in dims if set(range(dim, x.ndim)) <= set(dims)]
     outer = [dim for dim in dims if dim not in inner]
     for group in (inner, outer):
@@ -46,8 +50,34 @@ def average(x: Tensor, dims: Sequence[int]) -> Tensor:
     return x
 
 
-def moments(x: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return mean and biased variance over `dims`, kept as axes of length 1.
+def values_per_channel(x: Tensor, dims: Sequence[int]) -> int:
+    """Return how many values are reduced over `dims`."""
+    count = 1
+    for dim in dims:
+        count *= x.shape[dim]
+    return count
+
+
+def share_of_rank(x: Tensor, dims: Sequence[int], ranks: Ranks) -> Tensor:
+    """Return this rank's part, 0-d, of the values that all ranks reduce over `dims`."""
+    values = values_per_channel(x, dims)
+    return values / ranks.count(values, x).to(x.dtype)
+
+
+def unbiased(variance: Tensor, values: int, ranks: Ranks | None = None) -> Tensor | None:
+    """Return the biased `variance` of `values` values (on this rank) times n / (n - 1); None for a single one.
+
+    >>> unbiased(torch.tensor([1.0]), 2), unbiased(torch.tensor([0.0]), 1)
+    (tensor([2.]), None)
+    """
+    if ranks is None:
+        return variance * (values / (values - 1)) if values > 1 else None
+    n = ranks.count(values, variance).to(variance.dtype)  # two at least, one from each rank
+    return variance * (n / (n - 1))
+
+
+def moments(x: Tensor, dims: Sequence[int], ranks: Ranks | None = None) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance over `dims`, kept as axes of length 1; with `ranks`, over all their batches.
 
     In two passes, never E[x^2] - E[x]^2, which at mean 4096 and standard deviation 1 returns a variance of -1 in
     float32; and not by torch.var_mean, which takes 10 to 20 times as long on a CPU.
@@ -56,8 +86,8 @@ def moments(x: Tensor, dims: Sequence[int]) -> tuple[Tensor, Tensor]:
     >>> mean.tolist(), variance.tolist()
     ([[2.0, 5.0]], [[1.0, 0.0]])
     """
-    mean = average(x, dims)
-    return mean, average((x - mean).square(), dims)
+    mean = average(x, dims, ranks)
+    return mean, average((x - mean).square(), dims, ranks)
 
 
 def standardize(x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:

@@ -11,7 +11,7 @@ NoNorm NormError OptionError PopulationNorm RMSNorm Row Rule RuleError RunningNo
 TopKBatchNorm UnknownNormError adapt_input bounded_weight_norm calibrate carry_priors convert create
 decay_gamma decayless_learning_rate deciding_gates fit_inference_weight gamma_decay gates names
 parameter_groups remove_bounded_weight_norm rule_from_dict search_inference_statistics self_normalize
-set_decision set_rule
+set_decision set_rule synchronize
 """
 REGISTERED = [
     "batch",
