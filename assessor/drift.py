@@ -19,8 +19,9 @@ class Drift:
         features: shape (features,), nats: KL( N(M_f, V_f) || N(M'_f, V'_f) ), M'_f and V'_f of the reference. 0 where a
             feature is constant at one value in both, infinite where it is constant in one only or at another value.
         total: mean over the features that vary in both, nats; NaN where none does.
-        noise: what `total` shows at least, in the mean, for normal data that has not moved: that of the profile's own
-            sample. A reference of few rows adds about as much again as its rows are fewer.
+        noise: mean of `total` for normal data that has not moved, n values per feature compared with n':
+            noise(n) - noise(n') + 2 / (n' - 3), the mean of 1/V' being n' / (n' - 3); infinite for n' <= 3, NaN for
+            n = 1.
         n_compared: features that vary in both.
         n_unlike: features whose number is infinite; they are not in `total`.
     """
@@ -72,7 +73,7 @@ def measure_drift(profile: Profile, reference: Profile) -> Drift:
     return Drift(
         features=features,
         total=float(features[both].mean()) if n_compared else float("nan"),
-        noise=float(noise(new.count)),
+        noise=float(noise(new.count) - noise(old.count)) + 2 / (old.count - 3) if old.count > 3 else float("inf"),
         n_compared=n_compared,
         n_unlike=int((~both & ~same).sum()),
     )
