@@ -9,8 +9,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 PREFIX = "NORMGAUGE_"
-KERNEL_VARIABLES = frozenset({"NORMGAUGE_KERNEL", "NORMGAUGE_THREADS"})
-"""Read by the assessor itself, with or without a service."""
+OTHER_VARIABLES = frozenset({"NORMGAUGE_KERNEL", "NORMGAUGE_THREADS", "NORMGAUGE_CACHE_DIR"})
+"""Read by the assessor and the loader, with or without a service."""
 
 
 class Settings(BaseSettings):
@@ -82,5 +82,5 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     >>> unknown_variables({"NORMGAUGE_PROT": "1", "NORMGAUGE_PORT": "1", "HOME": "/"})
     ['NORMGAUGE_PROT']
     """
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | KERNEL_VARIABLES
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
     return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
