@@ -64,7 +64,7 @@ class ScoredView(DatasetView):
         self.label_key = label_key
         self.labelled = labelled
 
-    def __getitems__(self, ids: Sequence[int]) -> Any:  # type: ignore[override]  # asked by a plain sampler
+    def __getitems__(self, ids: Sequence[int]) -> Any:
         """Return (rows, labels) as tensors, which pass between processes without a copy, or an error."""
         samples = read_samples(self.inner, ids)
         try:

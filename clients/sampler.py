@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-from clients.batches import BatchRequest
 from clients.errors import LoaderError
 from clients.layout import Layout
 from clients.membership import Batches
@@ -118,7 +117,7 @@ class EpochSampler(Sampler[Any]):
         return EpochRequests(self, self._armed)
 
 
-class EpochRequests(Iterator[BatchRequest]):
+class EpochRequests(Iterator[tuple[Any, ...]]):
     """The requests of one pass.
 
     DataLoader makes two with workers and uses the second; so an epoch begins with the first
@@ -128,11 +127,11 @@ class EpochRequests(Iterator[BatchRequest]):
     def __init__(self, sampler: EpochSampler, run: Run | None) -> None:
         self._sampler = sampler
         self._run = run
-        self._requests: Iterator[BatchRequest] | None = None
+        self._requests: Iterator[tuple[Any, ...]] | None = None
         self._begun_at: dict[str, Any] = {}
         self._given = 0
 
-    def __next__(self) -> BatchRequest:
+    def __next__(self) -> tuple[Any, ...]:
         if self._requests is None:
             self._requests = self._start(self._run or self._sampler.begin())
         request = next(self._requests)
@@ -157,7 +156,7 @@ class EpochRequests(Iterator[BatchRequest]):
     def _note(self, run: Run) -> None:
         self._begun_at = {"epoch": run.epoch, "handed": run.handed, "ahead": sorted(run.ahead)}
 
-    def _start(self, run: Run) -> Iterator[BatchRequest]:
+    def _start(self, run: Run) -> Iterator[tuple[Any, ...]]:
         self._note(run)
         sampler = self._sampler
         batches = sampler.layout.source.read(run.epoch)
@@ -181,7 +180,8 @@ def _requests(
     numbers: NDArray[np.int64],
     planned: NDArray[np.int64],
     steps: dict[int, tuple[int, ...]] | None,
-) -> Iterator[BatchRequest]:
+) -> Iterator[tuple[Any, ...]]:
+    """Yield the requests, as plain tuples (see `BatchRequest`)."""
     places = planned[numbers].tolist()
     for ids, number, place in zip(batches.lists(numbers), numbers.tolist(), places, strict=True):
-        yield BatchRequest(ids, number, place, () if steps is None else steps[number])
+        yield ids, number, place, () if steps is None else steps[number]
