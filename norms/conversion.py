@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 from norms.adapted_input import AdaptedInput
 from norms.adaptive import AdaptiveNorm
@@ -16,6 +17,7 @@ from norms.errors import ConversionError
 from norms.modes import population
 from norms.per_sample import NoNorm
 from norms.registry import accepted, check_options, create
+from norms.rewiring import rewire
 from norms.sources import Source, carry, describe
 from norms.with_activation import NormAct, has_activation
 
@@ -30,11 +32,14 @@ class Conversion:
     Attributes:
         model: the model with its new norms.
         report: a row for every norm found.
+        optimizer_changes: which parameters left or joined which group of the optimizer.
     """
 
     model: nn.Module
     report: tuple[Row, ...] = ()
+    optimizer_changes: tuple[str, ...] = ()
     _swaps: list[tuple[str, nn.Module, nn.Module]] = field(default_factory=list, repr=False)
+    _optimizer: Optimizer | None = field(default=None, repr=False)
 
     @property
     def changed(self) -> int:
@@ -43,13 +48,13 @@ class Conversion:
 
     def __str__(self) -> str:
         """Return the report as an aligned table."""
-        return table(self.report)
+        return "\n".join([table(self.report), *(f"optimizer: {change}" for change in self.optimizer_changes)])
 
     def revert(self) -> nn.Module:
         """Put the former norms back, with the weights and buffers as they are now; return the model.
 
         What had no place in the new norm (the running statistics of a batch norm that became a layer
-        norm) is as it was at the conversion. A second call changes nothing.
+        norm) is as it was at the conversion. The optimizer follows. A second call changes nothing.
 
         Raises:
             ConversionError: a converted norm has been replaced since.
@@ -60,6 +65,7 @@ class Conversion:
                     f"expected the converted {type(new).__name__} at {path or 'the root'}; got another "
                     "module there: undo what replaced it first"
                 )
+        before = dict(self.model.named_parameters())
         for path, old, new in self._swaps:
             core = _core(new)
             if core is not old:
@@ -67,6 +73,9 @@ class Conversion:
                 carry(core, old)
             old.train(new.training)
             self.model = _put(self.model, path, old)
+        if self._optimizer is not None:
+            paths = [path for path, _, _ in self._swaps]
+            rewire(self._optimizer, before, dict(self.model.named_parameters()), norms=paths)
         self._swaps = []
         return self.model
 
@@ -79,6 +88,7 @@ def convert(
     inplace: bool = False,
     adaptive: bool = False,
     own: bool = False,
+    optimizer: Optimizer | None = None,
     **options: Any,
 ) -> Conversion:
     """Return the model with its norms replaced by norms called `name`.
@@ -98,6 +108,9 @@ def convert(
         adaptive: put an AdaptiveNorm around each, so that `set_decision` reaches it. A norm that is of
             the kind `name` already is wrapped as it is.
         own: replace torch's norms of the kind `name` too, by this package's, as `synchronize` needs them.
+        optimizer: of the model; its groups are made to hold the parameters of the converted model, with their
+            state. Parameters that a new norm has no use for leave it, and new ones join the group of the norm's
+            others (`Conversion.optimizer_changes`).
         **options: of the new norm, and with adaptive=True also skip, evaluation, rule, min_examples.
             They take precedence over what is carried over.
 
@@ -112,7 +125,9 @@ def convert(
     """
     gate_options = {k: options.pop(k) for k in GATE_OPTIONS if adaptive and k in options}
     check_options(name, options)
-    conversion = Conversion(model if inplace else copy.deepcopy(model))
+    copied: dict[int, Any] = {}
+    conversion = Conversion(model if inplace else copy.deepcopy(model, copied), _optimizer=optimizer)
+    before = dict(model.named_parameters())
     rows: list[Row] = []
     made: dict[int, nn.Module] = {}
     for path, parent, module in list(_walk(conversion.model)):
@@ -144,6 +159,11 @@ def convert(
         reason = reason or f"is {name} already"
         rows.append(Row(path, _label(module), _label(new), new is not module, reason))
     conversion.report = tuple(rows)
+    if optimizer is not None:
+        after = dict(conversion.model.named_parameters())
+        moved = [(parameter, copied[id(parameter)]) for parameter in before.values() if id(parameter) in copied]
+        paths = [path for path, _, _ in conversion._swaps]
+        conversion.optimizer_changes = rewire(optimizer, before, after, moved, paths)
     return conversion
 
 
