@@ -1,8 +1,8 @@
 """Sums over the features of a batch, in one order for every kernel, so that all give the same bits.
 
 Features are taken in tiles of 512 and strips of 64: a tile's sum adds its strips lane by lane, then its 64 lanes by
-halves (k and k + 32, then k and k + 16, ...); tiles are added from left to right. Logarithms are summed as a product of mantissas and a sum of
-exponents, which costs one logarithm a tile and is exact up to the product's rounding.
+halves (k and k + 32, then k and k + 16, ...); tiles are added from left to right. Logarithms are summed as a product
+of mantissas and a sum of exponents, which costs one logarithm a tile and is exact up to the product's rounding.
 """
 
 from dataclasses import dataclass, fields
