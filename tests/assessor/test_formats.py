@@ -173,7 +173,7 @@ def test_formats_are_recognized_by_their_first_bytes() -> None:
     for other in (b"GIF89a...", b"", b"\x93NUM", b"{}", b"12345678"):
         with pytest.raises(FormatError, match=r"in a known format \(npy, safetensors, npz, .*\); its first"):
             decoder_for(other)
-    with pytest.raises(UnknownNameError, match="expected a format among: npy, safetensors, .*; got 'xls'"):
+    with pytest.raises(UnknownNameError, match=r"expected a format among: npy, safetensors, .*; got 'xls'"):
         profile_bytes(npy(data("uint8")), format="xls")
 
 

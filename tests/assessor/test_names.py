@@ -76,7 +76,7 @@ def test_error_codes_are_frozen_and_each_error_exported() -> None:
 
 
 def test_media_types_name_registered_formats() -> None:
-    assert {
+    assert assessor.MEDIA_TYPES == {
         "application/x-npy": "npy",
         "application/vnd.safetensors": "safetensors",
         "application/x-npz": "npz",
@@ -87,4 +87,4 @@ def test_media_types_name_registered_formats() -> None:
         "application/x-ndjson": "ndjson",
         "application/json": "json",
         "application/x-tar": "webdataset",
-    } == assessor.MEDIA_TYPES
+    }
