@@ -115,7 +115,7 @@ def test_feature_axis_and_published_exact(capsys: pytest.CaptureFixture[str], tm
         (["--batch-size", "8", "--method", "magic"], "need, .*published.*; got 'magic'"),
         (["--batch-size", "8", "--null", "normal"], "--null with --method heterogeneity.*; got need"),
         (["--batch-size", "8", "--published-exact"], "--published-exact with --method published"),
-        (["--batch-size", "8", "--threshold", "otsu()"], "otsu"),
+        (["--batch-size", "8", "--threshold", "li()"], "a threshold among: .*otsu.*; got 'li'"),
         (["--batch-size", "8", "--feature-axis", "row"], "element"),
         (["--batch-size", "8,16", "--save", "plan.json"], "a file name for each plan.*{batch_size}"),
         (["--batch-size", "8", "--save", "/nowhere/plan.json"], "No such file"),
