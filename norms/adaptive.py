@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from norms.decision import Evaluation, Features, read_rule
 from norms.errors import OptionError
@@ -112,6 +113,19 @@ class AdaptiveNorm(nn.Module):
             known = ", ".join(get_args(Evaluation))
             raise OptionError(f"expected an evaluation among: {known}; got {value!r}")
         self._evaluation: Evaluation = value
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return forward's result; a batch that is skipped to the identity, with nobody listening, comes straight back.
+
+        nn.Module's own call costs more than everything else such a gate does.
+        """
+        skipped = self.decision is False and self.training and self.skip_path == "identity"
+        if not skipped or kwargs or len(args) != 1 or torch.compiler.is_compiling():
+            return super().__call__(*args, **kwargs)
+        if self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks:
+            return super().__call__(*args)
+        listened = _has_any_global_hook()  # type: ignore[no-untyped-call]  # torch has no types here
+        return super().__call__(*args) if listened else args[0]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x normalized, or x on the skip path; same shape and dtype."""

@@ -321,3 +321,21 @@ def test_bad_use_is_refused() -> None:
         AdaptiveNorm("batch", num_features=C, features="pixel")  # type: ignore[arg-type]
     with pytest.raises(GateError, match="norm with running statistics for skip='population'; got Layer"):
         AdaptiveNorm("layer", "population", num_features=C)
+
+
+def test_hooks_see_a_skipped_batch() -> None:
+    gate = AdaptiveNorm("batch", num_features=2)
+    set_decision(gate, False)
+    x, seen = torch.randn(3, 2), []
+    assert gate(x) is x
+    handles = [
+        gate.register_forward_hook(lambda *_: seen.append("after")),
+        gate.register_forward_pre_hook(lambda *_: seen.append("before")),
+        nn.modules.module.register_module_forward_hook(lambda *_: seen.append("global")),
+    ]
+    assert gate(x) is x
+    assert sorted(seen) == ["after", "before", "global"]
+    for handle in handles:
+        handle.remove()
+    gate(x)
+    assert len(seen) == 3
