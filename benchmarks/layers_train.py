@@ -42,8 +42,8 @@ Written by `python -m benchmarks.layers_train{arguments}`: {seeds} seeds, mean t
 Digits: 400 steps of a residual net with 5 norms; wine and breast cancer: 250 steps of an MLP with two hidden layers
 of 32, features standardized. So a larger batch sees more samples. Adam, learning rate 0.006 (digits) and 0.003 at every
 batch size; a quarter of the samples for the test, which runs in batches of B. `ghost_batch` has groups of 4 samples,
-`group` has 4 groups, `mean_only` has bounded weights, `kalman` priors and a gain of 0.9 below 32 samples, 0.05 there;
-`population` is calibrated before training. What is odd is explained in [norms.md](norms.md).
+`group` has 4 groups, `mean_only` has bounded weights, `kalman` has priors and a gain of 0.05, on digits 0.9 below 32
+samples; `population` is calibrated before training. What is odd is explained in [norms.md](norms.md).
 """
 
 
@@ -104,7 +104,7 @@ def build(run: Run, x: Tensor, classes: int) -> nn.Module:
     start = residual_net() if run.dataset == "digits" else perceptron(x.shape[1], classes)
     options: dict[str, Any] = {**OPTIONS.get(run.layer, {})}
     if run.layer == "kalman":
-        options["gain"] = 0.9 if run.batch_size < 32 else 0.05
+        options["gain"] = 0.9 if run.dataset == "digits" and run.batch_size < 32 else 0.05
     model = norms.convert(start, run.layer, **options).model
     if run.layer == "kalman":
         return norms.carry_priors(model).model
