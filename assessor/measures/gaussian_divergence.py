@@ -13,6 +13,7 @@ from scipy.stats import norm
 
 from assessor.errors import SettingError
 from assessor.measures.scores import Measure, Scores, measures
+from assessor.measures.varying import defined_batches, notes_on
 from assessor.moments import Floats
 from assessor.noise import normal_divergence
 from assessor.nulls import AlikeFeatures, Null, residual_pool
@@ -34,12 +35,12 @@ def gaussian_divergence(view: BatchView, *, null: str = "residual") -> Scores:
         raise SettingError(f"expected null 'residual' or 'normal'; got {null!r}")
     records, counts = view.records, view.counts
     n_varying = records["n_varying"].astype(np.int64)
-    defined = (counts >= 2) & (n_varying >= 1)
+    defined = defined_batches(view)
     pooled = np.where(defined, records["pooled_variance"], 1.0)
     divergence = (np.log(pooled) - np.where(defined, records["mean_log_variance"], 0.0)) / 2
 
     nulls: dict[int, Null] = {}
-    notes = _left_out(view)
+    notes = list(notes_on(view, defined))
     if null == "residual" and defined.any():
         pool = residual_pool(view.profile)
         for count in np.unique(counts[defined]).astype(int).tolist():
@@ -54,11 +55,6 @@ def gaussian_divergence(view: BatchView, *, null: str = "residual") -> Scores:
     for count, drawn in nulls.items():
         expected = np.where(counts == count, drawn.mean(n_varying), expected)
     values = np.where(defined, divergence - expected, np.nan)
-    if not defined.all():
-        notes.append(
-            f"{int((~defined).sum())} batches have one value per feature or no feature that varies: "
-            "their score is undefined"
-        )
 
     def null_quantile(alpha: float) -> Floats:
         quantile = _normal_quantile(counts, n_varying, alpha)
@@ -102,16 +98,6 @@ def _normal_quantile(counts: Floats, n_varying: NDArray[np.int64], alpha: float)
     f = np.maximum(n_varying, 1)
     variance = np.maximum(polygamma(1, (b - 1) / 2) - 2 / b, 0.0) / (4 * f)
     return np.asarray(norm.ppf(1 - alpha) * np.sqrt(variance))
-
-
-def _left_out(view: BatchView) -> list[str]:
-    n_constant = view.profile.n_features - view.records["n_varying"]
-    if not n_constant.any():
-        return []
-    return [
-        f"features constant within a batch are left out: {n_constant.mean():.1f} of "
-        f"{view.profile.n_features} in an average batch"
-    ]
 
 
 def _explain(details: Mapping[str, float]) -> str:

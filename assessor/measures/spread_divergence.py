@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from assessor.errors import SettingError
 from assessor.measures.scores import Measure, Scores, measures
+from assessor.measures.varying import defined_batches, notes_on
 from assessor.moments import Floats
 from assessor.nulls import AlikeFeatures, Null, normal_pool, residual_pool
 from assessor.view import BatchView
@@ -41,10 +42,10 @@ def spread_divergence(view: BatchView, *, null: str = "residual") -> Scores:
         raise SettingError(f"expected null 'residual' or 'normal'; got {null!r}")
     records, counts = view.records, view.counts
     n_varying = records["n_varying"].astype(np.int64)
-    defined = (counts >= 2) & (n_varying >= 1)
+    defined = defined_batches(view)
     scale, location = _parts_of_records(view, defined)
 
-    notes = _left_out(view)
+    notes = list(notes_on(view, defined))
     pool = residual_pool(view.profile) if null == "residual" else normal_pool()
     score_nulls: dict[int, Null] = {}
     for count in np.unique(counts[defined]).astype(int).tolist():
@@ -58,11 +59,6 @@ def spread_divergence(view: BatchView, *, null: str = "residual") -> Scores:
         scale[here] -= scale_null.mean(n_varying[here])
         location[here] -= location_null.mean(n_varying[here])
         score_nulls[count] = alike.null(n_varying[here], _Larger(scale_null, location_null))
-    if not defined.all():
-        notes.append(
-            f"{int((~defined).sum())} batches have one value per feature or no feature that varies: "
-            "their score is undefined"
-        )
 
     def null_quantile(alpha: float) -> Floats:
         quantile = np.zeros(len(records))
@@ -139,16 +135,6 @@ def _rule(view: BatchView, pool: Floats, n_varying: NDArray[np.int64]) -> dict[s
         "location_null": location,
         "feature_axis": view.profile.feature_axis,
     }
-
-
-def _left_out(view: BatchView) -> list[str]:
-    n_constant = view.profile.n_features - view.records["n_varying"]
-    if not n_constant.any():
-        return []
-    return [
-        f"features constant within a batch are left out: {n_constant.mean():.1f} of "
-        f"{view.profile.n_features} in an average batch"
-    ]
 
 
 def _explain(details: Mapping[str, float]) -> str:
