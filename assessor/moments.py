@@ -7,6 +7,7 @@ always made from its two halves by the same element-wise operations.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +24,9 @@ def as_numbers(x: ArrayLike) -> NDArray[np.generic]:
         ShapeError: rows of different lengths.
         DtypeError: not such numbers.
     """
+    if hasattr(x, "detach"):  # a torch tensor, of which NumPy takes neither gradients nor bfloat16
+        tensor: Any = x.detach()
+        x = tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
     try:
         array = np.asarray(x)
     except ValueError as error:

@@ -1,5 +1,6 @@
 """A plan: for each batch, normalize or skip, with score and reason."""
 
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -90,8 +91,19 @@ class Plan:
         return len(self.scores)
 
     def __getitem__(self, index: int) -> Decision:
-        """Return the decision of one batch. Raises IndexError past the last."""
-        i = range(len(self))[index]
+        """Return the decision of one batch; negative numbers count from the last.
+
+        Raises:
+            IndexError: no such batch. TypeError: not an integer.
+        """
+        n = len(self)
+        try:
+            i = operator.index(index)
+        except TypeError:
+            raise TypeError(f"expected the number of a batch, 0 to {n - 1}; got {index!r}: iterate for more") from None
+        if not -n <= i < n:
+            raise IndexError(f"expected a batch from 0 to {n - 1}; got {i}")
+        i %= n
         return Decision(
             i,
             bool(self.normalize[i]),
@@ -99,6 +111,13 @@ class Plan:
             float(self.cutoffs[i]),
             self._reason(i),
         )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both plans say the same: their JSON is the same text."""
+        return self.to_json() == other.to_json() if isinstance(other, Plan) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.fingerprint, self.method, self.threshold, self.scores.tobytes()))
 
     def __iter__(self) -> Iterator[Decision]:
         return (self[i] for i in range(len(self)))

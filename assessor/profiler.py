@@ -159,11 +159,6 @@ class Profiler:
             )
         if 0 in sample:
             raise EmptyShardError(f"expected at least one feature; got rows of shape {sample}")
-        if self._feature_axis == "channel" and len(sample) < 2:
-            raise ShapeError(
-                'expected samples (channels, positions...) for feature_axis="channel"; '
-                f'got samples of shape {sample}: use feature_axis="element"'
-            )
         schema = Schema(sample, self._feature_axis, 0)
         size = self._calibration_rows
         size = default_rows(schema.n_features) if size is None else size

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from torch.utils.data import IterableDataset
 
+from assessor import Plan
 from clients.errors import DatasetError, LoaderError
 from clients.samples import InputKey
 
@@ -29,6 +31,17 @@ def check_dataset(dataset: Any) -> int | None:
     if n_rows < 1:
         raise DatasetError(f"expected at least one sample; {name} is empty")
     return n_rows
+
+
+def settle_batches(batch_size: Any, drop_last: bool | None, plan: Plan | None) -> tuple[Any, bool]:
+    """Return batch_size and drop_last, those not given as the plan has them, else 32 and False."""
+    if batch_size is None:
+        batch_size = DEFAULT_BATCH_SIZE if plan is None else plan.batch_size
+    elif isinstance(batch_size, np.integer):
+        batch_size = int(batch_size)
+    if drop_last is None:
+        drop_last = False if plan is None else plan.drop_last
+    return batch_size, drop_last
 
 
 def check_arguments(

@@ -14,7 +14,7 @@ from clients.apply import AttachedModels, synchronizes
 from clients.assessing import Assessment
 from clients.batches import AssessedBatch
 from clients.cache import cache_folder
-from clients.checks import DEFAULT_BATCH_SIZE, check_arguments, check_dataset, check_stream
+from clients.checks import check_arguments, check_dataset, check_stream, settle_batches
 from clients.layout import Reshuffle, lay_out
 from clients.matching import OnMismatch
 from clients.planned import Assessor, PlannedFeed
@@ -38,7 +38,7 @@ class AssessedLoader:
         dataset: map-style, with a length; its samples are tensors, tuples, mappings or anything
             that input_key can read. An iterable one is scored as it is read, by the plan's rule or
             the cutoff given as threshold: no shuffle, ranks or position to resume at.
-        batch_size: samples a batch.
+        batch_size: samples a batch; None: the plan's, without a plan 32.
         plan: one made before; its own order says which samples form which batch.
         service: an AssessorClient or a URL: assess there instead of in this process.
         method: the assessor's method, for assessing.
@@ -48,7 +48,7 @@ class AssessedLoader:
             keeps the samples of one source together), in another order each epoch. False: dataset
             order. Beside a plan it only says whether the batches' order is shuffled.
         seed: of both shuffles; the global random generators play no part.
-        drop_last: leave out the last batch when it is not full.
+        drop_last: leave out the last batch when it is not full; None: as the plan does, without a plan False.
         sampler: yields sample ids, as in torch. It is read anew each epoch; batches of the same
             samples as an assessed one keep its decision, others are scored in the workers.
         batch_sampler: likewise, whole batches of any size.
@@ -94,7 +94,7 @@ class AssessedLoader:
     def __init__(
         self,
         dataset: Any,
-        batch_size: int = DEFAULT_BATCH_SIZE,
+        batch_size: int | None = None,
         *,
         plan: Plan | None = None,
         service: "AssessorClient | str | None" = None,
@@ -102,7 +102,7 @@ class AssessedLoader:
         threshold: float | str | None = None,
         shuffle: bool | Literal["batches"] | None = None,
         seed: int = 0,
-        drop_last: bool = False,
+        drop_last: bool | None = None,
         sampler: Any = None,
         batch_sampler: Any = None,
         reshuffle: Reshuffle | None = None,
@@ -123,6 +123,7 @@ class AssessedLoader:
         **dataloader_arguments: Any,
     ) -> None:
         n_samples = check_dataset(dataset)
+        batch_size, drop_last = settle_batches(batch_size, drop_last, plan if batch_sampler is None else None)
         check_arguments(
             batch_size=batch_size,
             shuffle=shuffle,

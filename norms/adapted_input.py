@@ -1,7 +1,8 @@
 """A gate in front of a model: the first use to offer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
+from operator import index
 from typing import Any
 
 from torch import Tensor, nn
@@ -83,7 +84,7 @@ def adapt_input(
     >>> adapt_input(nn.Linear(4, 2), 4).gate.norm.num_features
     4
     """
-    sample = (shape,) if isinstance(shape, int) else tuple(shape)
+    sample = tuple(shape) if isinstance(shape, Iterable) else (index(shape),)
     if not sample or min(sample) < 1:
         raise OptionError(
             f"expected the shape of a sample, e.g. (3, 32, 32), or a number of features; got {shape}: "

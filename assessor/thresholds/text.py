@@ -1,5 +1,6 @@
 """Thresholds as text: read, checked, and written in one canonical way. Nothing in a text is ever run."""
 
+import inspect
 import math
 import re
 
@@ -18,7 +19,7 @@ def parse_threshold(text: str | float) -> tuple[str, Threshold]:
     """Return the canonical text and the threshold that it names.
 
     Args:
-        text: a number, meaning fixed(number), or calls of registered thresholds.
+        text: a number, meaning fixed(number), or calls of registered thresholds ("otsu" is otsu()).
 
     Raises:
         SettingError: not of that form. UnknownNameError: a threshold that is not registered.
@@ -27,7 +28,7 @@ def parse_threshold(text: str | float) -> tuple[str, Threshold]:
     ('max(fixed(0.1), null(0.01))', 'fixed(2)')
     """
     if isinstance(text, str):
-        return _Reader(text).read()
+        return _Reader(f"{text.strip()}()" if _needs_nothing(text.strip()) else text).read()
     if isinstance(text, bool) or not isinstance(text, int | float | np.integer | np.floating):
         raise SettingError(f"expected a threshold such as 1.0 or 'fixed(1.0)'; got {text!r:.80}")
     try:
@@ -35,6 +36,11 @@ def parse_threshold(text: str | float) -> tuple[str, Threshold]:
     except OverflowError:
         number = math.inf
     return f"fixed({_write(number)})", fixed(number)
+
+
+def _needs_nothing(name: str) -> bool:
+    """Whether this is a registered threshold without arguments, so that its name alone will do."""
+    return name in thresholds.names() and not inspect.signature(thresholds.get(name)).parameters
 
 
 def _write(number: float) -> str:

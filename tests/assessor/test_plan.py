@@ -230,3 +230,21 @@ def test_no_rows_no_plan() -> None:
     profile = profile_array(X, batch_sizes=[8], first_row=8)
     with pytest.raises(Exception, match="missing rows 0 to 7: send the shards that hold them"):
         make_plan(profile)
+
+
+def test_plans_that_say_the_same_are_equal() -> None:
+    plan = make_plan(PROFILE, batch_size=8)
+    again = Plan.from_json(plan.to_json())
+    assert again == plan
+    assert hash(again) == hash(plan)
+    assert make_plan(PROFILE, batch_size=8, threshold=2.0) != plan
+    assert plan != 3
+
+
+def test_batches_that_are_not_there_are_named() -> None:
+    plan = make_plan(PROFILE, batch_size=8)
+    assert plan[-1] == plan[len(plan) - 1]
+    with pytest.raises(IndexError, match=f"expected a batch from 0 to {len(plan) - 1}; got {len(plan)}"):
+        plan[len(plan)]
+    with pytest.raises(TypeError, match="expected the number of a batch"):
+        plan[0:3]  # type: ignore[index]  # that is the point

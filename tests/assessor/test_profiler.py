@@ -318,9 +318,20 @@ def test_rows_of_another_shape_name_the_row() -> None:
         profiler.add(X[5:].transpose(0, 2, 1))
 
 
-def test_channels_need_positions() -> None:
-    with pytest.raises(ShapeError, match=r'for feature_axis="channel"; got samples of shape \(20,\)'):
-        profile_array(X.reshape(23, 20), batch_sizes=[4], feature_axis="channel")
+def test_channels_without_positions_are_elements() -> None:
+    x = X.reshape(23, 20)
+    channels = make_plan(profile_array(x, batch_sizes=[4], feature_axis="channel"))
+    elements = make_plan(profile_array(x, batch_sizes=[4]))
+    assert_allclose(channels.scores, elements.scores, rtol=1e-12)
+
+
+def test_torch_tensors_are_taken_as_they_are() -> None:
+    torch = pytest.importorskip("torch")
+    x = torch.arange(24.0).reshape(6, 4)
+    expected = profile_array(x.numpy(), batch_sizes=[3]).to_bytes()
+    assert profile_array(x.requires_grad_(), batch_sizes=[3]).to_bytes() == expected
+    half = profile_array(x.detach().bfloat16(), batch_sizes=[3])
+    assert_allclose(half.moments.mean, [10, 11, 12, 13])
 
 
 def test_the_input_is_left_alone() -> None:

@@ -116,7 +116,8 @@ NOT_A_THRESHOLD = (
     "(1)",
     ",",
     "[1]",
-    "mean",
+    "fixed",
+    "quantile",
     "mean(1)",
     "otsu(1)",
     "kmeans(2)",
@@ -126,6 +127,11 @@ NOT_A_THRESHOLD = (
     "median_mad(1, 2)",
     "mean_std(mean())",
 )
+
+
+@pytest.mark.parametrize("name", ["mean", "otsu", "kmeans", "gaussian_mixture"])
+def test_a_name_alone_will_do_where_there_are_no_arguments(name: str) -> None:
+    assert parse_threshold(f" {name} ")[0] == parse_threshold(f"{name}()")[0] == f"{name}()"
 
 
 @pytest.mark.parametrize("text", NOT_A_THRESHOLD)

@@ -243,3 +243,13 @@ def test_repr_and_attributes() -> None:
     assert repr(loader) == "AssessedLoader(Pairs of 90, batch_size=8, 11 batches)"
     assert (loader.dataset, loader.batch_size, loader.drop_last, loader.epoch) == (DATASET, 8, True, 0)
     assert loader.decision is None
+
+
+def test_what_is_not_given_is_as_the_plan_has_it() -> None:
+    plan = assess(X, batch_size=8, drop_last=True)
+    loader = AssessedLoader(DATASET, plan=plan)
+    assert (loader.batch_size, loader.drop_last) == (8, True)
+    assert sum(1 for _ in loader) == len(plan)
+    assert AssessedLoader(DATASET).batch_size == 32
+    counted: Any = np.int64(8)
+    assert AssessedLoader(DATASET, counted).batch_size == 8

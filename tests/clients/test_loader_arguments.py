@@ -191,7 +191,7 @@ def test_datasets_that_cannot_be_assessed(dataset: Any, message: str) -> None:
     ("options", "message"),
     [
         ({"batch_size": 0}, "batch_size to be an integer >= 1; got 0"),
-        ({"batch_size": None}, "got None"),
+        ({"batch_size": "8"}, "got '8'"),
         ({"shuffle": "samples"}, r"expected shuffle among \(True, False, 'batches'\); got 'samples'"),
         ({"shuffle": 1}, "got 1"),
         ({"reshuffle": True}, "expected reshuffle among"),

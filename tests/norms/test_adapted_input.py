@@ -4,6 +4,7 @@ import copy
 import io
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -162,3 +163,8 @@ def test_bad_shapes_are_refused() -> None:
         adapt_input(Spy(), ())
     with pytest.raises(OptionError, match=r"got \(-1, 3\)"):
         adapt_input(Spy(), (-1, 3))
+
+
+def test_a_shape_may_be_any_integer() -> None:
+    shape: Any = np.prod((2, 3))
+    assert adapt_input(nn.Linear(6, 2), shape).gate.norm.num_features == 6
