@@ -93,7 +93,7 @@ def _add_assess(commands: Commands) -> None:
         "--batch-size",
         type=_integers,
         metavar="N[,N...]",
-        help="samples in a batch; several are profiled in one pass (saved profiles: default all of theirs)",
+        help="samples in a batch, 32 by default; several are profiled in one pass (saved profiles: all of theirs)",
     )
     _add_method(parser, several="several make several plans")
     parser.add_argument("--threshold", help='a cutoff (1.5) or a threshold method ("null(0.01)"), for all methods')

@@ -16,6 +16,10 @@ _SAVED = b'{"__metadata__":{"normgauge":'
 """What a saved profile begins with, after the 8 bytes of its header's length."""
 
 
+DEFAULT_BATCH_SIZE = 32
+"""As that of AssessedLoader."""
+
+
 def read_profile(
     paths: Sequence[Path],
     *,
@@ -29,7 +33,7 @@ def read_profile(
 
     Args:
         paths: shards, or profiles.
-        batch_sizes: to profile; for saved profiles, None or some of theirs.
+        batch_sizes: to profile, None for 32; for saved profiles, None or some of theirs.
         feature_axis: "element" (None) or "channel"; for saved profiles, None or theirs.
         format: of the shards; None recognizes it.
         settings: which of the shards' columns are what; None takes the defaults.
@@ -38,19 +42,17 @@ def read_profile(
     Raises:
         AssessorError: a file is not usable; the message begins with its path.
         CommandError: a path is nothing that can be read, or shards and profiles are mixed.
-        UsageError: shards without batch sizes, or saved profiles with what is for shards.
+        UsageError: saved profiles with what is for shards.
     """
     for path in paths:
         if not path.exists():
             raise CommandError(f"expected a file; got {path}, which is none: check the path")
     saved = [path for path in paths if is_profile(path)]
     if not saved:
-        if batch_sizes is None:
-            raise UsageError("expected --batch-size for shards, as in --batch-size 4,8,16,32; got none")
         return _read_shards(
             paths,
             show_progress=show_progress,
-            batch_sizes=batch_sizes,
+            batch_sizes=batch_sizes or (DEFAULT_BATCH_SIZE,),
             feature_axis=feature_axis or "element",
             format=format,
             settings=settings or DecodeSettings(),

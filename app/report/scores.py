@@ -39,7 +39,8 @@ def draw_scores(axes: Axes, plan: Plan) -> None:
     scores = scale.place(_drawable(plan.scores))
     cutoffs = scale.place(plan.cutoffs)
     if len(plan) <= MAX_DOTS:
-        _draw_dots(axes, plan, scores, cutoffs)
+        # A batch without a score is compared with nothing.
+        _draw_dots(axes, plan, scores, np.where(np.isnan(plan.scores), np.nan, cutoffs))
     else:
         _draw_ranges(axes, plan, scores, cutoffs)
     axes.set_xlabel("batch")

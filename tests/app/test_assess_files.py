@@ -164,14 +164,11 @@ def test_columns_and_format_of_a_table(capsys: pytest.CaptureFixture[str], tmp_p
         assert f"with shards; got the saved profile {saved}: leave them out" in capsys.readouterr().err
 
 
-def test_shards_need_a_batch_size(capsys: pytest.CaptureFixture[str], shard: str) -> None:
-    assert main(["assess", shard]) == 2
-    error = capsys.readouterr().err
-    assert (
-        "expected --batch-size for shards, as in --batch-size 4,8,16,32; got none (see normgauge assess --help)"
-        in error
-    )
-    assert error.count("\n") == 1
+def test_shards_are_read_in_batches_of_32_unless_told(capsys: pytest.CaptureFixture[str], shard: str) -> None:
+    assert main(["assess", shard, "--json"]) == 0
+    default = capsys.readouterr().out
+    assert main(["assess", shard, "--json", "--batch-size", "32"]) == 0
+    assert capsys.readouterr().out == default
 
 
 def test_files_are_not_written_over_what_is_read(
