@@ -94,6 +94,7 @@ def main() -> None:
     dealt = [index for share in everyones(ids) for index in share]
     assert sorted(dealt) == list(range(12))
     print(f"rank {rank} done")
+    dist.barrier()
     dist.destroy_process_group()
 
 
