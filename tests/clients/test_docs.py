@@ -55,7 +55,7 @@ def test_script_runs_on_two_ranks(tmp_path: Path) -> None:
             cwd=Path(__file__).parents[2],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        # gloo's threads now and then abort a process that is leaving (seen once in some thirty runs): torch's, not ours.
+        # gloo's threads now and then abort a process that is leaving, seen once in some thirty runs: not ours to mend.
         if "terminate called without an active exception" not in result.stderr:
             break
     assert result.returncode == 0, result.stderr
