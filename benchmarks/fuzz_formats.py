@@ -140,7 +140,7 @@ def _watch(process: subprocess.Popen[bytes], place: Path, seconds: float) -> boo
     """Wait for a worker; end it, and return True, when it stays on one input too long."""
     last, since = b"", time.monotonic()
     while process.poll() is None:
-        time.sleep(0.05)
+        time.sleep(0.05)  # how often a hanging input is looked for
         here = place.read_bytes()
         if here != last:
             last, since = here, time.monotonic()

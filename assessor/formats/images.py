@@ -58,14 +58,14 @@ class PictureReader:
         try:
             picture = self._open(io.BytesIO(data), formats=FORMATS)
             mode, size, moves = picture.mode, picture.size, getattr(picture, "is_animated", False)
-        except Exception as error:
+        except Exception as error:  # Pillow's decoders raise what they like on bad bytes
             raise _unreadable(name, error) from error
         self._check(name, mode, size)
         if moves:
             raise FormatError(f"expected one picture a file; {name!r:.200} has several: write each to its own file")
         try:
             values = np.asarray(picture)
-        except Exception as error:
+        except Exception as error:  # Pillow's decoders raise what they like on bad bytes
             raise _unreadable(name, error) from error
         return as_sample(values, mode)
 
