@@ -5,7 +5,6 @@ or a client that goes away raises before anything is stored, so nothing half-wri
 """
 
 import asyncio
-import hashlib
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -14,6 +13,7 @@ from dataclasses import dataclass, replace
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 
+from app.digests import ContentIdentity
 from app.limits import allow_body
 from app.problems import ProblemError
 from app.records import Shard
@@ -33,7 +33,7 @@ class Ingested:
     """A body that was read to its end."""
 
     profile: Profile
-    sha256: str
+    digest: str
     size_bytes: int
 
 
@@ -67,7 +67,7 @@ class ShardReader:
         self._settings = settings
         self._like = like
         self._decoder: Decoder | None = None
-        self._digest = hashlib.sha256()
+        self._digest = ContentIdentity()
         self._size_bytes = 0
         self._undecoded_bytes = 0
         self._check_rows()
@@ -106,7 +106,7 @@ class ShardReader:
             )
         for part in self._decoder.finish():
             self._take(part)
-        return Ingested(self._profiler.finish(), self._digest.hexdigest(), self._size_bytes)
+        return Ingested(self._profiler.finish(), str(self._digest), self._size_bytes)
 
     def _take(self, part: Part) -> None:
         if part.name == "y":
@@ -183,10 +183,10 @@ async def ingest(request: Request, reader: ShardReader, *, settings: Settings, l
 
 
 async def digest_body(request: Request, *, settings: Settings, limiter: CapacityLimiter) -> str:
-    """Return the SHA-256 of the request's body, in hexadecimal; nothing else is done with it."""
-    digest = hashlib.sha256()
+    """Return the identity of the request's body; nothing else is done with it."""
+    digest = ContentIdentity()
     await _consume(request, digest.update, settings=settings, limiter=limiter)
-    return digest.hexdigest()
+    return str(digest)
 
 
 async def _consume(

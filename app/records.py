@@ -29,7 +29,7 @@ class Shard:
     index: int
     first_row: int
     n_rows: int
-    sha256: str
+    digest: str
     size_bytes: int
     sample_shape: tuple[int, ...]
     dtype: str
@@ -41,14 +41,14 @@ class Shard:
         return self.first_row + self.n_rows
 
     @classmethod
-    def of(cls, profile: Profile, *, index: int, sha256: str, size_bytes: int) -> "Shard":
+    def of(cls, profile: Profile, *, index: int, digest: str, size_bytes: int) -> "Shard":
         """Return the description of a shard that was profiled in one piece."""
         ((first_row, end_row),) = profile.spans
         return cls(
             index=index,
             first_row=first_row,
             n_rows=end_row - first_row,
-            sha256=sha256,
+            digest=digest,
             size_bytes=size_bytes,
             sample_shape=tuple(profile.sample_shape),
             dtype=profile.dtype,
@@ -69,18 +69,17 @@ class Shard:
             )
 
 
-def check_same(stored: Shard, *, sha256: str, first_row: int | None) -> None:
+def check_same(stored: Shard, *, digest: str, first_row: int | None) -> None:
     """Check that what came under a stored shard's index is that shard.
 
     Raises:
         ProblemError: other bytes, or another first row ("shard-conflict").
     """
     advice = "take another index, or delete the assessment and begin again"
-    if stored.sha256 != sha256:
+    if stored.digest != digest:
         raise ProblemError(
             "shard-conflict",
-            f"expected the bytes stored as shard {stored.index} (sha256 {stored.sha256}); "
-            f"got others (sha256 {sha256}); {advice}",
+            f"expected the bytes stored as shard {stored.index} ({stored.digest}); got others ({digest}); {advice}",
         )
     if first_row is not None and stored.first_row != first_row:
         raise ProblemError(

@@ -145,8 +145,11 @@ class ShardSummary(BaseModel):
     index: int = Field(examples=[1])
     first_row: int = Field(examples=[600])
     rows: int = Field(examples=[600])
-    sha256: str = Field(description="Of the body, in hexadecimal.", examples=["9f86d0818884..."])
-    size_bytes: int = Field(examples=[153728])
+    digest: str = Field(
+        description="BLAKE3 of the shard's bytes, Content-Encoding undone: the shard's identity.",
+        examples=["blake3:af1349b9f5f9a1a6..."],
+    )
+    size_bytes: int = Field(description="Of the shard, Content-Encoding undone.", examples=[153728])
     sample_shape: list[int] = Field(examples=[[8, 8]])
     dtype: str = Field(examples=["float32"])
     labelled: bool = Field(description="Whether labels came with it.", examples=[False])
@@ -158,7 +161,7 @@ class ShardSummary(BaseModel):
             index=shard.index,
             first_row=shard.first_row,
             rows=shard.n_rows,
-            sha256=shard.sha256,
+            digest=shard.digest,
             size_bytes=shard.size_bytes,
             sample_shape=list(shard.sample_shape),
             dtype=shard.dtype,

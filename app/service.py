@@ -124,7 +124,7 @@ class Service:
         return Assessed(assessment, self._merged(assessment, shards))
 
     def _merged(self, assessment: Assessment, shards: Sequence[Shard]) -> Profile:
-        key = (assessment.id, tuple((shard.first_row, shard.sha256) for shard in shards))
+        key = (assessment.id, tuple((shard.first_row, shard.digest) for shard in shards))
 
         def load() -> Profile:
             blobs = self.store.load_profiles(assessment, shards)

@@ -118,7 +118,7 @@ class Store:
             stored = _find_shards(connection, assessment.number)
             for other in stored:
                 if other.index == shard.index:
-                    check_same(other, sha256=shard.sha256, first_row=shard.first_row)
+                    check_same(other, digest=shard.digest, first_row=shard.first_row)
                     return False
             check_fits(shard, stored)
             if len(stored) >= max_shards:
@@ -133,7 +133,7 @@ class Store:
                     shard_index=shard.index,
                     first_row=shard.first_row,
                     n_rows=shard.n_rows,
-                    sha256=shard.sha256,
+                    digest=shard.digest,
                     size_bytes=shard.size_bytes,
                     sample_shape=list(shard.sample_shape),
                     dtype=shard.dtype,
@@ -176,7 +176,7 @@ def _find_shards(connection: Connection, number: int) -> list[Shard]:
         Shard(
             index=row["shard_index"],
             sample_shape=tuple(row["sample_shape"]),
-            **{name: row[name] for name in ("first_row", "n_rows", "sha256", "size_bytes", "dtype", "labelled")},
+            **{name: row[name] for name in ("first_row", "n_rows", "digest", "size_bytes", "dtype", "labelled")},
         )
         for row in rows
     ]

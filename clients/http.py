@@ -127,7 +127,7 @@ class AssessorClient:
     ) -> list[ShardInfo]:
         """Return what the service stored of the shards, in the order given.
 
-        Shards that it already has, by their SHA-256, are not sent again: after an interruption, the
+        Shards that it already has, by their digest, are not sent again: after an interruption, the
         same call sends what is missing. After an error no further shard is begun.
 
         Args:

@@ -15,7 +15,7 @@ class ShardInfo:
         index: its number in the assessment.
         first_row: the row of the dataset at which it begins.
         rows: how many it has.
-        sha256: of its bytes, hexadecimal.
+        digest: its identity: BLAKE3 of its bytes before any compression.
         size_bytes: of the body.
         sample_shape: of one sample.
         dtype: of the values.
@@ -25,7 +25,7 @@ class ShardInfo:
     index: int
     first_row: int
     rows: int
-    sha256: str
+    digest: str
     size_bytes: int
     sample_shape: tuple[int, ...]
     dtype: str
@@ -38,7 +38,7 @@ class ShardInfo:
             index=int(data["index"]),
             first_row=int(data["first_row"]),
             rows=int(data["rows"]),
-            sha256=str(data["sha256"]),
+            digest=str(data["digest"]),
             size_bytes=int(data["size_bytes"]),
             sample_shape=tuple(int(n) for n in data["sample_shape"]),
             dtype=str(data["dtype"]),

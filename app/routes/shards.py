@@ -67,7 +67,7 @@ async def put_shard(
 async def _compare(request: Request, stored: Shard, first_row: int | None, service: Service) -> Shard:
     """Return the stored shard when the body is it again; it is hashed, not profiled."""
     digest = await digest_body(request, settings=service.settings, limiter=service.limiter)
-    check_same(stored, sha256=digest, first_row=first_row)
+    check_same(stored, digest=digest, first_row=first_row)
     return stored
 
 
@@ -93,7 +93,7 @@ async def _store(
     shard = Shard.of(
         ingested.profile,
         index=index,
-        sha256=ingested.sha256,
+        digest=ingested.digest,
         size_bytes=ingested.size_bytes,
     )
 

@@ -1,11 +1,11 @@
 """PUT of a shard: what is stored, where its rows lie, what happens when it comes again."""
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
 import pytest
+from blake3 import blake3
 
 from app.serving import running
 from app.settings import Settings
@@ -21,7 +21,7 @@ def test_summary_and_state(client: httpx.Client, assessment: str) -> None:
         "index": 0,
         "first_row": 0,
         "rows": 10,
-        "sha256": hashlib.sha256(body).hexdigest(),
+        "digest": f"blake3:{blake3(body).hexdigest()}",
         "size_bytes": len(body),
         "sample_shape": [6],
         "dtype": "float32",
@@ -61,7 +61,7 @@ def test_other_bytes_under_the_same_index(client: httpx.Client, assessment: str)
     stored = client.put(f"{assessment}/shards/0", content=npy(rows(4))).json()
     other = npy(rows(4, seed=1))
     response = client.put(f"{assessment}/shards/0", content=other)
-    check_problem(response, 409, "shard-conflict", stored["sha256"], hashlib.sha256(other).hexdigest(), "another index")
+    check_problem(response, 409, "shard-conflict", stored["digest"], blake3(other).hexdigest(), "another index")
     assert client.get(assessment).json()["shards"] == [stored]
 
 

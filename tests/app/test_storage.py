@@ -105,7 +105,7 @@ def test_two_stores_on_one_file_let_one_shard_in(settings: Settings, store: Stor
 
 def test_failed_insert_leaves_nothing(store: Store) -> None:
     assessment = create(store)
-    broken = replace(SHARD, sha256=None)  # type: ignore[arg-type]  # what the database itself refuses
+    broken = replace(SHARD, digest=None)  # type: ignore[arg-type]  # what the database itself refuses
     with pytest.raises(IntegrityError):
         store.add_shard(assessment.id, broken, b"", max_shards=9)
     assert store.get_assessment(assessment.id)[1] == []

@@ -18,7 +18,7 @@ SHARD = {
     "index": 0,
     "first_row": 0,
     "rows": 2,
-    "sha256": "00",
+    "digest": "blake3:00",
     "size_bytes": 9,
     "sample_shape": [3],
     "dtype": "float32",
