@@ -1,6 +1,10 @@
-"""The tables, and how a SQLite file is opened so that a commit is durable and writers take turns."""
+"""The tables as the newest migration leaves them, and how SQLite and PostgreSQL are opened.
+
+Both are set so that a commit is durable when it returns. The tables are made and changed by `app.migrations` alone.
+"""
 
 import sqlite3
+from collections.abc import Callable
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -10,7 +14,21 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.settings import Settings
 
-METADATA = sa.MetaData()
+METADATA = sa.MetaData(
+    naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s"},
+)
+
+API_KEYS = sa.Table(
+    "api_keys",
+    METADATA,
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("secret_sha256", sa.String(64), nullable=False),
+    sa.Column("created_at", sa.String(32), nullable=False),
+    sa.Column("expires_at", sa.String(32)),
+    sa.Column("revoked_at", sa.String(32)),
+    sa.Column("last_used_at", sa.String(32)),
+)
 
 ASSESSMENTS = sa.Table(
     "assessments",
@@ -23,6 +41,13 @@ ASSESSMENTS = sa.Table(
     sa.Column("method", sa.String(100), nullable=False),
     sa.Column("feature_axis", sa.String(20), nullable=False),
     sa.Column("sample_order", sa.JSON, nullable=False),
+    # Whose it is; null: made without a key, while none was configured.
+    sa.Column("key_id", sa.String(16), sa.ForeignKey("api_keys.id", name="fk_assessments_key_id")),
+    # When a shard last came in: retention counts from here.
+    sa.Column("changed_at", sa.String(32), nullable=False, server_default=""),
+    sa.Column("n_shards", sa.Integer, nullable=False, server_default="0"),
+    sa.Index(None, "key_id", "number"),
+    sa.Index(None, "changed_at"),
     sqlite_autoincrement=True,  # a number is never given twice, so a cursor stays valid
 )
 
@@ -45,6 +70,7 @@ SHARDS = sa.Table(
     sa.Column("labelled", sa.Boolean, nullable=False),
     # Last, so that SQLite reads the other columns without it.
     sa.Column("profile", sa.LargeBinary, nullable=False),
+    sa.Index(None, "assessment", "first_row"),
 )
 
 SHARD_COLUMNS = [column for column in SHARDS.c if column.name not in ("assessment", "profile")]
@@ -53,19 +79,23 @@ SHARD_COLUMNS = [column for column in SHARDS.c if column.name not in ("assessmen
 def make_engine(settings: Settings) -> Engine:
     """Return the engine of the settings' database; nothing is opened yet.
 
-    On SQLite, `engine.execution_options(immediate=True)` takes the write lock when a transaction begins.
+    On SQLite, `engine.execution_options(immediate=True)` takes the write lock when a transaction begins; PostgreSQL
+    locks rows, so there the option does nothing.
     """
     url = sa.make_url(settings.database_url)
     is_sqlite = url.get_backend_name() == "sqlite"
     engine = sa.create_engine(
-        url,
-        connect_args={"timeout": settings.busy_timeout_s} if is_sqlite else {},
+        url if is_sqlite else url.set(drivername="postgresql+psycopg"),
+        connect_args={"timeout": settings.busy_timeout_s} if is_sqlite else _postgresql_arguments(settings),
         pool_size=settings.worker_threads,
         max_overflow=settings.worker_threads,
+        pool_pre_ping=not is_sqlite,  # a server that was restarted costs no request
     )
     if is_sqlite:
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "connect", _set_up_postgresql(settings))
     return engine
 
 
@@ -80,3 +110,29 @@ def _set_up_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> 
 def _begin_sqlite(connection: Connection) -> None:
     immediate = connection.get_execution_options().get("immediate", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _postgresql_arguments(settings: Settings) -> dict[str, object]:
+    """Return libpq's arguments, without those that the URL gives itself."""
+    arguments: dict[str, object] = {
+        "application_name": "normgauge",
+        "connect_timeout": max(2, round(settings.busy_timeout_s)),
+    }
+    given = sa.make_url(settings.database_url).query
+    return {name: value for name, value in arguments.items() if name not in given}
+
+
+def _set_up_postgresql(settings: Settings) -> Callable[[DBAPIConnection, ConnectionPoolEntry], None]:
+    # A role or server set to synchronous_commit=off would lose acknowledged shards; stricter values stay.
+    query = (
+        f"SELECT set_config('lock_timeout', '{round(settings.busy_timeout_s * 1000)}', false), "
+        "set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false)"
+    )
+
+    def set_up(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        cursor.execute(query)
+        cursor.close()
+        connection.commit()
+
+    return set_up

@@ -92,7 +92,8 @@ class Service:
         """Create the tables; needs a running event loop."""
         self.limiter = CapacityLimiter(self.settings.worker_threads)
         self.report_limiter = CapacityLimiter(1)
-        await self.blocking(self.store.create_tables)
+        if self.settings.migrate_at_start:
+            await self.blocking(self.store.migrate)
 
     async def close(self) -> None:
         """Close the database."""

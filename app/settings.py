@@ -16,6 +16,8 @@ OTHER_VARIABLES = frozenset({"NORMGAUGE_KERNEL", "NORMGAUGE_THREADS", "NORMGAUGE
 class Settings(BaseSettings):
     """What the service may use and where it keeps its data; every limit has a default.
 
+_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
+
     >>> Settings(port=9000).port
     9000
     """
@@ -29,6 +31,9 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     max_body_bytes: int = Field(
+    )
+    migrate_at_start: bool = Field(
+        default=True, description="Bring the database's tables up to date at start; else run normgauge db upgrade."
         default=8 * 2**30, ge=1, description="Largest shard body; shards are streamed, so this is no memory."
     )
     max_spool_bytes: int = Field(
@@ -66,7 +71,11 @@ class Settings(BaseSettings):
         try:
             url = make_url(value)
         except ArgumentError:
-            raise ValueError("expected an SQLAlchemy URL such as sqlite:////data/normgauge.db") from None
+            raise ValueError(
+                "expected an SQLAlchemy URL such as sqlite:////data/normgauge.db or postgresql://user@host/normgauge"
+            ) from None
+        if url.drivername not in _DRIVERS:
+            raise ValueError(f"expected a database of the kinds {', '.join(_DRIVERS)}; got {url.drivername}")
         in_memory = url.database in (None, "", ":memory:") or url.query.get("mode") == "memory"
         if url.get_backend_name() == "sqlite" and in_memory:
             raise ValueError(

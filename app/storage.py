@@ -15,7 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
-from app.database import ASSESSMENTS, METADATA, SHARD_COLUMNS, SHARDS, make_engine
+from app.database import ASSESSMENTS, SHARD_COLUMNS, SHARDS, make_engine
+from app.migrations import SchemaState, read_state, upgrade
 from app.problems import ProblemError
 from app.records import Assessment, Shard, check_fits, check_same
 from app.settings import Settings
@@ -25,13 +26,21 @@ class Store:
     """The database; every method blocks, so the service calls it in a worker thread."""
 
     def __init__(self, settings: Settings) -> None:
-        """Prepare the connection pool; nothing is opened before `create_tables`."""
+        """Prepare the connection pool; nothing is opened yet."""
         self._engine = make_engine(settings)
 
-    def create_tables(self) -> None:
-        """Create what does not exist yet."""
-        with self._writing() as connection:
-            METADATA.create_all(connection)
+    def migrate(self) -> SchemaState:
+        """Bring the tables up to date and return where they stand; safe in several processes at once."""
+        return upgrade(self._engine)
+
+    def schema_state(self) -> SchemaState:
+        """Return where the tables stand.
+
+        Raises:
+            sqlalchemy.exc.OperationalError: the database is out of reach.
+        """
+        with self._engine.connect() as connection:
+            return read_state(connection)
 
     def close(self) -> None:
         """Close all connections."""
@@ -61,10 +70,12 @@ class Store:
         order: dict[str, Any],
     ) -> Assessment:
         """Return a new assessment, stored."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
         values = {
             "id": secrets.token_hex(8),
             "name": name,
-            "created_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "created_at": now,
+            "changed_at": now,
             "batch_sizes": list(batch_sizes),
             "method": method,
             "feature_axis": feature_axis,

@@ -4,20 +4,16 @@ import argparse
 import ipaddress
 import os
 import sys
-from typing import Any
 
-from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
-
+from app.commands.opened import opened_store, read_settings
 from app.errors import CommandError
 from app.serving import make_server, open_socket, url_of
 from app.settings import Settings, unknown_variables
-from app.storage import Store
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted; return the exit status."""
-    settings = _read_settings(arguments)
+    settings = read_settings(host=arguments.host, port=arguments.port, database_url=arguments.database)
     _check_database(settings)
     for name in unknown_variables(os.environ):
         _say(f"warning: {name} is no setting; see docs/operations.md for those that exist")
@@ -40,34 +36,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if server.started else 1
 
 
-def _read_settings(arguments: argparse.Namespace) -> Settings:
-    given: dict[str, Any] = {
-        "host": arguments.host,
-        "port": arguments.port,
-        "database_url": arguments.database,
-    }
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        texts = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}; got {item['input']!r}" for item in error.errors()]
-        raise CommandError("; ".join(texts)) from error
-
-
 def _check_database(settings: Settings) -> None:
-    try:
-        store = Store(settings)
-        store.create_tables()
-        store.close()
-    except ImportError as error:
-        raise CommandError(
-            f"cannot open the database {settings.database_url}: {error}; install its driver, or pass --database"
-        ) from error
-    except SQLAlchemyError as error:
-        reason = str(error).splitlines()[0]
-        raise CommandError(
-            f"cannot open the database {settings.database_url}: {reason}; "
-            "check that its folder exists and is writable, or pass --database"
-        ) from error
+    with opened_store(settings) as store:
+        state = store.migrate() if settings.migrate_at_start else store.schema_state()
+    if not state.usable:
+        _say(f"warning: not ready: {state}")
+    elif not state.known:
+        _say(f"warning: {state}")
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,20 +1,54 @@
-"""A real server in a thread, for all tests of one process; each test makes its own assessments."""
+"""A real server in a thread, for all tests of one process; each test makes its own assessments.
 
-from collections.abc import Iterator
-from pathlib import Path
+A module marked `databases` runs on SQLite and on PostgreSQL; the others, which store nothing or nothing of their own,
+on SQLite.
+"""
+
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 
 from app.serving import running
 from app.settings import Settings
+from tests.app.databases import KINDS, postgresql_databases
 from tests.app.support import create
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests marked `databases` on each kind of database."""
+    if "database_kind" in metafunc.fixturenames and metafunc.definition.get_closest_marker("databases"):
+        metafunc.parametrize("database_kind", KINDS, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """The kind of database that a test runs on."""
+    return str(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """A function that makes an empty PostgreSQL database and returns its URL."""
+    with postgresql_databases(tmp_path_factory.mktemp("postgresql")) as make:
+        yield make
+
+
+@pytest.fixture(scope="session")
+def make_database(
+    database_kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], str]:
+    """A function that makes an empty database of the kind and returns its URL."""
+    if database_kind == "postgresql":
+        make: Callable[[], str] = request.getfixturevalue("postgresql")
+        return make
+    return lambda: f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/normgauge.db"
+
+
+@pytest.fixture(scope="session")
+def server_url(make_database: Callable[[], str]) -> Iterator[str]:
     """Base URL of a server with default limits."""
-    with running(file_settings(tmp_path_factory.mktemp("service"))) as url:
+    with running(Settings(database_url=make_database(), port=0)) as url:
         yield url
 
 
@@ -32,11 +66,6 @@ def assessment(client: httpx.Client) -> str:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    """Settings of a server of the test's own."""
-    return file_settings(tmp_path)
-
-
-def file_settings(folder: Path) -> Settings:
-    """Return settings with a database in `folder` and a free port."""
-    return Settings(database_url=f"sqlite:///{folder}/normgauge.db", port=0)
+def settings(make_database: Callable[[], str]) -> Settings:
+    """Settings of a server of the test's own: an empty database and a free port."""
+    return Settings(database_url=make_database(), port=0)

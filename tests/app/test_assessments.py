@@ -9,6 +9,8 @@ from app.serving import running
 from app.settings import Settings
 from tests.app.support import check_problem, create, npy, rows
 
+pytestmark = pytest.mark.databases
+
 
 def test_create_says_where(client: httpx.Client) -> None:
     body = {"name": "digits", "batch_sizes": [32, 4, 4], "method": "published"}

@@ -14,6 +14,8 @@ from app.service import ProfileCache, find_gaps
 from assessor import Plan, make_plan, merge, profile_array
 from tests.app.support import check_problem, create, npy, rows, safetensors
 
+pytestmark = pytest.mark.databases
+
 BATCH_SIZES = (4, 7, 32)
 
 

@@ -12,6 +12,8 @@ from app.settings import Settings
 from assessor import assess
 from tests.app.support import check_problem, create, npy, rows, safetensors
 
+pytestmark = pytest.mark.databases
+
 
 def test_summary_and_state(client: httpx.Client, assessment: str) -> None:
     body = safetensors(rows(10), np.arange(10))

