@@ -28,12 +28,12 @@ _DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
         default="sqlite:///normgauge.db",
         description="SQLAlchemy URL of the database; SQLite files are opened in WAL mode.",
     )
+    migrate_at_start: bool = Field(
+        default=True, description="Bring the database's tables up to date at start; else run normgauge db upgrade."
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     max_body_bytes: int = Field(
-    )
-    migrate_at_start: bool = Field(
-        default=True, description="Bring the database's tables up to date at start; else run normgauge db upgrade."
         default=8 * 2**30, ge=1, description="Largest shard body; shards are streamed, so this is no memory."
     )
     max_spool_bytes: int = Field(
