@@ -68,6 +68,10 @@ def _add_serve(commands: Commands) -> None:
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on; 0 takes a free one (8000)")
     parser.add_argument("--database", metavar="URL", help="SQLAlchemy URL (default sqlite:///normgauge.db)")
+    parser.add_argument(
+        "--print-settings", action="store_true", help="print every setting with its value and source, and exit"
+    )
+    parser.add_argument("--json", action="store_true", help="with --print-settings: as JSON")
 
 
 def _add_assess(commands: Commands) -> None:

@@ -36,6 +36,14 @@ REPORT_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The report", "content": {"text/html": {"schema": {"type": "string"}}}}
 }
 
+PAGE_RESPONSE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The page", "content": {"text/html": {"schema": {"type": "string"}}}}
+}
+
+METRICS_RESPONSE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The metrics", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
+
 
 def shard_body() -> dict[str, Any]:
     """Return the part of an operation that describes a streamed shard as its body."""

@@ -2,24 +2,31 @@
 
 A problem has a stable `type` ("/problems/<code>", where a short text about it is served), `title`, `status`, `detail`
 (what was expected, what came, what to do here), `advice` (what to do about this type) and `instance` (the path that
-was asked for). Nothing of the inside of the
+was asked for) and `request_id` (under which the log has its lines). Nothing of the inside of the
 server leaves it: what no handler knows is logged and answered as "internal-error".
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from assessor import AssessorError
 
 MEDIA_TYPE = "application/problem+json"
+REQUEST_ID_KEY = "normgauge.request_id"
+"""Where the ASGI scope holds the request's id."""
+
+PROBLEM_KEY = "normgauge.problem"
+"""Where the ASGI scope holds the code of the problem that was answered."""
+
 _LONGEST_VALUE = 80
 _LOGGER = logging.getLogger("normgauge")
 
@@ -69,17 +76,42 @@ KINDS: dict[str, Kind] = {
     "not-found": Kind(404, "No such resource", "See /openapi.json for what exists."),
     "method-not-allowed": Kind(405, "Method not allowed", "See the Allow header."),
     "too-large": Kind(413, "Too large", "Send smaller shards, or raise the limit named."),
+    "body-too-large": Kind(413, "Body too large", "Send smaller shards, or raise the limit named."),
+    "json-too-large": Kind(413, "JSON too large", "Send less, or raise the limit named."),
+    "decoded-too-large": Kind(413, "Body grows too large", "Send smaller shards, or raise the limit named."),
+    "spool-too-large": Kind(
+        413, "Too large to keep meanwhile", "Send smaller shards, or a format that is read as a stream (safetensors)."
+    ),
+    "too-many-rows": Kind(413, "Too many rows", "Send fewer rows, or raise the limit named."),
+    "too-many-features": Kind(413, "Too many values in a sample", "Reduce the samples, or raise the limit named."),
+    "too-many-classes": Kind(413, "Too many classes", "Send class numbers as labels, or raise the limit named."),
+    "headers-too-large": Kind(431, "Headers too large", "Send fewer or shorter headers, or raise the limit named."),
     "unsupported-media-type": Kind(
         415,
         "Unsupported media type",
-        "Send shards as one of the media types that the detail lists, uncompressed; all else as application/json.",
+        "Send shards as one of the media types that the detail lists; all else as application/json.",
     ),
+    "unsupported-encoding": Kind(
+        415, "Unsupported Content-Encoding", "Send shards as they are, or compressed once by zstd or gzip."
+    ),
+    "malformed-encoding": Kind(400, "Not in its Content-Encoding", "Compress the body again and send it again."),
+    "bad-content-digest": Kind(400, "Content-Digest not readable", "Write it as RFC 9530 says, or leave it out."),
+    "content-digest-mismatch": Kind(400, "Body is not what Content-Digest says", "Nothing was stored; send again."),
     "body-timeout": Kind(408, "Body stopped coming", "Send again on a faster connection."),
+    "slow-upload": Kind(408, "Body comes too slowly", "Send again on a faster connection, or compressed."),
+    "headers-timeout": Kind(408, "Headers stopped coming", "Send again on a faster connection."),
+    "malformed-http": Kind(400, "No HTTP", "Check the client, and what stands between it and the service."),
+    "too-many-uploads": Kind(503, "Too many uploads at once", "Send again in a moment (Retry-After)."),
+    "too-many-requests-at-once": Kind(503, "Too many requests at once", "Send again in a moment (Retry-After)."),
+    "too-many-connections": Kind(503, "Too many connections", "Try again in a moment (Retry-After)."),
+    "no-room": Kind(507, "No room for the upload", "Send a format that is read as a stream, or make room."),
     "client-disconnected": Kind(400, "Connection cut", "Nothing was stored; send again."),
     "bad-request": Kind(400, "Bad request", "See /openapi.json."),
     "report-not-available": Kind(
         501, "Reports are not installed", "Install the extra on the server: pip install 'normgauge[report]'."
     ),
+    "shutting-down": Kind(503, "Going down", "Send it again, to another instance or in a few seconds."),
+    "schema-outdated": Kind(503, "Database not up to date", "Run normgauge db upgrade on the server."),
     "database-unavailable": Kind(503, "Database not available", "Try again in a few seconds."),
     "internal-error": Kind(500, "Internal error", "The server's log has the cause; nothing half-written was kept."),
 }
@@ -114,27 +146,39 @@ def problem_response(
     **extra: Any,
 ) -> JSONResponse:
     """Return the problem document of `code` for this request; `extra` become members of it."""
+    request_id = request.scope.get(REQUEST_ID_KEY, "")
+    content = problem_document(code, detail, instance=request.url.path, request_id=request_id) | extra
+    request.scope[PROBLEM_KEY] = code
+    return JSONResponse(content, KINDS[code].status, headers, media_type=MEDIA_TYPE)
+
+
+def problem_document(code: str, detail: str, *, instance: str = "", request_id: str = "") -> dict[str, Any]:
+    """Return the members that every problem document has; no path and no id where no request was understood."""
     kind = KINDS[code]
-    content = {
+    return {
         "type": f"/problems/{code}",
         "title": kind.title,
         "status": kind.status,
         "detail": detail,
         "advice": kind.advice,
-        "instance": request.url.path,
-        **extra,
+        "instance": instance,
+        "request_id": request_id,
     }
-    return JSONResponse(content, kind.status, headers, media_type=MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
-    """Give `app` the handlers, so that every error it answers is a problem document."""
-    app.add_exception_handler(AssessorError, _on_assessor_error)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(ClientDisconnect, _on_disconnect)
-    app.add_exception_handler(OperationalError, _on_database_error)
-    app.add_exception_handler(Exception, _on_any_error)
+    """Give `app` the handlers, so that every error it answers is a problem document.
+
+    What none of them knows goes through, to `respond` in the outermost middleware.
+    """
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+
+
+def respond(request: Request, error: Exception) -> Response:
+    """Return the problem document of any exception; one that is not known is logged with its traceback."""
+    handler = next((_HANDLERS[cls] for cls in type(error).__mro__ if cls in _HANDLERS), _on_any_error)
+    return handler(request, error)
 
 
 def _on_assessor_error(request: Request, error: Exception) -> Response:
@@ -190,5 +234,17 @@ def _on_database_error(request: Request, error: Exception) -> Response:
 
 
 def _on_any_error(request: Request, error: Exception) -> Response:
+    _LOGGER.error("internal error on %s %s", request.method, request.url.path, exc_info=error)
     detail = "the server failed on this request; its log has the cause; nothing half-written stays"
     return problem_response(request, "internal-error", detail)
+
+
+_HANDLERS: dict[type[Exception], Callable[[Request, Exception], Response]] = {
+    AssessorError: _on_assessor_error,
+    RequestValidationError: _on_validation_error,
+    HTTPException: _on_http_exception,
+    ClientDisconnect: _on_disconnect,
+    OperationalError: _on_database_error,
+    InterfaceError: _on_database_error,
+    PoolTimeoutError: _on_database_error,
+}

@@ -24,6 +24,7 @@ class Problem(BaseModel):
     detail: str = Field(examples=["expected all rows from 0 to 1796; rows 600 to 1199 have not come: ..."])
     advice: str = Field(examples=["Send the shards that hold the rows named, then ask again."])
     instance: str = Field(examples=["/v1/assessments/5f0c2b9e61a7d384/plan"])
+    request_id: str = Field(description="As in the header X-Request-ID, and in the log.", examples=["7c9e6679f0d1"])
 
 
 class PlanOptions(BaseModel):

@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeVar
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
+from app.draining import Drain
+from app.observability.metrics import Metrics
 from app.records import Assessment, Shard
 from app.settings import Settings
 from app.storage import Store
@@ -82,6 +84,8 @@ class Service:
     cache: ProfileCache = field(init=False)
     limiter: CapacityLimiter = field(init=False)
     report_limiter: CapacityLimiter = field(init=False)
+    metrics: Metrics = field(default_factory=Metrics)
+    drain: Drain = field(default_factory=Drain)
 
     def __post_init__(self) -> None:
         """Make the parts; nothing is opened yet."""
@@ -89,7 +93,7 @@ class Service:
         self.cache = ProfileCache(self.settings.cached_profiles)
 
     async def open(self) -> None:
-        """Create the tables; needs a running event loop."""
+        """Bring the database up to date, unless told not to; needs a running event loop."""
         self.limiter = CapacityLimiter(self.settings.worker_threads)
         self.report_limiter = CapacityLimiter(1)
         if self.settings.migrate_at_start:

@@ -1,16 +1,22 @@
 """Run the application under uvicorn: in the foreground for `normgauge serve`, in a thread for the demo and tests."""
 
+import asyncio
+import math
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from uvicorn.config import LOGGING_CONFIG
 
+from app.draining import Drain
 from app.main import create_app
 from app.settings import Settings
 
-GRACEFUL_SHUTDOWN_S = 10
+CUT_TIMEOUT_S = 5
+"""Time that requests have to end once their bodies were cut, and event streams once the service goes down."""
+
 START_TIMEOUT_S = 30.0
 _BACKLOG = 2048
 
@@ -43,19 +49,49 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def make_server(settings: Settings, *, log_level: str = "info") -> uvicorn.Server:
-    """Return a server of the application, not yet running; run it with `run(sockets=[...])`."""
+class DrainingServer(uvicorn.Server):
+    """A server that on SIGTERM and Ctrl-C says that it is leaving before it leaves; see `app.draining`."""
+
+    def __init__(self, config: uvicorn.Config, *, drain: Drain, settings: Settings) -> None:
+        super().__init__(config)
+        self._drain = drain
+        self._settings = settings
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Turn /readyz to 503, wait, stop accepting, let uploads end within their time, cut the rest."""
+        self._drain.begin()
+        left_s = self._settings.shutdown_delay_s
+        while left_s > 0 and not self.force_exit:  # a second Ctrl-C ends it at once
+            await asyncio.sleep(min(left_s, 0.1))
+            left_s -= 0.1
+        expiry = asyncio.get_running_loop().call_later(self._settings.shutdown_timeout_s, self._drain.expire)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            expiry.cancel()
+
+
+def make_server(settings: Settings, *, log_level: str = "info", configure_logs: bool = True) -> uvicorn.Server:
+    """Return a server of the application, not yet running; run it with `run(sockets=[...])`.
+
+    Args:
+        log_level: of the server's own lines.
+        configure_logs: give the server's loggers its own handlers; False leaves the process's logging as it is.
+    """
+    application = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        application,
         log_level=log_level,
+        log_config=LOGGING_CONFIG if configure_logs else None,
+        access_log=False,  # ours leaves out the query
         http="h11",
         ws="none",
         lifespan="on",
         server_header=False,
         h11_max_incomplete_event_size=settings.max_header_bytes,
-        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout_s) + CUT_TIMEOUT_S,
     )
-    return uvicorn.Server(config)
+    return DrainingServer(config, drain=application.state.service.drain, settings=settings)
 
 
 @contextmanager

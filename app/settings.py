@@ -1,22 +1,26 @@
-"""The service's settings, each from an environment variable NORMGAUGE_<NAME>."""
+"""The service's settings, each from an environment variable NORMGAUGE_<NAME>, secrets also from a file."""
 
 import os
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+
+from app.observability.logs import LogFormat
+from app.secret_files import SECRET, SUFFIX, SecretFileSource, is_secret
 
 PREFIX = "NORMGAUGE_"
 OTHER_VARIABLES = frozenset({"NORMGAUGE_KERNEL", "NORMGAUGE_THREADS", "NORMGAUGE_CACHE_DIR"})
 """Read by the assessor and the loader, with or without a service."""
 
+_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
+
 
 class Settings(BaseSettings):
     """What the service may use and where it keeps its data; every limit has a default.
-
-_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
 
     >>> Settings(port=9000).port
     9000
@@ -27,6 +31,7 @@ _DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
     database_url: str = Field(
         default="sqlite:///normgauge.db",
         description="SQLAlchemy URL of the database; SQLite files are opened in WAL mode.",
+        json_schema_extra=SECRET,
     )
     migrate_at_start: bool = Field(
         default=True, description="Bring the database's tables up to date at start; else run normgauge db upgrade."
@@ -51,10 +56,24 @@ _DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
     max_shards: int = Field(default=100_000, ge=1, description="Most shards in an assessment.")
     max_batch_size: int = Field(default=65_536, ge=1, description="Largest batch size that is profiled.")
     max_batch_sizes: int = Field(default=16, ge=1, description="Most batch sizes in an assessment.")
-    piece_bytes: int = Field(
-        default=2**20, ge=4096, description="Bytes of a body that are handed to a worker thread at a time."
+    max_classes: int = Field(default=65_536, ge=1, description="Most different labels in a shard.")
+    max_requests: int = Field(default=256, ge=1, description="Most requests at once, probes apart; then 503.")
+    max_uploads: int = Field(default=64, ge=1, description="Most shard bodies coming in at once; then 503.")
+    max_connections: int = Field(default=1024, ge=1, description="Most open connections; then 503.")
+    upload_memory_bytes: int = Field(
+        default=2**24, ge=2**17, description="Memory in which all bodies that come in are gathered, 64 KiB each at least."
     )
+    piece_bytes: int = Field(
+        default=2**21, ge=2**16, description="Most bytes of a body that are handed to a worker thread at a time."
+    )
+    header_timeout_s: float = Field(default=20.0, gt=0, description="Longest time for the head of a request to come.")
     body_idle_timeout_s: float = Field(default=60.0, gt=0, description="Longest wait for the next bytes of a body.")
+    body_min_bytes_per_s: int = Field(
+        default=1024, ge=0, description="Least rate at which a body must come, over body_rate_window_s; 0: any."
+    )
+    body_rate_window_s: float = Field(
+        default=30.0, gt=0, description="Time over which that rate is taken; only waiting for the client counts."
+    )
     busy_timeout_s: float = Field(default=10.0, gt=0, description="Longest wait for another writer of the SQLite file.")
     cached_profiles: int = Field(
         default=4, ge=0, description="Merged profiles kept in memory, so that another plan merges nothing."
@@ -64,6 +83,32 @@ _DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
         ge=1,
         description="Threads that profile bodies and make plans; default: the CPUs, 4 at least.",
     )
+
+    shutdown_delay_s: float = Field(
+        default=0.0, ge=0, description="Time from SIGTERM, when /readyz turns 503, until no connection is accepted."
+    )
+    shutdown_timeout_s: float = Field(
+        default=20.0, gt=0, description="Time that running uploads then have to end; what is left is answered 503."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged; debug has the probes' requests too."
+    )
+    log_format: LogFormat = Field(default="auto", description="json, text, or auto: text on a terminal, else JSON.")
+    tracing: Literal["off", "otlp"] = Field(
+        default="off", description="otlp sends traces to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where values come from, the first first: arguments, the environment, files of secrets."""
+        return init_settings, env_settings, SecretFileSource(settings_cls)
 
     @field_validator("database_url")
     @classmethod
@@ -91,5 +136,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     >>> unknown_variables({"NORMGAUGE_PROT": "1", "NORMGAUGE_PORT": "1", "HOME": "/"})
     ['NORMGAUGE_PROT']
     """
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
+    fields = Settings.model_fields.items()
+    known = {PREFIX + name.upper() for name, _ in fields} | OTHER_VARIABLES
+    known |= {PREFIX + name.upper() + SUFFIX for name, field in fields if is_secret(field)}
     return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)

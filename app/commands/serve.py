@@ -2,24 +2,37 @@
 
 import argparse
 import ipaddress
+import logging
 import os
-import sys
 
 from app.commands.opened import opened_store, read_settings
-from app.errors import CommandError
+from app.errors import CommandError, UsageError
+from app.observability import logs
+from app.outcome import DONE
 from app.serving import make_server, open_socket, url_of
 from app.settings import Settings, unknown_variables
+from app.settings_table import describe, to_json, to_text
+
+_LOGGER = logging.getLogger("normgauge")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted; return the exit status."""
-    settings = read_settings(host=arguments.host, port=arguments.port, database_url=arguments.database)
+    given = {"host": arguments.host, "port": arguments.port, "database_url": arguments.database}
+    settings = read_settings(**given)
+    if arguments.print_settings:
+        rows = describe(settings, environ=os.environ, options=[name for name in given if given[name] is not None])
+        print(to_json(rows) if arguments.json else to_text(rows))
+        return DONE
+    if arguments.json:
+        raise UsageError("--json goes with --print-settings")
+    logs.configure(level=settings.log_level, log_format=settings.log_format)
     _check_database(settings)
     for name in unknown_variables(os.environ):
-        _say(f"warning: {name} is no setting; see docs/operations.md for those that exist")
+        _LOGGER.warning("%s is no setting; see docs/operations.md for those that exist", name)
     if not _is_loopback(settings.host):
-        _say(
-            f"warning: {settings.host} can be reached from other machines and there are no API "
+        _LOGGER.warning(
+            f"{settings.host} can be reached from other machines and there are no API "
             "keys yet; keep the port behind a firewall or a proxy that asks for them"
         )
     try:
@@ -30,8 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
             "choose another with --host and --port (0 takes a free port)"
         ) from error
     with listener:
-        _say(f"listening on {url_of(listener)} (description: /openapi.json); Ctrl-C stops it")
-        server = make_server(settings)
+        _LOGGER.info("listening on %s (description: /openapi.json); Ctrl-C stops it", url_of(listener))
+        server = make_server(settings, log_level=settings.log_level, configure_logs=False)
         server.run(sockets=[listener])
     return 0 if server.started else 1
 
@@ -40,9 +53,9 @@ def _check_database(settings: Settings) -> None:
     with opened_store(settings) as store:
         state = store.migrate() if settings.migrate_at_start else store.schema_state()
     if not state.usable:
-        _say(f"warning: not ready: {state}")
+        _LOGGER.warning("not ready: %s", state)
     elif not state.known:
-        _say(f"warning: {state}")
+        _LOGGER.warning("%s", state)
 
 
 def _is_loopback(host: str) -> bool:
@@ -52,7 +65,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _say(text: str) -> None:
-    print(f"normgauge: {text}", file=sys.stderr, flush=True)

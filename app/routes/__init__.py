@@ -1,6 +1,6 @@
 """The HTTP interface, one resource a file; `ROUTERS` is all of it."""
 
-from app.routes import assess, assessments, health, plans, problems, reports, shards
+from app.routes import assess, assessments, health, home, metrics, plans, problems, reports, shards
 
 ROUTERS = (
     assess.router,
@@ -10,4 +10,6 @@ ROUTERS = (
     reports.router,
     problems.router,
     health.router,
+    metrics.router,
+    home.router,
 )

@@ -6,6 +6,7 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Response
 
+from app.headers import PAGE_POLICY
 from app.openapi import REPORT_RESPONSE, REQUEST_PROBLEMS, problem_responses
 from app.problems import ProblemError
 from app.schemas import ReportQuery, check_query
@@ -16,9 +17,6 @@ router = APIRouter(
     tags=["plans"],
     dependencies=[Depends(check_query)],
 )
-
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
-"""What the page may do in a browser: show itself. It has no scripts and loads nothing."""
 
 
 @router.get(
@@ -59,4 +57,4 @@ async def get_report(assessment_id: str, query: Annotated[ReportQuery, Query()],
 
     # Plots are drawn one at a time; those that wait must not hold the threads that profile shards.
     text = await to_thread.run_sync(report, limiter=service.report_limiter)
-    return Response(text, media_type="text/html", headers={"Content-Security-Policy": _POLICY})
+    return Response(text, media_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
