@@ -59,6 +59,8 @@ def test_has_every_call_of_the_interface(document: dict[str, Any]) -> None:
         ("GET", "/problems/{code}"),
         ("GET", "/livez"),
         ("GET", "/readyz"),
+        ("GET", "/metrics"),
+        ("GET", "/"),
     }
 
 
