@@ -1,4 +1,4 @@
-"""From a request body to a profile: read as a stream, decoded, profiled and hashed in a worker thread.
+"""From a request body to a profile: read as a stream, decoded, profiled and hashed in worker threads.
 
 Two pieces of the body are held at a time: one that is being worked on and one that is coming in. A body that ends early
 or a client that goes away raises before anything is stored, so nothing half-written can stay.
@@ -6,21 +6,27 @@ or a client that goes away raises before anything is stored, so nothing half-wri
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+import numpy as np
+from anyio import to_thread
 from fastapi import Request
 
-from app.digests import ContentIdentity
+from app.digests import ContentDigests, ContentIdentity
+from app.encodings import ContentDecoder, encoding_of
 from app.limits import allow_body
 from app.problems import ProblemError
 from app.records import Shard
+from app.service import Service
 from app.settings import Settings
 from assessor import EmptyShardError, Profile, Profiler
 from assessor.formats import MEDIA_TYPES, RECOGNIZED_BYTES, Decoder, DecodeSettings, Part, decoder_for, formats
 from assessor.formats.decoder import MAX_HEADER_BYTES
+
+T = TypeVar("T")
 
 SNIFFED_MEDIA_TYPE = "application/octet-stream"
 _LARGEST_VALUE_BYTES = 8
@@ -48,7 +54,7 @@ class ShardReader:
 
     Raises:
         SettingError: a setting out of its range.
-        ProblemError: first_row is beyond the limit ("too-large").
+        ProblemError: first_row is beyond the limit ("too-many-rows").
     """
 
     def __init__(
@@ -70,17 +76,18 @@ class ShardReader:
         self._digest = ContentIdentity()
         self._size_bytes = 0
         self._undecoded_bytes = 0
+        self._classes: set[int] = set()
         self._check_rows()
 
-    def feed(self, piece: bytes) -> None:
-        """Take the next piece.
+    def feed(self, piece: bytes | bytearray | memoryview) -> None:
+        """Take the next piece; nothing of it is kept, so its memory may be used again.
 
         Raises:
             AssessorError: the shard is not usable.
-            ProblemError: it is over a limit ("too-large").
+            ProblemError: it is over a limit.
         """
         if self._decoder is None:
-            self._format_name = self._format_name or decoder_for(piece[:RECOGNIZED_BYTES])
+            self._format_name = self._format_name or decoder_for(bytes(piece[:RECOGNIZED_BYTES]))
             self._decoder = formats.get(self._format_name)(_decode_settings(self._format_name, self._settings))
         self._digest.update(piece)
         self._size_bytes += len(piece)
@@ -110,6 +117,7 @@ class ShardReader:
 
     def _take(self, part: Part) -> None:
         if part.name == "y":
+            self._check_classes(part)
             self._profiler.add_labels(part.block)
             return
         shape = part.block.shape[1:]
@@ -124,14 +132,23 @@ class ShardReader:
         end_row = self._first_row + self._profiler.rows
         if end_row > self._settings.max_rows:
             raise ProblemError(
-                "too-large",
+                "too-many-rows",
                 f"expected at most {self._settings.max_rows} rows in all; got row {end_row - 1} "
                 "and maybe more; send fewer or raise NORMGAUGE_MAX_ROWS",
             )
 
+    def _check_classes(self, part: Part) -> None:
+        self._classes.update(np.unique(part.block).tolist())
+        if len(self._classes) > self._settings.max_classes:
+            raise ProblemError(
+                "too-many-classes",
+                f"expected at most {self._settings.max_classes} different labels in a shard; got at least "
+                f"{len(self._classes)}; are they row numbers? else raise NORMGAUGE_MAX_CLASSES",
+            )
+
     def _too_many_features(self, came: str) -> ProblemError:
         return ProblemError(
-            "too-large",
+            "too-many-features",
             f"expected at most {self._settings.max_features} values in a sample; got {came}; "
             "reduce the samples or raise NORMGAUGE_MAX_FEATURES",
         )
@@ -150,14 +167,8 @@ def format_of(request: Request) -> str | None:
     """Return the shard format that the Content-Type names; None where it is to be recognized.
 
     Raises:
-        ProblemError: a media type that is no shard format, or a compressed body.
+        ProblemError: a media type that is no shard format ("unsupported-media-type").
     """
-    encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding != "identity":
-        raise ProblemError(
-            "unsupported-media-type",
-            f"expected a body without Content-Encoding; got {encoding!r}; send it uncompressed",
-        )
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type in ("", SNIFFED_MEDIA_TYPE):
         return None
@@ -171,57 +182,136 @@ def format_of(request: Request) -> str | None:
     return MEDIA_TYPES[media_type]
 
 
-async def ingest(request: Request, reader: ShardReader, *, settings: Settings, limiter: CapacityLimiter) -> Ingested:
-    """Return the profile and digest of the request's body.
+class Sink(Protocol):
+    """What a body is read into."""
+
+    def feed(self, piece: bytes | bytearray | memoryview) -> None:
+        """Take the next piece, of which nothing may be kept."""
+        ...
+
+
+async def ingest(request: Request, reader: ShardReader, service: Service) -> Ingested:
+    """Return the profile and identity of the request's body.
 
     Raises:
-        AssessorError, ProblemError: see `ShardReader`.
+        AssessorError, ProblemError: see `ShardReader`; the body is over a limit, or not what its headers say.
         ClientDisconnect: the connection was cut in mid-body.
     """
-    await _consume(request, reader.feed, settings=settings, limiter=limiter)
-    return await to_thread.run_sync(reader.finish, limiter=limiter)
+    began = time.monotonic()
+    await _consume(request, reader, service)
+    ingested = await service.blocking(reader.finish)
+    seconds = time.monotonic() - began
+    service.metrics.ingested(size_bytes=ingested.size_bytes, n_rows=ingested.profile.n_rows, seconds=seconds)
+    return ingested
 
 
-async def digest_body(request: Request, *, settings: Settings, limiter: CapacityLimiter) -> str:
-    """Return the identity of the request's body; nothing else is done with it."""
-    digest = ContentIdentity()
-    await _consume(request, digest.update, settings=settings, limiter=limiter)
-    return str(digest)
+async def identify(request: Request, service: Service) -> str:
+    """Return the identity of the shard in the request's body; nothing else is done with it.
+
+    Raises:
+        ProblemError, ClientDisconnect: as `ingest`.
+    """
+    hasher = _Hasher()
+    await _consume(request, hasher, service)
+    return str(hasher.identity)
 
 
-async def _consume(
-    request: Request,
-    feed: Callable[[bytes], None],
-    *,
-    settings: Settings,
-    limiter: CapacityLimiter,
-) -> None:
-    """Feed the body, piece by piece, to `feed` in a worker thread, while the next piece comes in."""
-    allow_body(request, settings.max_body_bytes, "MAX_BODY_BYTES")
-    working: asyncio.Task[None] | None = None
-    try:
-        async with aclosing(_pieces(request, settings.piece_bytes)) as pieces:
-            async for piece in pieces:
-                if working is not None:
-                    await working
-                working = asyncio.create_task(to_thread.run_sync(feed, piece, limiter=limiter))
-        if working is not None:
-            await working
-    finally:
-        # On an error or a disconnect the thread still runs: wait, so that no state is shared with it afterwards.
-        if working is not None and not working.done():
-            await asyncio.wait([working])
-        if working is not None and working.done() and not working.cancelled():
-            working.exception()  # seen, so that asyncio does not report it as forgotten
+class _Hasher:
+    """A sink that only hashes."""
+
+    def __init__(self) -> None:
+        self.identity = ContentIdentity()
+
+    def feed(self, piece: bytes | bytearray | memoryview) -> None:
+        self.identity.update(piece)
 
 
-async def _pieces(request: Request, piece_bytes: int) -> AsyncGenerator[bytes, None]:
-    """Yield the body in pieces of about `piece_bytes`: one thread hop each, not one for every packet."""
-    gathered = bytearray()
-    async for chunk in request.stream():
-        gathered += chunk
-        if len(gathered) >= piece_bytes:
-            yield bytes(gathered)
-            gathered.clear()
-    if gathered:
-        yield bytes(gathered)
+async def _consume(request: Request, sink: Sink, service: Service) -> None:
+    """Read the body into the sink, whose work is done in worker threads while the next piece comes in."""
+    inlet = _Inlet(request, sink, service)
+    allow_body(request)
+    with service.pieces.upload():
+        await inlet.run(request)
+
+
+class _Inlet:
+    """One body on its way: gathered to pieces, its digest checked, decompressed, and given to a sink."""
+
+    def __init__(self, request: Request, sink: Sink, service: Service) -> None:
+        self._service = service
+        self._sink = sink
+        encoding = encoding_of(request.headers.getlist("content-encoding"))
+        self._digests = ContentDigests(request.headers.getlist("content-digest"))
+        self._decoder: ContentDecoder | None = None
+        if encoding is not None:
+            most = service.settings.max_decoded_bytes
+            self._decoder = ContentDecoder(encoding, max_decoded_bytes=most)
+        self._size_bytes = 0
+
+    async def run(self, request: Request) -> None:
+        """Read the body to its end."""
+        pool = self._service.pieces
+        working: asyncio.Task[None] | None = None
+        buffer, filled = pool.take(), 0
+        try:
+            async for chunk in request.stream():
+                taken = 0
+                while taken < len(chunk):
+                    n = min(len(chunk) - taken, len(buffer) - filled)
+                    buffer[filled : filled + n] = memoryview(chunk)[taken : taken + n]
+                    filled, taken = filled + n, taken + n
+                    if filled == len(buffer):
+                        if working is not None:
+                            await working
+                        working = asyncio.create_task(self._work(buffer, filled))
+                        buffer, filled = pool.take(), 0
+            if working is not None:
+                await working
+            await self._work(buffer, filled)
+            self._check_end()
+        finally:
+            # On an error or a disconnect the thread still runs: wait, so that no state is shared with it afterwards.
+            if working is not None and not working.done():
+                await asyncio.wait([working])
+            if working is not None and working.done() and not working.cancelled():
+                working.exception()  # seen, so that asyncio does not report it as forgotten
+
+    async def _work(self, buffer: bytearray, filled: int) -> None:
+        """Take one piece and give its buffer back."""
+        piece = memoryview(buffer)[:filled]
+        self._size_bytes += filled
+        works = [self._pass_on(piece)] if filled else []
+        if self._digests:
+            works.append(self._in_thread(lambda: self._digests.update(piece)))
+        failures = await asyncio.gather(*works, return_exceptions=True)
+        # Not where this was cancelled: a thread may still read it.
+        self._service.pieces.give_back(buffer)
+        for failure in failures:
+            if failure is not None:
+                raise failure
+
+    async def _pass_on(self, piece: memoryview) -> None:
+        decoder = self._decoder
+        if decoder is None:
+            await self._in_thread(lambda: self._sink.feed(piece))
+            return
+        decoder.feed(piece)
+        # Each decoded piece waits its turn for a thread, so that a body which grows without end holds up no other.
+        while await self._in_thread(self._pass_on_decoded):
+            pass
+
+    def _pass_on_decoded(self) -> bool:
+        assert self._decoder is not None
+        decoded = self._decoder.take()
+        if decoded:
+            self._sink.feed(decoded)
+        return bool(decoded)
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await to_thread.run_sync(call, limiter=self._service.limiter)
+
+    def _check_end(self) -> None:
+        # First what was sent, then what it says: a body that was cut off on the way is told as that.
+        self._digests.check()
+        if self._decoder is not None and self._size_bytes:
+            self._decoder.finish()

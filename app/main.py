@@ -9,7 +9,9 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from app import problems
-from app.limits import BodyLimitMiddleware
+from app.limits import LimitMiddleware
+from app.observability import tracing
+from app.observability.requests import RequestMiddleware
 from app.openapi import describe
 from app.routes import ROUTERS
 from app.service import Service
@@ -35,6 +37,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         settings: where to keep what, and the limits; None reads them from the environment.
     """
     service = Service(settings or Settings())
+    provider = tracing.make_provider() if service.settings.tracing == "otlp" else None
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -42,7 +45,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # Loading the compiled kernel takes half a second, compiling it once a machine some: not within a request.
         await to_thread.run_sync(warm)
         yield
+        service.drain.expire()
         await service.close()
+        if provider is not None:
+            await to_thread.run_sync(provider.shutdown)  # sends the last spans
 
     app = FastAPI(
         title="Normgauge",
@@ -55,7 +61,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    app.add_middleware(BodyLimitMiddleware, settings=service.settings)
+    app.add_middleware(LimitMiddleware, settings=service.settings)
+    # The outermost come last.
+    app.add_middleware(RequestMiddleware, metrics=service.metrics, drain=service.drain)
+    if provider is not None:
+        app.state.tracer_provider = provider
+        app.add_middleware(tracing.TracingMiddleware, provider=provider)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from app.draining import Drain
 from app.observability.metrics import Metrics
+from app.pieces import PiecePool
 from app.records import Assessment, Shard
 from app.settings import Settings
 from app.storage import Store
@@ -84,6 +85,7 @@ class Service:
     cache: ProfileCache = field(init=False)
     limiter: CapacityLimiter = field(init=False)
     report_limiter: CapacityLimiter = field(init=False)
+    pieces: PiecePool = field(init=False)
     metrics: Metrics = field(default_factory=Metrics)
     drain: Drain = field(default_factory=Drain)
 
@@ -91,6 +93,11 @@ class Service:
         """Make the parts; nothing is opened yet."""
         self.store = Store(self.settings)
         self.cache = ProfileCache(self.settings.cached_profiles)
+        self.pieces = PiecePool(
+            max_uploads=self.settings.max_uploads,
+            total_bytes=self.settings.upload_memory_bytes,
+            largest_bytes=self.settings.piece_bytes,
+        )
 
     async def open(self) -> None:
         """Bring the database up to date, unless told not to; needs a running event loop."""

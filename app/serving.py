@@ -6,12 +6,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 from uvicorn.config import LOGGING_CONFIG
 
 from app.draining import Drain
 from app.main import create_app
+from app.protocol import ServiceProtocol
 from app.settings import Settings
 
 CUT_TIMEOUT_S = 5
@@ -84,11 +86,10 @@ def make_server(settings: Settings, *, log_level: str = "info", configure_logs: 
         log_level=log_level,
         log_config=LOGGING_CONFIG if configure_logs else None,
         access_log=False,  # ours leaves out the query
-        http="h11",
+        http=partial(ServiceProtocol, settings=settings),  # type: ignore[arg-type]  # called as the class would be
         ws="none",
         lifespan="on",
         server_header=False,
-        h11_max_incomplete_event_size=settings.max_header_bytes,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout_s) + CUT_TIMEOUT_S,
     )
     return DrainingServer(config, drain=application.state.service.drain, settings=settings)

@@ -37,7 +37,7 @@ async def assess_shard(request: Request, query: Annotated[AssessQuery, Query()],
         format_name=format_of(request),
         settings=service.settings,
     )
-    ingested = await ingest(request, reader, settings=service.settings, limiter=service.limiter)
+    ingested = await ingest(request, reader, service)
 
     def plan_as_json() -> str:
         options = query.make_plan_options()

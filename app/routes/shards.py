@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from app.ingest import ShardReader, digest_body, format_of, ingest
+from app.ingest import ShardReader, format_of, identify, ingest
 from app.openapi import REQUEST_PROBLEMS, SHARD_PROBLEMS, problem_responses, shard_body
 from app.problems import ProblemError
 from app.records import Assessment, Shard, check_same
@@ -66,7 +66,7 @@ async def put_shard(
 
 async def _compare(request: Request, stored: Shard, first_row: int | None, service: Service) -> Shard:
     """Return the stored shard when the body is it again; it is hashed, not profiled."""
-    digest = await digest_body(request, settings=service.settings, limiter=service.limiter)
+    digest = await identify(request, service)
     check_same(stored, digest=digest, first_row=first_row)
     return stored
 
@@ -89,7 +89,7 @@ async def _store(
         like=shards[0] if shards else None,
         settings=settings,
     )
-    ingested = await ingest(request, reader, settings=settings, limiter=service.limiter)
+    ingested = await ingest(request, reader, service)
     shard = Shard.of(
         ingested.profile,
         index=index,

@@ -92,9 +92,10 @@ def test_media_type_of_another_kind(client: httpx.Client) -> None:
     check_problem(response, 415, "unsupported-media-type", "expected", NPY, "text/html", "leave the header out")
 
 
-def test_compressed_body(client: httpx.Client) -> None:
-    response = client.post("/v1/assess?batch_size=4", content=b"", headers={"content-encoding": "gzip"})
-    check_problem(response, 415, "unsupported-media-type", "expected", "gzip", "uncompressed")
+def test_unknown_content_encoding(client: httpx.Client) -> None:
+    response = client.post("/v1/assess?batch_size=4", content=b"", headers={"content-encoding": "br"})
+    check_problem(response, 415, "unsupported-encoding", "expected", "zstd, gzip", "got 'br'", "compress")
+    assert response.headers["accept-encoding"] == "zstd, gzip, identity"
 
 
 def test_media_type_that_the_body_belies(client: httpx.Client) -> None:

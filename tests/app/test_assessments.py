@@ -65,7 +65,7 @@ def test_body_without_media_type(client: httpx.Client) -> None:
 
 def test_large_json_is_not_read(client: httpx.Client) -> None:
     response = client.post("/v1/assessments", json={"name": "x" * 2**20, "batch_sizes": [4]})
-    check_problem(response, 413, "too-large", "1048576", "NORMGAUGE_MAX_JSON_BYTES")
+    check_problem(response, 413, "json-too-large", "1048576", "NORMGAUGE_MAX_JSON_BYTES")
 
 
 def test_limits_on_batch_sizes(settings: Settings) -> None:

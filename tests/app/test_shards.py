@@ -127,11 +127,11 @@ def test_limits_on_rows_features_and_shards(settings: Settings) -> None:
     with running(limited) as url, httpx.Client(base_url=url) as client:
         path = create(client)
         response = client.put(f"{path}/shards/0", content=npy(rows(21)))
-        check_problem(response, 413, "too-large", "20 rows", "row 20", "NORMGAUGE_MAX_ROWS")
+        check_problem(response, 413, "too-many-rows", "20 rows", "row 20", "NORMGAUGE_MAX_ROWS")
         response = client.put(f"{path}/shards/9?first_row=21", content=npy(rows(1)))
-        check_problem(response, 413, "too-large", "20 rows", "NORMGAUGE_MAX_ROWS")
+        check_problem(response, 413, "too-many-rows", "20 rows", "NORMGAUGE_MAX_ROWS")
         response = client.put(f"{path}/shards/0", content=npy(rows(3, features=7)))
-        check_problem(response, 413, "too-large", "6 values", "7", "NORMGAUGE_MAX_FEATURES")
+        check_problem(response, 413, "too-many-features", "6 values", "7", "NORMGAUGE_MAX_FEATURES")
         for index in (0, 1):
             assert client.put(f"{path}/shards/{index}", content=npy(rows(4))).status_code == 201
         response = client.put(f"{path}/shards/2", content=npy(rows(4)))

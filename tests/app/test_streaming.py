@@ -84,7 +84,7 @@ def test_too_large_by_content_length_is_refused_before_the_body(settings: Settin
         with send_raw(url, head) as connection:
             answer = read_answer(connection)
         assert answer.startswith(b"HTTP/1.1 413 ")
-        assert b"/problems/too-large" in answer
+        assert b"/problems/body-too-large" in answer
         assert client.get(path).json()["shards"] == []
 
 
@@ -99,7 +99,7 @@ def test_too_large(settings: Settings, declared: bool) -> None:
             response = client.request(method, target, content=content)
             assert ("content-length" in response.request.headers) == declared
             check_problem(
-                response, 413, "too-large", f"at most {MEBIBYTE} bytes", "send smaller", "NORMGAUGE_MAX_BODY_BYTES"
+                response, 413, "body-too-large", f"at most {MEBIBYTE} bytes", "send smaller", "NORMGAUGE_MAX_BODY_BYTES"
             )
         assert client.get(path).json()["shards"] == []
         assert client.put(f"{path}/shards/0", content=npy(rows(8))).status_code == 201
@@ -136,7 +136,7 @@ def test_row_longer_than_allowed_is_not_gathered(settings: Settings) -> None:
     head = npy_head((1, 10**7))
     with running(limited) as url, httpx.Client(base_url=url) as client:
         response = client.post("/v1/assess?batch_size=4", content=long_body(head))
-        check_problem(response, 413, "too-large", "1024 values", "NORMGAUGE_MAX_FEATURES")
+        check_problem(response, 413, "too-many-features", "1024 values", "NORMGAUGE_MAX_FEATURES")
 
 
 def test_body_that_stops_coming(settings: Settings) -> None:

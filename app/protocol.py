@@ -1,0 +1,205 @@
+"""HTTP/1.1 as uvicorn speaks it by httptools, with what it leaves out: limits on headers, and a close that is heard.
+
+- Headers have a largest size and a longest time; connections have a largest number. Uvicorn's httptools has neither.
+- Bytes that are no HTTP are answered by a problem document too.
+- Where an answer ends the connection while the body still comes, the socket is not closed at once: the client would be
+  reset and might never read why it was refused. It is half closed, and what comes is dropped for a while.
+- A client that sends its request and closes its sending side is answered.
+"""
+
+import asyncio
+import json
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from app.problems import KINDS, MEDIA_TYPE, problem_document
+from app.settings import Settings
+
+LINGER_S = 5.0
+"""How long a refused client may go on sending before the connection is cut."""
+RETRY_AFTER_S = 1
+
+
+class LingeringTransport:
+    """A transport whose `close` asks the protocol how; all else is the transport's own."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: "ServiceProtocol") -> None:
+        self.inner = transport
+        self._protocol = protocol
+        self._closing = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def is_closing(self) -> bool:
+        """Return whether it was closed, lingering or not."""
+        return self._closing or self.inner.is_closing()
+
+    def close(self) -> None:
+        """Close once what was written is sent; linger while a body still comes."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._protocol.expects_more and self.inner.can_write_eof() and not self.inner.is_closing():
+            self._protocol.linger()
+        else:
+            self.inner.close()
+
+
+class ServiceProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        settings: Settings,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._settings = settings
+        self._in_head = False
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._lingering = False
+        self._refused = False
+        self.expects_more = False
+        """Whether a request has begun whose end has not come."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Begin, unless there are too many connections."""
+        super().connection_made(LingeringTransport(transport, self))  # type: ignore[arg-type]  # acts as one
+        if len(self.connections) > self._settings.max_connections:
+            detail = (
+                f"expected at most {self._settings.max_connections} connections at once; got one more; "
+                "try again in a moment, or raise NORMGAUGE_MAX_CONNECTIONS"
+            )
+            self._refuse("too-many-connections", detail, f"retry-after: {RETRY_AFTER_S}\r\n".encode())
+            return
+        self._start_head_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's own answer: whether to stay open
+        """Stay open for the answer where the request is whole; else it was cut off."""
+        cycle = self.cycle
+        waits = cycle is not None and not cycle.more_body and not cycle.response_started and not self.expects_more
+        if waits and not self._lingering:
+            cycle.keep_alive = False
+            return True
+        return False
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of requests."""
+        if self._refused or self._lingering:
+            return
+        if not self.expects_more:
+            self._start_head_timer()
+            self._head_bytes = 0
+            self._in_head = self.expects_more = True
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and not self._refused and self._head_bytes > self._settings.max_header_bytes:
+            self._refuse_headers(self._head_bytes)
+
+    def on_message_begin(self) -> None:
+        """Begin a request; it may come in the same packet as the end of the one before."""
+        super().on_message_begin()
+        self._in_head = self.expects_more = True
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer a request, unless its head is too large."""
+        if self._refused:
+            return
+        self._in_head = False
+        self._stop_head_timer()
+        size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size_bytes > self._settings.max_header_bytes:
+            self._refuse_headers(size_bytes)
+            return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self.expects_more = False
+        self._head_bytes = 0
+        if not self._refused:
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP."""
+        if self._refused:
+            return
+        self._refuse("malformed-http", f"expected an HTTP/1.1 request; {msg.rstrip('.').lower()}: check the client")
+
+    def linger(self) -> None:
+        """Send what was written and the end of it; drop what still comes, and close for good a little later."""
+        self._lingering = True
+        self._stop_head_timer()
+        inner = self.transport.inner  # type: ignore[attr-defined]  # our own
+        self.flow.resume_reading()
+        inner.write_eof()
+        self.loop.call_later(LINGER_S, inner.close)
+
+    def _refuse_headers(self, size_bytes: int) -> None:
+        self._refuse(
+            "headers-too-large",
+            f"expected a request line and headers of at most {self._settings.max_header_bytes} bytes; got at least "
+            f"{size_bytes}; send fewer or raise NORMGAUGE_MAX_HEADER_BYTES",
+        )
+
+    def _refuse(self, code: str, detail: str, *lines: bytes) -> None:
+        """Answer without asking the application, and close."""
+        self._refused = True
+        self._stop_head_timer()
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            # A request whose body turned out malformed: the application gets no more of it, and answers no one.
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            content = json.dumps(problem_document(code, detail)).encode()
+            head = [
+                STATUS_LINE[KINDS[code].status],
+                f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(content)}\r\n".encode(),
+                b"connection: close\r\n",
+                *lines,
+                b"\r\n",
+            ]
+            self.transport.write(b"".join([*head, content]))
+        self.expects_more = True  # whatever it is, more of it may come
+        self.transport.close()
+
+    def _start_head_timer(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self._settings.header_timeout_s, self._on_head_timeout)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _on_head_timeout(self) -> None:
+        self._head_timer = None
+        if not self._head_bytes:
+            self.transport.close()
+            return
+        self._refuse(
+            "headers-timeout",
+            f"expected the whole head of a request within {self._settings.header_timeout_s:g} s; "
+            f"got {self._head_bytes} bytes of it; send it again on a faster connection",
+        )

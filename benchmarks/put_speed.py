@@ -1,0 +1,226 @@
+"""PUT of a shard through the real server: its time over that of a handler that discards the stream, memory, probes.
+
+    python -m benchmarks.put_speed [--mb 256] [--repeats 7] [--large-mb 2048] [--features 3072]
+
+Both servers run in processes of their own, under the same uvicorn settings, and take turns in one run; the client is
+one socket that sends what it has in memory. Printed are:
+
+- the time of each and their ratio, by medians and by the best of each;
+- the growth of the server's largest resident memory over what it had after a first shard, for shards of 16 MB and of
+  --large-mb, 1 and 8 uploads at once;
+- percentiles of the time that GET /livez takes while 4 uploads run.
+
+Linux only: memory is read from /proc.
+"""
+
+import argparse
+import multiprocessing
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.connection import Connection
+
+import numpy as np
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from app.protocol import ServiceProtocol
+from app.serving import make_server, open_socket, url_of
+from app.settings import Settings
+from benchmarks.sending import Target, memory_bytes, npy_head, percentile, reset_peak
+
+MB = 10**6
+BATCH_SIZES = [32]
+_STEP_BYTES = 1 << 20
+
+
+async def discard(scope: Scope, receive: Receive, send: Send) -> None:
+    """Read a request's body and do nothing with it."""
+    while scope["type"] == "http":
+        message = await receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            break
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def serve(kind: str, database: str, pipe: Connection) -> None:
+    """Run one of the two servers; tell its URL and process."""
+    settings = Settings(database_url=database, port=0, log_level="warning")
+    server = make_server(settings, log_level="warning")
+    if kind == "discard":
+        server = uvicorn.Server(
+            uvicorn.Config(
+                discard,
+                log_level="warning",
+                access_log=False,
+                http=partial(ServiceProtocol, settings=settings),  # type: ignore[arg-type]  # as in app.serving
+                ws="none",
+                lifespan="off",
+                server_header=False,
+            )
+        )
+    listener = open_socket("127.0.0.1", 0)
+    pipe.send((url_of(listener), os.getpid()))
+    server.run(sockets=[listener])
+
+
+@contextmanager
+def running(kind: str, folder: str) -> Iterator[tuple[str, int]]:
+    """Run a server in a process of its own; give its URL and process id."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(kind, f"sqlite:///{folder}/{kind}.db", theirs))
+    process.start()
+    try:
+        url, pid = ours.recv()
+        yield url, pid
+    finally:
+        process.terminate()
+        process.join()
+
+
+class Shard:
+    """A shard of float32 that is sent from memory; one block of rows is sent again and again."""
+
+    def __init__(self, size_bytes: int, features: int) -> None:
+        block_rows = max(1, 4 * _STEP_BYTES // (4 * features))
+        rng = np.random.default_rng(0)
+        self._block = memoryview(rng.standard_normal((block_rows, features), np.float32)).cast("B")
+        self._rows = max(1, size_bytes // (4 * features))
+        self._row_bytes = 4 * features
+        self._head = npy_head((self._rows, features))
+        self.rows = self._rows
+        self.size_bytes = len(self._head) + self._rows * self._row_bytes
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """Yield its bytes."""
+        yield self._head
+        left = self._rows * self._row_bytes
+        while left > 0:
+            yield self._block[: min(left, len(self._block))]
+            left -= len(self._block)
+
+    def put(self, target: Target, path: str) -> float:
+        """Return the seconds that one PUT takes."""
+        start = time.perf_counter()
+        status, answer = target.send("PUT", path, self.pieces(), size_bytes=self.size_bytes)
+        if status not in (201, 204):
+            raise RuntimeError(f"expected the shard to be stored; got {status}: {answer.decode()[:300]}")
+        return time.perf_counter() - start
+
+
+class Assessment:
+    """An assessment whose next shard has a place of its own."""
+
+    def __init__(self, target: Target) -> None:
+        created = target.json("POST", "/v1/assessments", {"name": "speed", "batch_sizes": BATCH_SIZES})
+        self._path = f"/v1/assessments/{created['id']}/shards"
+        self._index = self._row = 0
+        self._lock = threading.Lock()
+
+    def next_path(self, shard: Shard) -> str:
+        """Return the path for one more shard."""
+        with self._lock:
+            path = f"{self._path}/{self._index}?first_row={self._row}"
+            self._index += 1
+            self._row += shard.rows
+        return path
+
+
+def compare(urls: dict[str, str], shard: Shard, repeats: int) -> None:
+    """Print the times of both servers, which take turns."""
+    seconds: dict[str, list[float]] = {kind: [] for kind in urls}
+    with Target(urls["service"]) as service, Target(urls["discard"]) as bare:
+        assessment = Assessment(service)
+        runs: dict[str, Callable[[], float]] = {
+            "discard": lambda: shard.put(bare, "/"),
+            "service": lambda: shard.put(service, assessment.next_path(shard)),
+        }
+        for number in range(repeats + 1):
+            for kind, run in runs.items():
+                took = run()
+                if number:  # the first warms up
+                    seconds[kind].append(took)
+    for kind, times in seconds.items():
+        rate = shard.size_bytes / np.median(times) / 1e9
+        spread = f"{min(times):.3f} to {max(times):.3f}"
+        print(f"{kind:8} {np.median(times):.3f} s (median of {repeats}; {spread}), {rate:.2f} GB/s")
+    ratios = [ours / bare for ours, bare in zip(seconds["service"], seconds["discard"], strict=True)]
+    best = min(seconds["service"]) / min(seconds["discard"])
+    print(
+        f"ratio    {np.median(seconds['service']) / np.median(seconds['discard']):.2f} of medians, "
+        f"{np.median(ratios):.2f} median of pairs, {best:.2f} of the best"
+    )
+
+
+def put_many(url: str, shard: Shard, uploads: int, assessment: Assessment) -> None:
+    """Send as many shards at once."""
+
+    def put(_: int) -> None:
+        with Target(url) as target:
+            shard.put(target, assessment.next_path(shard))
+
+    with ThreadPoolExecutor(uploads) as pool:
+        list(pool.map(put, range(uploads)))
+
+
+def measure_memory(large_bytes: int, features: int) -> None:
+    """Print the growth of a fresh server's memory for each size and number of uploads."""
+    first = Shard(16 * MB, features)
+    for shard in (first, Shard(large_bytes, features)):
+        for uploads in (1, 8):
+            with tempfile.TemporaryDirectory() as folder, running("service", folder) as (url, pid):
+                with Target(url) as target:
+                    assessment = Assessment(target)
+                    first.put(target, assessment.next_path(first))
+                reset_peak(pid)
+                before = memory_bytes(pid, peak=False)
+                put_many(url, shard, uploads, assessment)
+                grown = memory_bytes(pid, peak=True) - before
+            print(f"memory   {shard.size_bytes / MB:.0f} MB shards, {uploads} at once: grew by {grown / MB:.1f} MB")
+
+
+def measure_probe(url: str, shard: Shard, uploads: int) -> None:
+    """Print percentiles of /livez while uploads run."""
+    times: list[float] = []
+    with Target(url) as target, Target(url) as probe:
+        assessment = Assessment(target)
+        sender = threading.Thread(target=put_many, args=(url, shard, uploads, assessment))
+        sender.start()
+        while sender.is_alive():
+            start = time.perf_counter()
+            probe.send("GET", "/livez")
+            times.append(time.perf_counter() - start)
+            sender.join(0.005)
+    shown = ", ".join(f"p{percent} {percentile(times, percent) * 1e3:.1f} ms" for percent in (50, 99, 100))
+    print(f"/livez   while {uploads} uploads run: {shown} ({len(times)} requests)")
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mb", type=int, default=256)
+    parser.add_argument("--large-mb", type=int, default=2048, help="0: leave memory out")
+    parser.add_argument("--features", type=int, default=3072)
+    parser.add_argument("--repeats", type=int, default=7)
+    arguments = parser.parse_args()
+    shard = Shard(arguments.mb * MB, arguments.features)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running("service", folder) as (service, _),
+        running("discard", folder) as (bare, _),
+    ):
+        compare({"discard": bare, "service": service}, shard, arguments.repeats)
+        measure_probe(service, shard, 4)
+    if arguments.large_mb:
+        measure_memory(arguments.large_mb * MB, arguments.features)
+
+
+if __name__ == "__main__":
+    main()
