@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from assessor import Plan, Scores, SettingError
+from assessor.measures.scores import FOUND
 from assessor.moments import Floats
 from assessor.thresholds import parse_threshold
 
@@ -57,8 +58,13 @@ def apply_threshold(plan: Plan, threshold: str) -> Plan:
         threshold=text,
         cutoffs=cutoffs,
         normalize=normalize,
+        # What the plan's own cutoff finds is not what this one does.
+        details={name: column for name, column in plan.details.items() if not name.startswith("found_")},
         action=action,
         recommendation=advice,
-        notes=(*plan.notes, f"{text} was applied to the scores of a plan made with {plan.threshold}"),
+        notes=(
+            *(note for note in plan.notes if FOUND not in note),
+            f"{text} was applied to the scores of a plan made with {plan.threshold}",
+        ),
         rule={**plan.rule, "cutoff": float(np.median(cutoffs))},
     )

@@ -1,4 +1,4 @@
-"""The distribution of the gaussian divergence when all features are alike, whatever their common shape.
+"""The distribution of a divergence when all features are alike, whatever their common shape.
 
 Values standardized by their feature's own mean and standard deviation over the dataset are pooled over features;
 features of B values are drawn from the pool, and batches of F such features are drawn from those. Draws come from
@@ -30,8 +30,17 @@ MAX_POINTS = 16
 """Numbers of features for which the null is drawn; between them it is interpolated."""
 
 
+MIN_GROUP = 32
+"""Sampled rows from which one of two kinds of batches takes its own means and scales."""
+
+
 Statistic = Callable[[Floats, Floats], Floats]
 """(mean, variance), shape (draws, features) each, all variances > 0 -> shape (draws,)."""
+
+Change = Callable[[Floats, Floats, Floats], tuple[Floats, Floats]]
+"""(mean, variance, z) -> (mean, variance), all of shape (draws, features); z is standard normal."""
+FOUND_DRAWS = 1000
+"""Batches drawn to tell how many are found: a share of .95 is then known to about .007."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +49,7 @@ class Null:
 
     Attributes:
         n_features: shape (points,), ascending.
-        draws: one array a point, shape (draws,), ascending.
+        draws: one array a point, shape (draws,).
     """
 
     n_features: NDArray[np.int64]
@@ -56,19 +65,32 @@ class Null:
         return np.asarray(np.interp(n_features, self.n_features, values))
 
 
-def residual_pool(profile: Profile) -> Floats:
+def residual_pool(profile: Profile, group: NDArray[np.bool_] | None = None) -> Floats:
     """Return the calibration sample's values, each standardized by its feature over the dataset, in one vector.
 
     Features constant over the dataset are left out. Empty when the profile has no calibration sample.
+
+    Args:
+        group: shape (sampled rows,): in which of two kinds of batches each row lies. Values are then standardized
+            by their feature over the sampled rows of their own kind, since over both kinds a feature has two
+            locations or scales and its residuals another shape than either. A kind of fewer than MIN_GROUP rows is
+            left out.
     """
     values = profile.calibration.values
     if not values.size:
         return np.zeros(0)
-    features = sampled_features(profile.n_features)
-    moments = profile.moments
-    mean: Floats = moments.mean[features]
-    variance: Floats = moments.variance[features]
-    varies = variance > 0
+    if group is None:
+        features = sampled_features(profile.n_features)
+        moments = profile.moments
+        return _standardized(values, moments.mean[features], moments.variance[features])
+    kinds = [values[group == kind] for kind in (False, True)]
+    parts = [_standardized(x, x.mean(axis=0), x.var(axis=0)) for x in kinds if len(x) >= MIN_GROUP]
+    return np.concatenate(parts) if parts else residual_pool(profile)
+
+
+def _standardized(values: Floats, mean: Floats, variance: Floats) -> Floats:
+    # Rounding gives a constant feature a variance of about 1e-32 of its mean squared.
+    varies = variance > 1e-28 * mean * mean
     residuals: Floats = (values[:, varies] - mean[varies]) / np.sqrt(variance[varies])
     return np.ravel(residuals)
 
@@ -99,25 +121,66 @@ class AlikeFeatures:
 
     def null(self, n_features: NDArray[np.int64], statistic: Statistic) -> Null:
         """Return the null of a statistic for the numbers of features that occur, each >= 1."""
+        return self.nulls(n_features, [statistic])[0]
+
+    def nulls(self, n_features: NDArray[np.int64], statistics: Sequence[Statistic]) -> list[Null]:
+        """Return the nulls of several statistics, on the same draws."""
         points = np.unique(n_features)
         if len(points) > MAX_POINTS:
             places = np.geomspace(1, len(points), MAX_POINTS).round().astype(np.int64) - 1
             points = points[np.unique(len(points) - 1 - places)]
-        return Null(points, [self._draw(int(point), statistic) for point in points])
+        drawn = [self._draw(int(point), statistics) for point in points]
+        return [Null(points, list(column)) for column in zip(*drawn, strict=True)]
 
-    def _draw(self, n_features: int, statistic: Statistic) -> Floats:
+    def found(self, n_features: int, statistic: Statistic, cutoff: float, change: Change | None) -> float:
+        """Return the share of FOUND_DRAWS drawn batches whose statistic is above the cutoff.
+
+        Args:
+            change: makes the drawn features unlike; None leaves them alike.
+        """
+        return float((self._values(min(n_features, MAX_WIDTH), FOUND_DRAWS, [statistic], change)[0] > cutoff).mean())
+
+    def _draw(self, n_features: int, statistics: Sequence[Statistic]) -> list[Floats]:
         width = min(n_features, MAX_WIDTH)
-        n_draws = int(np.clip(MAX_CELLS // width, MIN_DRAWS, N_DRAWS))
-        draws = np.empty(n_draws)
+        drawn = self._values(width, int(np.clip(MAX_CELLS // width, MIN_DRAWS, N_DRAWS)), statistics, None)
+        centres = [draws.mean() for draws in drawn]
+        shrink = np.sqrt(width / n_features)
+        return [centre + (draws - centre) * shrink for centre, draws in zip(centres, drawn, strict=True)]
+
+    def _values(self, width: int, n_draws: int, statistics: Sequence[Statistic], change: Change | None) -> list[Floats]:
+        drawn = [np.empty(n_draws) for _ in statistics]
         step = max(1, (1 << 19) // width)
         for start in range(0, n_draws, step):
             stop = min(n_draws, start + step)
             cells = np.arange(start * width, stop * width, dtype=np.int64)
             chosen = (hash_rows(SEED + 1, cells) % np.uint64(len(self._mean))).astype(np.int64)
             chosen = chosen.reshape(stop - start, width)
-            draws[start:stop] = statistic(self._mean[chosen], self._variance[chosen])
-        centre = draws.mean()
-        return np.sort(centre + (draws - centre) * np.sqrt(width / n_features))
+            mean, variance = self._mean[chosen], self._variance[chosen]
+            if change is not None:
+                mean, variance = change(mean, variance, _spread(cells.reshape(chosen.shape)))
+            for draws, statistic in zip(drawn, statistics, strict=True):
+                draws[start:stop] = statistic(mean, variance)
+        return drawn
+
+
+def scales_unlike(mean: Floats, variance: Floats, z: Floats) -> tuple[Floats, Floats]:
+    """Return the moments of features whose values are multiplied by exp(z / 2): scales log-normal(0.5)."""
+    return mean * np.exp(z / 2), variance * np.exp(z)
+
+
+def means_unlike(mean: Floats, variance: Floats, z: Floats) -> tuple[Floats, Floats]:
+    """Return the moments of features of standard deviation 1 moved by z: means one standard deviation apart."""
+    return mean + z, variance
+
+
+def _spread(cells: NDArray[np.int64]) -> Floats:
+    """Return normal values, in each row of mean 0 and standard deviation 1 exactly where it has several."""
+    uniform = (hash_rows(SEED + 2, cells.ravel()) >> np.uint64(11)).astype(np.float64)
+    z = ndtri((uniform + 0.5) * 2.0**-53).reshape(cells.shape)
+    if cells.shape[-1] < 2:
+        return np.asarray(z)
+    z = z - z.mean(axis=1, keepdims=True)
+    return np.asarray(z / z.std(axis=1, keepdims=True))
 
 
 def _draw_features(pool: Floats, count: int) -> tuple[Floats, Floats]:

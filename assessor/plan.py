@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from assessor.errors import FingerprintError, SettingError
 from assessor.measures import measures
+from assessor.measures.scores import Reach
 from assessor.methods import choose
 from assessor.moments import Floats
 from assessor.order import SampleOrder, fingerprint
@@ -276,6 +277,7 @@ def make_plan(
     typical = float(np.median(cutoffs))
     advice = recommend(view, scores, normalize, typical)
     noted = [] if float(np.ptp(cutoffs)) == 0 else ["cutoffs differ with the number of features that vary"]
+    reach = Reach({}, ()) if scores.reach is None else scores.reach(cutoffs)
     return Plan(
         method=method,
         measure=measure_name,
@@ -287,11 +289,11 @@ def make_plan(
         scores=scores.values,
         cutoffs=cutoffs,
         normalize=normalize,
-        details=scores.details,
+        details={**scores.details, **reach.details},
         decomposition=scores.decomposition,
         action=advice.action,
         recommendation=advice.text,
-        notes=(*scores.notes, *noted),
+        notes=(*scores.notes, *noted, *reach.notes),
         rule={**scores.rule, "cutoff": typical},
     )
 

@@ -71,7 +71,7 @@ def standard_divergence(rule: Rule, x: NDArray[np.float64]) -> float:
         varying = varying[varying]
         if n_kept == 0:
             return math.nan
-    noise = 0.5 * (math.log(count / 2) - float(digamma((count - 1) / 2)))
+    noise = _noise(count)
     # a feature that is constant in this batch alone counts with the dataset's log variance
     dead = 0.0 if unknown else (n_kept - int(varying.sum())) * (float(rule["constant_log_variance"]) - 2 * noise)
     log_variance = (float(np.log(variance[varying]).sum()) + dead) / n_kept
@@ -110,8 +110,9 @@ def spread_divergence(rule: Rule, x: NDArray[np.float64]) -> float:
     if not varying.any():
         return math.nan
     mean, variance = mean[varying], variance[varying]
-    root = np.sqrt(variance + (mean - mean.mean()) ** 2)
-    scale = 4 * math.log(float(root.mean()) / float(np.sqrt(root).mean()) ** 2)
+    squared = variance + (mean - mean.mean()) ** 2
+    root = np.sqrt(squared)
+    scale = 7 * math.log(root.mean()) - 12 * math.log(np.sqrt(root).mean()) - math.log(squared.mean()) / 2
     location = math.log1p(float(mean.var() / variance.mean())) / 2
     # null means fall about as 1/count, so between the counts of the rule they are linear in it
     places = -1 / np.asarray(rule["counts"], np.float64)
@@ -119,6 +120,53 @@ def spread_divergence(rule: Rule, x: NDArray[np.float64]) -> float:
         float(np.interp(-1 / count, places, np.asarray(rule[name]))) for name in ("scale_null", "location_null")
     )
     return max(scale - scale_null, location - location_null)
+
+
+def scale_dispersion(rule: Rule, x: NDArray[np.float64]) -> float:
+    """Return std_f(v_f^(1/2)) / mean_f(v_f^(1/2)) (FORMULAS.md 2.4), NaN when no feature varies."""
+    _, variance, count = _varying(rule, x)
+    if count < 2 or not len(variance):
+        return math.nan
+    std = np.sqrt(variance)
+    return float(std.std() / std.mean())
+
+
+def location_share(rule: Rule, x: NDArray[np.float64]) -> float:
+    """Return eta squared, or epsilon squared (FORMULAS.md 2.4), NaN when no feature varies."""
+    mean, variance, count = _varying(rule, x)
+    n_varying = len(variance)
+    if count < 2 or not n_varying:
+        return math.nan
+    between = float(mean.var())
+    share = between / (float(variance.mean()) + between)
+    return share - (1 - share) * (n_varying - 1) / (n_varying * (count - 1)) if rule["corrected"] else share
+
+
+def bartlett(rule: Rule, x: NDArray[np.float64]) -> float:
+    """Return Bartlett's statistic (FORMULAS.md 2.4), NaN when fewer than two features vary."""
+    _, variance, count = _varying(rule, x)
+    n_varying = len(variance)
+    if count < 2 or n_varying < 2:
+        return math.nan
+    logs = math.log(variance.mean()) - float(np.log(variance).mean())
+    return max(n_varying * (count - 1) * logs / (1 + (n_varying + 1) / (3 * n_varying * (count - 1))), 0.0)
+
+
+def population_divergence(rule: Rule, x: NDArray[np.float64]) -> float:
+    """Return mean_f KL( N(m_f, v_f) || N(M_f, V_f) ) (FORMULAS.md 2.4), NaN when no feature of the reference varies."""
+    values = as_features(x, str(rule["feature_axis"]))
+    count = len(values)
+    centre, population = (np.asarray(rule[f"reference_{name}"], np.float64) for name in ("mean", "variance"))
+    active = population > 0
+    if count < 2 or not active.any():
+        return math.nan
+    mean, variance = _moments(values[:, active])
+    centre, population = centre[active], population[active]
+    # a feature that is constant in this batch counts neither for nor against it
+    log_ratio = np.full(len(variance), -2 * _noise(count))
+    varying = variance > 0
+    log_ratio[varying] = np.log(variance[varying] / population[varying])
+    return float(((variance + (mean - centre) ** 2) / population - 1 - log_ratio).mean()) / 2
 
 
 def class_deviation(rule: Rule, x: NDArray[np.float64]) -> float:
@@ -151,9 +199,26 @@ def _moments(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
     return values[0] + shifted.mean(axis=0), shifted.var(axis=0)
 
 
+def _varying(rule: Rule, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Return means and variances of the features that vary within the batch, and the values of each."""
+    values = as_features(x, str(rule["feature_axis"]))
+    mean, variance = _moments(values)
+    varying = variance > 0
+    return mean[varying], variance[varying], len(values)
+
+
+def _noise(count: int) -> float:
+    """Return noise(B) = ( ln(B/2) - digamma((B-1)/2) ) / 2 (FORMULAS.md 2.2)."""
+    return 0.5 * (math.log(count / 2) - float(digamma((count - 1) / 2)))
+
+
 _SCORES: dict[str, Callable[[Rule, NDArray[np.float64]], float]] = {
     "standard_divergence": standard_divergence,
     "gaussian_divergence": gaussian_divergence,
     "spread_divergence": spread_divergence,
     "class_deviation": class_deviation,
+    "scale_dispersion": scale_dispersion,
+    "location_share": location_share,
+    "bartlett": bartlett,
+    "population_divergence": population_divergence,
 }

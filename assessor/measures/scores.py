@@ -10,6 +10,22 @@ from assessor.moments import Floats
 from assessor.registry import Registry
 from assessor.view import BatchView
 
+FOUND = "the cutoff finds about"
+"""In every note of a `Reach`, and `found_` begins every one of its columns: they hold for one cutoff only."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """What a cutoff finds of what a measure is there to find.
+
+    Attributes:
+        details: columns `found_...`, shape (batches,) each, that `Measure.explain` takes beside those of the scores.
+        notes: what is not found often enough, in words, with FOUND in each.
+    """
+
+    details: Mapping[str, NDArray[Any]]
+    notes: tuple[str, ...]
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -23,6 +39,7 @@ class Scores:
         decomposition: see `standard_divergence`; None for other measures.
         null_quantile: alpha -> per batch the 1 - alpha quantile of the score when all features are alike; None where
             the measure has no null.
+        reach: cutoffs of shape (batches,) -> what they find, on data of this shape; None where that is not known.
     """
 
     values: Floats
@@ -31,6 +48,7 @@ class Scores:
     notes: tuple[str, ...] = ()
     decomposition: Mapping[str, float] | None = None
     null_quantile: Callable[[float], Floats] | None = None
+    reach: Callable[[Floats], Reach] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,4 +71,4 @@ class Measure:
 measures: Registry[Measure] = Registry("measure")
 
 
-__all__ = ["BatchView", "Measure", "Scores", "measures"]
+__all__ = ["BatchView", "Measure", "Reach", "Scores", "measures"]

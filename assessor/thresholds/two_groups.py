@@ -12,6 +12,7 @@ import numpy as np
 from assessor.errors import SettingError
 from assessor.measures.scores import Scores
 from assessor.moments import Floats
+from assessor.splitting import halfway, split_in_two, to_unit
 from assessor.thresholds.of_scores import finite_scores
 from assessor.thresholds.registered import Threshold, thresholds
 
@@ -24,7 +25,7 @@ MAX_ITERATIONS = 1000
 def otsu() -> Threshold:
     """Return the threshold that makes the variance between the two groups largest; of several such, the lowest.
 
-    Over all splits of the sorted scores, without a histogram. The cutoff is halfway between the groups.
+    The cutoff is halfway between the groups.
 
     Raises:
         SettingError: on use, no finite score.
@@ -32,19 +33,7 @@ def otsu() -> Threshold:
     Source: Otsu 1979, doi:10.1109/TSMC.1979.4310076, equation 18: sigma_B^2(k) = (mu_T w(k) - mu(k))^2 / (w (1 - w)).
     """
 
-    def cutoff(scores: Scores) -> float:
-        values, where = np.unique(finite_scores(scores, "otsu"), return_counts=True)
-        if len(values) < 2:
-            return float(values[0])
-        x = _to_unit(values)
-        weight = where / where.sum()
-        w = np.cumsum(weight)[:-1]
-        first_moment = np.cumsum(weight * x)
-        between = (first_moment[-1] * w - first_moment[:-1]) ** 2 / (w * (1 - w))
-        k = int(np.argmax(between))
-        return _halfway(float(values[k]), float(values[k + 1]))
-
-    return cutoff
+    return lambda scores: split_in_two(finite_scores(scores, "otsu"))[0]
 
 
 @thresholds.register("kmeans")
@@ -67,9 +56,9 @@ def kmeans() -> Threshold:
             return float(values[0])
         model = KMeans(n_clusters=2, n_init=KMEANS_STARTS, max_iter=MAX_ITERATIONS, random_state=SEED)
         with threadpool_limits(limits=1):  # threads would decide the order of sums, and small fits wait for them
-            labels = model.fit_predict(_to_unit(values)[:, None])
+            labels = model.fit_predict(to_unit(values)[:, None])
         upper = labels == labels[np.argmax(values)]
-        return _halfway(float(values[~upper].max()), float(values[upper].min()))
+        return halfway(float(values[~upper].max()), float(values[upper].min()))
 
     return cutoff
 
@@ -97,7 +86,7 @@ def gaussian_mixture() -> Threshold:
         with warnings.catch_warnings():
             warnings.simplefilter("error", ConvergenceWarning)
             try:
-                model.fit(_to_unit(values)[:, None])
+                model.fit(to_unit(values)[:, None])
             except ConvergenceWarning as error:
                 raise SettingError(
                     f"expected scores of which gaussian_mixture() finds two components; {error} Use otsu()"
@@ -127,16 +116,3 @@ def _crossing(mean: Floats, variance: Floats, weight: Floats) -> float:
     while lower < (middle := (lower + upper) / 2) < upper:
         lower, upper = (lower, middle) if upper_likelier(middle) else (middle, upper)
     return lower
-
-
-def _to_unit(values: Floats) -> Floats:
-    """Return values scaled to [0, 1], so that squares fit and scikit-learn's absolute tolerances suit any unit."""
-    low, high = values.min(), values.max()
-    # Halved first, since the difference of two large values may not fit.
-    return np.asarray((values / 2 - low / 2) / (high / 2 - low / 2))
-
-
-def _halfway(lower: float, upper: float) -> float:
-    """Return a cutoff with `lower` at or below and `upper` above it."""
-    middle = lower / 2 + upper / 2
-    return middle if lower <= middle < upper else lower

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 import norms
-from assessor import Plan, UnknownNameError, assess
+from assessor import Plan, UnknownNameError, assess, make_plan, measures, profile_array
 from clients.scoring import decide
 
 
@@ -49,6 +49,51 @@ def test_heterogeneity_gives_the_plans_own_decisions(kind: str, options: dict[st
     decisions = [decide(plan.rule, batch) for batch in batches(x, plan)]
     assert [d.normalize for d in decisions] == plan.normalize.tolist()
     np.testing.assert_allclose([d.score for d in decisions], plan.scores, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("feature_axis", ["element", "channel"])
+@pytest.mark.parametrize("batch_size", [2, 8, 13])
+@pytest.mark.parametrize("kind", ["plain", "mixed", "blank"])
+@pytest.mark.parametrize(
+    ("measure", "threshold", "options"),
+    [
+        ("scale_dispersion", "0.8", {}),
+        ("location_share", "median_mad(1)", {}),
+        ("location_share", "mean()", {"corrected": True}),
+        ("bartlett", "quantile(0.5)", {}),
+        ("population_divergence", "otsu()", {}),
+    ],
+)
+def test_other_measures_give_the_plans_own_scores(
+    measure: str, threshold: str, options: dict[str, Any], kind: str, batch_size: int, feature_axis: str
+) -> None:
+    x = data(kind)
+    axis: Any = {"feature_axis": feature_axis}
+    reference = profile_array(x[10:70], batch_sizes=[5], **axis)
+    profile = profile_array(x, batch_sizes=[batch_size], **axis, reference=reference)
+    plan = make_plan(profile, method=measure, threshold=threshold, **options)
+    decisions = [decide(plan.rule, batch) for batch in batches(x, plan)]
+    np.testing.assert_allclose([d.score for d in decisions], plan.scores, rtol=1e-9, atol=1e-9)
+    clear = np.abs(plan.scores - plan.cutoffs) > 1e-9
+    assert np.array_equal(np.array([d.normalize for d in decisions])[clear], plan.normalize[clear])
+
+
+def test_other_measures_are_undefined_where_the_plan_is() -> None:
+    for rule in (
+        {"measure": "scale_dispersion"},
+        {"measure": "location_share", "corrected": True},
+        {"measure": "bartlett"},
+    ):
+        for x in (np.ones((4, 6)), np.random.default_rng(0).normal(size=(1, 6))):
+            assert math.isnan(decide({**rule, "feature_axis": "element", "cutoff": 0.0}, x).score)
+    reference = {"measure": "population_divergence", "reference_mean": [0.0], "reference_variance": [0.0]}
+    assert math.isnan(decide({**reference, "feature_axis": "element", "cutoff": 0.0}, np.array([[1.0], [2.0]])).score)
+
+
+def test_every_measure_has_a_rule() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        decide({"measure": "none", "cutoff": 1.0}, np.ones((2, 2)))
+    assert all(name in str(caught.value) for name in measures.names())
 
 
 @pytest.mark.parametrize("exact", [False, True])
@@ -107,5 +152,5 @@ def test_an_offset_of_a_million_does_not_matter() -> None:
 
 
 def test_unknown_measure() -> None:
-    with pytest.raises(UnknownNameError, match="no rule for measure 'new'; known: class_deviation"):
+    with pytest.raises(UnknownNameError, match="no rule for measure 'new'; known: bartlett, class_deviation"):
         decide({"measure": "new", "cutoff": 1.0}, np.ones((2, 2)))
