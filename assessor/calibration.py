@@ -51,12 +51,14 @@ class Calibration:
         width = min(n_features, MAX_FEATURES) if size else 0
         return cls(size, np.zeros(0, np.int64), np.zeros((0, width)))
 
-    def with_rows(self, rows: NDArray[np.int64], values: Floats) -> "Calibration":
+    def with_rows(self, rows: NDArray[np.int64], values: NDArray[Any]) -> "Calibration":
         """Return the sample of these and the given rows together."""
         if not self.size or not len(rows):
             return self
         all_rows = np.concatenate([self.rows, rows])
         keep = np.argsort(hash_rows(SEED, all_rows), kind="stable")[: self.size]
+        if not len(self.rows):
+            return Calibration(self.size, rows[keep], values[keep].astype(np.float64))
         old, new = keep < len(self.rows), keep >= len(self.rows)
         kept = np.empty((len(keep), values.shape[1]))
         kept[old] = self.values[keep[old]]
@@ -72,7 +74,7 @@ class CalibrationBuilder:
         self._n_features = n_features
         self._features = sampled_features(n_features)
         self._rows = np.zeros(0, np.int64)
-        self._values: list[Floats] = []
+        self._values: list[NDArray[Any]] = []
 
     def add(self, first: int, values: NDArray[Any]) -> None:
         """Offer the rows first, first + 1, ...: shape (rows, features, positions); a few of them are copied."""
@@ -83,16 +85,13 @@ class CalibrationBuilder:
         if not len(taken):
             return
         rows = rows[taken]
-        if values.shape[2] == 1:
-            picked = values[taken, :, 0]
-        else:
-            # One position a row, chosen by hash, where a feature has several.
-            positions = (hash_rows(SEED + 1, rows) % np.uint64(values.shape[2])).astype(np.int64)
-            picked = values[taken, :, positions]
+        # One position a row, chosen by hash, where a feature has several.
+        positions = (hash_rows(SEED + 1, rows) % np.uint64(values.shape[2])).astype(np.int64)
+        picked = values[taken, :, positions]
         if len(self._features) < self._n_features:
-            picked = picked[:, self._features]
+            picked = picked.take(self._features, axis=1)
         self._rows = np.concatenate([self._rows, rows])
-        self._values.append(picked.astype(np.float64))
+        self._values.append(picked)
         if len(self._rows) > 4 * self._size:
             sample = self.finish()
             self._rows, self._values = sample.rows, [sample.values]
@@ -100,7 +99,10 @@ class CalibrationBuilder:
     def finish(self) -> Calibration:
         """Return the sample of all rows offered."""
         empty = Calibration.empty(self._size, self._n_features)
-        return empty.with_rows(self._rows, np.concatenate(self._values)) if self._values else empty
+        if not self._values:
+            return empty
+        values = self._values[0] if len(self._values) == 1 else np.concatenate(self._values).astype(np.float64)
+        return empty.with_rows(self._rows, values)
 
     def _wanted(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of these rows a full sample might still take."""

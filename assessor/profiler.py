@@ -16,13 +16,11 @@ from assessor.errors import (
     ShapeError,
 )
 from assessor.kernels import sum_rows
-from assessor.kernels.dispatch import BLOCK_VALUES
+from assessor.kernels.dispatch import BLOCK_VALUES, slice_rows
 from assessor.moments import Floats, Moments, as_numbers
 from assessor.profile import FEATURE_AXES, Profile, Schema
 from assessor.rows import RowTable
 
-SLICE_VALUES = 1 << 23
-"""Values handed to a kernel at a time, which bounds what it must widen or copy."""
 MAX_PENDING_BYTES = 8 << 20
 """Rows are held back to complete a batch of the largest size up to so many bytes."""
 MAX_NUMBER = 1 << 62
@@ -211,9 +209,9 @@ class Profiler:
         """Reduce rows, in slices that bound the memory for them."""
         assert self._schema is not None
         size = int(np.prod(self._schema.sample_shape))
-        limit = BLOCK_VALUES if self._schema.feature_axis == "channel" else SLICE_VALUES
-        largest = self._batch_sizes[-1]
-        step = max(1, limit // size) // largest * largest or max(1, limit // size)
+        by_channel = self._schema.feature_axis == "channel"
+        limit = max(1, BLOCK_VALUES // size) if by_channel else slice_rows(rows.dtype, size, self._batch_sizes[0])
+        step = limit // self._batch_sizes[-1] * self._batch_sizes[-1] or limit
         # Overflow is looked for in the results.
         with np.errstate(over="ignore", invalid="ignore"):
             start = 0

@@ -3,12 +3,18 @@
 Per batch and tile of 512 features: eight rows at a time are reduced in registers, their nodes are merged along the
 tree in cache, the tile's sums are taken, and the batch's node is merged into the dataset's tree. Nothing of the size
 of the data is written. No fast-math: every operation is the one that `assessor.moments` performs, in its order.
+
+A loop is vectorized only over contiguous arrays: one row of a stack cut to some columns, never columns cut from a
+whole stack.
 """
 
 from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from assessor.kernels.tiles import STRIP, TILE, TINY, TileSums
@@ -19,11 +25,38 @@ _EXPONENT = 0x7FF
 _FRACTION = 0x000FFFFFFFFFFFFF
 _HALF = 0x3FE0000000000000
 
+_LINE = 64
+"""Bytes of a cache line."""
+
 _options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "cache": True}
+
+
+@intrinsic
+def _prefetch(_context, _address):  # type: ignore[no-untyped-def]
+    """Ask for the cache line at an address; one outside of the array does no harm."""
+
+    def generate(context, builder, _signature, arguments):  # type: ignore[no-untyped-def]
+        number = ir.IntType(32)
+        pointer = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
+        call = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        builder.call(call, [pointer, number(0), number(2), number(1)])  # to read, into the second cache, data
+        return context.get_dummy_value()
+
+    return types.void(types.intp), generate
+
+
+@numba.njit(**_options)
+def _prefetch_rows8(address, row_bytes, width_bytes):  # type: ignore[no-untyped-def]
+    """Ask for part of eight rows: the processor sees no pattern in such short pieces, so it does not ask by itself."""
+    for r in range(8):
+        for line in range((width_bytes + _LINE - 1) // _LINE):
+            _prefetch(address + r * row_bytes + line * _LINE)  # type: ignore[call-arg]
 
 
 @numba.njit(**_options)
 def _rows8(a, b, c, d, e, f, g, h, mean, m2):  # type: ignore[no-untyped-def]
+    """Write the node of eight rows."""
     for t in range(mean.shape[0]):
         x0, x1 = np.float64(a[t]), np.float64(b[t])
         x2, x3 = np.float64(c[t]), np.float64(d[t])
@@ -38,6 +71,27 @@ def _rows8(a, b, c, d, e, f, g, h, mean, m2):  # type: ignore[no-untyped-def]
         z = n1 - n0
         mean[t] = n0 + z * 0.5
         m2[t] = (r0 + r1) + z * z * 2.0
+
+
+@numba.njit(**_options)
+def _join_rows8(a, b, c, d, e, f, g, h, mean, m2):  # type: ignore[no-untyped-def]
+    """Merge the node of eight rows into that of the eight before them."""
+    for t in range(mean.shape[0]):
+        x0, x1 = np.float64(a[t]), np.float64(b[t])
+        x2, x3 = np.float64(c[t]), np.float64(d[t])
+        x4, x5 = np.float64(e[t]), np.float64(f[t])
+        x6, x7 = np.float64(g[t]), np.float64(h[t])
+        d0, d1, d2, d3 = x1 - x0, x3 - x2, x5 - x4, x7 - x6
+        m0, m1, m2_, m3 = x0 + d0 * 0.5, x2 + d1 * 0.5, x4 + d2 * 0.5, x6 + d3 * 0.5
+        q0, q1, q2, q3 = d0 * d0 * 0.5, d1 * d1 * 0.5, d2 * d2 * 0.5, d3 * d3 * 0.5
+        e0, e1 = m1 - m0, m3 - m2_
+        n0, n1 = m0 + e0 * 0.5, m2_ + e1 * 0.5
+        r0, r1 = (q0 + q1) + e0 * e0, (q2 + q3) + e1 * e1
+        z = n1 - n0
+        m, q = n0 + z * 0.5, (r0 + r1) + z * z * 2.0
+        step = m - mean[t]
+        mean[t] = mean[t] + step * 0.5
+        m2[t] = (m2[t] + q) + step * step * 4.0
 
 
 @numba.njit(**_options)
@@ -86,61 +140,102 @@ def _copy(mean, m2, other_mean, other_m2):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**_options)
-def _push(stack_mean, stack_m2, item, mean, m2, count):  # type: ignore[no-untyped-def]
-    """Put item number `item` (of `count` values) on the stack of tree nodes and merge as far as it completes them.
+def _slot_of(item):  # type: ignore[no-untyped-def]
+    """Return the slot of the stack that holds item number `item`, or the node that an odd one completes.
 
     Slot s of the stack holds the node of the s-th set bit of the number of items so far, from the highest.
     """
-    slot, bits = 0, item
+    slot, bits = 0, item >> 1
     while bits:
         slot += bits & 1
         bits >>= 1
-    if item & 1:
-        slot -= 1
-        _join(stack_mean[slot], stack_m2[slot], mean, m2, 0.5, count / 2)
-        item >>= 1
-        count *= 2
-        while item & 1:
-            slot -= 1
-            _join(stack_mean[slot], stack_m2[slot], stack_mean[slot + 1], stack_m2[slot + 1], 0.5, count / 2)
-            item >>= 1
-            count *= 2
-    else:
-        _copy(stack_mean[slot], stack_m2[slot], mean, m2)
+    return slot
 
 
 @numba.njit(**_options)
-def _batch(x, row, size, c, w, stack_mean, stack_m2, leaf_mean, leaf_m2, mean, m2):  # type: ignore[no-untyped-def]
-    """Write the moments of rows row .. row + size of x, columns c .. c + w, along the tree over the rows."""
+def _merge_up(stack_mean, stack_m2, slot, c, w, item, count):  # type: ignore[no-untyped-def]
+    """Merge the node of `count` values in a slot, which ends with item number `item`, as far as it completes others."""
+    while item & 1:
+        slot -= 1
+        _join(
+            stack_mean[slot, c : c + w], stack_m2[slot, c : c + w],
+            stack_mean[slot + 1, c : c + w], stack_m2[slot + 1, c : c + w], 0.5, count / 2,
+        )  # fmt: skip
+        item >>= 1
+        count *= 2
+
+
+@numba.njit(**_options)
+def _push(stack_mean, stack_m2, c, item, mean, m2, count):  # type: ignore[no-untyped-def]
+    """Put item number `item`, of `count` values, on columns c, c + 1, ... of the stack of tree nodes."""
+    w = mean.shape[0]
+    slot = _slot_of(item)
+    if item & 1:
+        _join(stack_mean[slot, c : c + w], stack_m2[slot, c : c + w], mean, m2, 0.5, count / 2)
+        _merge_up(stack_mean, stack_m2, slot, c, w, item >> 1, count * 2)
+    else:
+        _copy(stack_mean[slot, c : c + w], stack_m2[slot, c : c + w], mean, m2)
+
+
+@numba.njit(**_options)
+def _rows_by_eight(x, row, items, c, w, stack_mean, stack_m2, ahead):  # type: ignore[no-untyped-def]
+    """Reduce 8 * items rows, columns c .. c + w, to the node in the stack's first slot; items is a power of two.
+
+    While eight rows are reduced the next eight are asked for; after the last, those at the address `ahead`.
+    """
+    item_bytes = x.itemsize
+    row_bytes = x.shape[1] * item_bytes
+    for i in range(items):
+        r = row + i * 8
+        after = x.ctypes.data + (r + 8) * row_bytes + c * item_bytes if i + 1 < items else ahead
+        _prefetch_rows8(after, row_bytes, w * item_bytes)
+        slot = _slot_of(i)
+        if i & 1:
+            _join_rows8(
+                x[r, c : c + w], x[r + 1, c : c + w], x[r + 2, c : c + w], x[r + 3, c : c + w],
+                x[r + 4, c : c + w], x[r + 5, c : c + w], x[r + 6, c : c + w], x[r + 7, c : c + w],
+                stack_mean[slot, :w], stack_m2[slot, :w],
+            )  # fmt: skip
+            _merge_up(stack_mean, stack_m2, slot, 0, w, i >> 1, 16.0)
+        else:
+            _rows8(
+                x[r, c : c + w], x[r + 1, c : c + w], x[r + 2, c : c + w], x[r + 3, c : c + w],
+                x[r + 4, c : c + w], x[r + 5, c : c + w], x[r + 6, c : c + w], x[r + 7, c : c + w],
+                stack_mean[slot, :w], stack_m2[slot, :w],
+            )  # fmt: skip
+
+
+@numba.njit(**_options)
+def _batch(x, row, size, c, w, stack_mean, stack_m2, mean, m2, ahead):  # type: ignore[no-untyped-def]
+    """Write the moments of rows row .. row + size of x, columns c .. c + w, along the tree over the rows.
+
+    Args:
+        ahead: address of the data to be read next.
+    """
     done = 0
     level = 1
     while level * 2 <= size:
         level *= 2
+    first_mean, first_m2 = stack_mean[0, :w], stack_m2[0, :w]
     while level:
         if size & level:
-            for i in range((level + 7) // 8):
-                r = row + done + i * 8
-                if level >= 8:
-                    _rows8(
-                        x[r, c : c + w], x[r + 1, c : c + w], x[r + 2, c : c + w], x[r + 3, c : c + w],
-                        x[r + 4, c : c + w], x[r + 5, c : c + w], x[r + 6, c : c + w], x[r + 7, c : c + w],
-                        leaf_mean, leaf_m2,
-                    )  # fmt: skip
-                elif level == 4:
-                    _rows4(
-                        x[r, c : c + w], x[r + 1, c : c + w], x[r + 2, c : c + w], x[r + 3, c : c + w],
-                        leaf_mean, leaf_m2,
-                    )  # fmt: skip
-                elif level == 2:
-                    _rows2(x[r, c : c + w], x[r + 1, c : c + w], leaf_mean, leaf_m2)
-                else:
-                    _rows1(x[r, c : c + w], leaf_mean, leaf_m2)
-                _push(stack_mean[:, :w], stack_m2[:, :w], i, leaf_mean, leaf_m2, float(min(level, 8)))
+            r = row + done
+            if level >= 8:
+                _rows_by_eight(x, r, level // 8, c, w, stack_mean, stack_m2, ahead)
+            elif level == 4:
+                _rows4(
+                    x[r, c : c + w], x[r + 1, c : c + w], x[r + 2, c : c + w], x[r + 3, c : c + w],
+                    first_mean, first_m2,
+                )  # fmt: skip
+            elif level == 2:
+                _rows2(x[r, c : c + w], x[r + 1, c : c + w], first_mean, first_m2)
+            else:
+                _rows1(x[r, c : c + w], first_mean, first_m2)
             if done:
                 total = done + level
-                _join(mean, m2, stack_mean[0, :w], stack_m2[0, :w], level / total, done * level / total)
+                _join(mean, m2, first_mean, first_m2, level / total, done * level / total)
             else:
-                _copy(mean, m2, stack_mean[0, :w], stack_m2[0, :w])
+                _copy(mean, m2, first_mean, first_m2)
             done += level
         level >>= 1
 
@@ -326,7 +421,6 @@ def _reduce(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     n_features = x.shape[1]
     row_stack = np.empty((2, _LEVELS, TILE))
-    leaf = np.empty((2, TILE))
     kept = np.empty((2, n_features))
     depth = 2
     for level in levels:
@@ -349,7 +443,10 @@ def _reduce(  # type: ignore[no-untyped-def]
                 c = tile * TILE
                 w = min(TILE, n_features - c)
                 mean, m2 = kept[0, c : c + w], kept[1, c : c + w]
-                _batch(x, row, size, c, w, row_stack[0], row_stack[1], leaf[0, :w], leaf[1, :w], mean, m2)
+                # The next tile of these rows, or after the last the next batch.
+                next_value = row * n_features + c + TILE if c + TILE < n_features else (row + size) * n_features
+                ahead = x.ctypes.data + next_value * x.itemsize
+                _batch(x, row, size, c, w, row_stack[0], row_stack[1], mean, m2, ahead)
                 if want_rows and one_tile:
                     for r in range(size):
                         lanes_of_rows[0] = 0.0
@@ -363,7 +460,7 @@ def _reduce(  # type: ignore[no-untyped-def]
                     s_mantissa[batch, tile], s_exponent[batch, tile], s_constant[batch, tile],
                     s_constant_low[batch, tile],
                 ) = _sum_tile(mean, m2, size, constant[c : c + w], v, bits, work, lanes, low_lanes)  # fmt: skip
-                _push(stack[0, :, c : c + w], stack[1, :, c : c + w], item, mean, m2, float(size))
+                _push(stack[0], stack[1], c, item, mean, m2, float(size))
             pooled, n_all = 0.0, 0
             for tile in range((n_features + TILE - 1) // TILE):
                 pooled += s_mean[batch, tile]

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assessor.errors import SettingError
-from assessor.kernels.tiles import TileSums, sum_rows, sum_tiles
+from assessor.kernels.tiles import TILE, TileSums, sum_rows, sum_tiles
 from assessor.moments import Floats, Moments, MomentsTree, dyadic_blocks, reduce_items
 
 log = logging.getLogger("normgauge")
@@ -30,6 +31,10 @@ COMPILE_FROM = 1 << 22
 """Values from which loading (0.5 s) or compiling (some seconds, once a machine) the kernel pays."""
 THREAD_VALUES = 1 << 20
 """Values that a thread should have at least: below, starting it costs more than it saves."""
+WIDENED_VALUES = 1 << 23
+"""Values of a dtype that no kernel reads as it is, handed over at a time: 32 or 64 MB once widened."""
+SLICE_SUMS = 1 << 17
+"""Tiles of batches handed over at a time, 88 bytes of sums each."""
 BLOCK_VALUES = 1 << 17
 """Float64 values that the NumPy path works on at a time: 1 MB, so that the tree's levels stay in cache."""
 
@@ -115,6 +120,19 @@ def choice() -> Choice:
     return Choice(name, int(threads) if threads else usable)
 
 
+def slice_rows(dtype: np.dtype[Any], n_features: int, batch_size: int) -> int:
+    """Return how many rows to hand over at a time, which bounds what is copied or kept of them meanwhile.
+
+    Args:
+        dtype: of the rows.
+        n_features: values a row.
+        batch_size: the smallest one.
+    """
+    rows = max(1, SLICE_SUMS // -(-n_features // TILE)) * batch_size
+    read_as_is = _NATIVE.get(dtype.name, np.float64) == dtype.type
+    return rows if read_as_is else min(rows, max(1, WIDENED_VALUES // n_features))
+
+
 def reduce_batches(x: NDArray[Any], size: int, first: int, row_sums: Floats | None) -> Reduced:
     """Return the reduction of whole batches first, first + 1, ...
 
@@ -166,9 +184,10 @@ def _compiled(x: NDArray[Any], size: int, first: int, row_sums: Floats | None) -
     if n_threads == 1:
         results = [run(0, n_batches)]
     else:
-        # A pool a call: one kept for good would not survive a fork, as data loaders make them.
-        with ThreadPoolExecutor(n_threads) as pool:
-            results = list(pool.map(run, edges[:-1], edges[1:]))
+        # A pool a call: one kept for good would not survive a fork, as data loaders make them. One share is done here.
+        with ThreadPoolExecutor(n_threads - 1) as pool:
+            others = [pool.submit(run, start, stop) for start, stop in pairwise(edges[1:])]
+            results = [run(0, edges[1]), *(other.result() for other in others)]
     constant = np.zeros(n_features, np.int64)
     for blocks, (mean, m2), constant_here in results:
         constant += constant_here
