@@ -1,24 +1,32 @@
 """What an epoch of AssessedLoader costs, as a ratio to the plain DataLoader's on the same data.
 
-    python -m benchmarks.loader_cost [--repeats 21]
+    python -m benchmarks.loader_cost [--seconds 25]
 
-Both loaders shuffle and collate the same samples in one process run. Epochs alternate, the one that
-goes first alternating too, so that a change of the machine's speed meets both; printed are the
-median epoch of each and the median of the ratios of neighbouring epochs. The plan is made before.
+Both loaders shuffle and collate the same samples in one process; the plan is made before. Epochs come in fours, plain,
+assessed, assessed, plain or the other way about, so that a machine that grows slower or faster meets both alike; a
+four gives one ratio. Printed are the median epoch of each, per batch, and the median ratio with its 95 % interval
+(bootstrap over the fours): of wall time, and of the processor time of this process and its workers together, which
+other work on the machine disturbs less.
 """
 
 import argparse
-import statistics
+import multiprocessing
+import random
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from clients import AssessedLoader
 
 TARGET = 1.02
+RESAMPLES = 4000
 
 
 class Images(Dataset[tuple[torch.Tensor, int]]):
@@ -40,44 +48,83 @@ def tensors(count: int) -> TensorDataset:
     return TensorDataset(torch.randn(count, 16), torch.zeros(count, dtype=torch.long))
 
 
-def epoch_s(loader: Iterable[Any]) -> float:
-    """Return the seconds that one pass takes."""
+def busy_s() -> float:
+    """Return the processor time of this process and its workers, in seconds; NaN where workers' cannot be read."""
+    total = time.process_time()
+    for worker in multiprocessing.active_children():
+        try:
+            threads = [path.read_text() for path in Path(f"/proc/{worker.pid}/task").glob("*/schedstat")]
+        except OSError:
+            return float("nan")
+        total += sum(int(text.split()[0]) for text in threads) / 1e9 if threads else float("nan")
+    return total
+
+
+def epoch_s(loader: Iterable[Any]) -> NDArray[np.float64]:
+    """Return what one pass takes, in seconds: wall time and processor time."""
+    before = busy_s()
     start = time.perf_counter()
     for _ in loader:
         pass
-    return time.perf_counter() - start
+    return np.array([time.perf_counter() - start, busy_s() - before])
 
 
-def compare(dataset: Any, *, num_workers: int, repeats: int, batch_size: int = 32) -> tuple[float, float, float]:
-    """Return the median seconds of a plain epoch, of an assessed one, and the median ratio of pairs."""
+@dataclass(frozen=True)
+class Comparison:
+    """Epochs measured; the last axis is wall time and processor time, in seconds.
+
+    Attributes:
+        plain: shape (fours, 2, 2).
+        ours: likewise.
+    """
+
+    plain: NDArray[np.float64]
+    ours: NDArray[np.float64]
+
+    def ratio(self) -> NDArray[np.float64]:
+        """Return the median ratio and the ends of its 95 % interval, shape (3, 2)."""
+        ratios = self.ours.sum(1) / self.plain.sum(1)
+        drawn = np.random.default_rng(0).integers(0, len(ratios), (RESAMPLES, len(ratios)))
+        low, high = np.quantile(np.median(ratios[drawn], axis=1), [0.025, 0.975], axis=0)
+        return np.stack([np.median(ratios, axis=0), low, high])
+
+
+def compare(dataset: Any, *, num_workers: int, seconds: float, batch_size: int = 32) -> Comparison:
+    """Return the epochs of a plain and an assessed loader that fit into the time, five fours at least."""
     more: dict[str, Any] = {"persistent_workers": True} if num_workers else {}
     plain = DataLoader(dataset, batch_size, shuffle=True, num_workers=num_workers, **more)
     ours = AssessedLoader(dataset, batch_size, num_workers=num_workers, progress=False, **more)
     assert len(ours.plan) == len(plain)
     epoch_s(plain), epoch_s(ours)  # workers start, caches fill
-    pairs = []
-    for repeat in range(repeats):
-        if repeat % 2:
-            ours_s, plain_s = epoch_s(ours), epoch_s(plain)
+    measured: list[tuple[Any, Any]] = []
+    coin, end = random.Random(0), time.perf_counter() + seconds
+    while len(measured) < 5 or time.perf_counter() < end:
+        if coin.random() < 0.5:
+            first, inner, last = epoch_s(plain), (epoch_s(ours), epoch_s(ours)), epoch_s(plain)
+            measured.append(((first, last), inner))
         else:
-            plain_s, ours_s = epoch_s(plain), epoch_s(ours)
-        pairs.append((plain_s, ours_s))
-    medians = [statistics.median(values) for values in zip(*pairs, strict=True)]
-    return medians[0], medians[1], statistics.median(ours_s / plain_s for plain_s, ours_s in pairs)
+            first, inner, last = epoch_s(ours), (epoch_s(plain), epoch_s(plain)), epoch_s(ours)
+            measured.append((inner, (first, last)))
+    return Comparison(*(np.array(part) for part in zip(*measured, strict=True)))
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=21, help="pairs of epochs a line (default 21)")
+    parser.add_argument("--seconds", type=float, default=25, help="for each line (default 25)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # collating is single-threaded in workers too
-    print(f"{'data':<10}{'workers':>8}{'batches':>9}{'plain':>12}{'assessed':>12}{'ratio':>8}   target {TARGET}")
+    titles = ("data", "workers", "batches", "fours", "plain", "assessed", "wall time", "processor time")
+    widths = (9, 9, 9, 7, 13, 13, 24, 24)
+    print(*(title.rjust(width) for title, width in zip(titles, widths, strict=True)), sep="")
     for name, dataset, size in (("tensors", tensors(32 * 400), 400), ("images", Images(32 * 40), 40)):
         for num_workers in (0, 2):
-            plain_s, ours_s, ratio = compare(dataset, num_workers=num_workers, repeats=arguments.repeats)
-            each = [f"{seconds / size * 1e6:.1f} us" for seconds in (plain_s, ours_s)]
-            print(f"{name:<10}{num_workers:>8}{size:>9}{each[0]:>12}{each[1]:>12}{ratio:>8.3f}")
+            found = compare(dataset, num_workers=num_workers, seconds=arguments.seconds)
+            each = [f"{np.median(part[..., 0]) / size * 1e6:.1f} us" for part in (found.plain, found.ours)]
+            ratios = [f"{middle:.3f} [{low:.3f}, {high:.3f}]" for middle, low, high in found.ratio().T]
+            cells = (name, num_workers, size, len(found.plain), *each, *ratios)
+            print(*(str(cell).rjust(width) for cell, width in zip(cells, widths, strict=True)), sep="", flush=True)
+    print(f"target: {TARGET}")
 
 
 if __name__ == "__main__":

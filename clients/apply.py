@@ -27,10 +27,8 @@ class AttachedModels:
     """The models that follow a loader, held weakly: a loader keeps no model alive."""
 
     def __init__(self) -> None:
-        self._models: weakref.WeakKeyDictionary[nn.Module, _Following] = weakref.WeakKeyDictionary()
-
-    def __len__(self) -> int:
-        return len(self._models)
+        # not a WeakKeyDictionary, whose length is a call of Python: this is asked for every batch
+        self.following: dict[weakref.ref[nn.Module], _Following] = {}
 
     def add(self, model: nn.Module, rule: Mapping[str, Any], *, standardize: bool = False) -> None:
         """Let a model's gates follow, and give them the plan's rule for evaluation.
@@ -56,22 +54,25 @@ class AttachedModels:
         following = _Following(_gates(model))
         if standardize:
             following.hook = model.register_forward_pre_hook(_StandardizeFirst(following.normalize))
-        self._models[model] = following
+        forget = self.following
+        self.following[weakref.ref(model, lambda dead: forget.pop(dead, None) and None)] = following
 
     def discard(self, model: nn.Module) -> None:
         """Let a model be."""
-        following = self._models.pop(model, None)
+        following = self.following.pop(weakref.ref(model), None)
         if following is not None and following.hook is not None:
             following.hook.remove()
 
     def refresh(self) -> None:
         """Find the gates anew: a model may have been converted since."""
-        for model, following in self._models.items():
-            following.gates = _gates(model)
+        for reference, following in list(self.following.items()):
+            model = reference()
+            if model is not None:
+                following.gates = _gates(model)
 
     def set(self, normalize: bool) -> None:
         """Set the gates of every model that is still alive."""
-        for following in self._models.values():
+        for following in list(self.following.values()):
             following.normalize[0] = normalize
             for reference in following.gates:
                 gate = reference()

@@ -72,8 +72,8 @@ class BatchRequest(NamedTuple):
 
 
 # (samples, what is scored of them if that is read apart, request): on the way to collate_fn, in
-# the same process. A plain tuple, since one is made for every batch.
-Fetched = tuple[list[Any], list[Any] | None, BatchRequest]
+# the same process. Plain tuples, since one is made for every batch.
+Fetched = tuple[list[Any], list[Any] | None, tuple[Any, ...]]
 
 
 class DatasetView(Dataset[Any]):
@@ -102,10 +102,10 @@ class DatasetView(Dataset[Any]):
                 "Something replaced the sampler of loader.dataloader: keep it, and give rank and "
                 "world_size to AssessedLoader itself"
             )
-        request = BatchRequest(*request)
-        apart = self.scored is not None and request.planned < 0
-        scored = read_samples(self.scored, request.ids) if apart else None
-        return read_samples(self.inner, request.ids), scored, request
+        ids, _, planned, _ = request
+        apart = self.scored is not None and planned < 0
+        scored = read_samples(self.scored, ids) if apart else None
+        return read_samples(self.inner, ids), scored, request
 
 
 def read_samples(dataset: Any, ids: Sequence[int]) -> list[Any]:

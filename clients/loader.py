@@ -236,14 +236,18 @@ class AssessedLoader:
         return iterator
 
     def _hand_out(self, batches: Iterator[AssessedBatch[Any]], run: Run | None) -> Iterator[AssessedBatch[Any]]:
-        models, feed = self._models, self._feed
+        models, feed, following = self._models, self._feed, self._models.following
+        in_order = run is not None and getattr(feed.dataloader, "in_order", False)
         for item in batches:
             decision = self.decision = item[1]
-            if models:
+            if following:
                 models.set(decision.normalize)
             self.handed_out += 1
             if run is not None:
-                run.mark(decision.index)
+                if in_order and not run.ahead:
+                    run.handed += 1  # the decision, which is seldom in a processor's cache, need not be read
+                else:
+                    run.mark(decision.index)
                 feed.run = run
             yield item
         if run is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -34,13 +35,14 @@ class Run:
 
     def remaining(self) -> list[int]:
         """Return the batch numbers still to hand out."""
-        return [i for i in self.batches[self.handed :] if i not in self.ahead]
+        rest = self.batches[self.handed :]
+        return [i for i in rest if i not in self.ahead] if self.ahead else rest
 
     def mark(self, index: int) -> None:
         """Note that a batch was handed out."""
-        batches = self.batches
-        if not self.ahead and batches[self.handed] == index:  # the usual case, in a third of the time
-            self.handed += 1
+        batches, handed = self.batches, self.handed
+        if batches[handed] == index and not self.ahead:  # the usual case, in a third of the time
+            self.handed = handed + 1
             return
         self.ahead.add(index)
         while self.handed < len(batches) and batches[self.handed] in self.ahead:
@@ -181,7 +183,7 @@ def _requests(
     planned: NDArray[np.int64],
     steps: dict[int, tuple[int, ...]] | None,
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the requests, as plain tuples (see `BatchRequest`)."""
-    places = planned[numbers].tolist()
-    for ids, number, place in zip(batches.lists(numbers), numbers.tolist(), places, strict=True):
-        yield ids, number, place, () if steps is None else steps[number]
+    """Return an iterator over the requests, as plain tuples (see `BatchRequest`)."""
+    own = numbers.tolist()
+    step: Iterator[tuple[int, ...]] = repeat(()) if steps is None else map(steps.__getitem__, own)
+    return zip(batches.lists(numbers), own, planned[numbers].tolist(), step, strict=False)

@@ -47,7 +47,7 @@ def test_the_loader_keeps_no_model_alive() -> None:
     loader.attach(model())
     gc.collect()
     assert len(list(loader)) == 12
-    assert len(loader._models._models) == 0
+    assert len(loader._models.following) == 0
 
 
 def test_a_model_without_gates() -> None:
