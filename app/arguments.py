@@ -4,7 +4,7 @@ import argparse
 from importlib.metadata import version
 from typing import TypeAlias
 
-from app.operating import add_db
+from app.operating import add_db, add_keys
 from app.outcome import read_condition
 from assessor import formats, methods
 
@@ -37,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"normgauge {version('normgauge')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_serve(commands)
+    add_keys(commands)
     add_db(commands)
     _add_assess(commands)
     _add_plan(commands)

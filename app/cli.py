@@ -1,4 +1,4 @@
-"""The command line: `normgauge serve | assess | plan | demo | bench`.
+"""The command line: `normgauge serve | keys | db | assess | plan | demo | bench`.
 
 Each subcommand is a module of `app.commands`, imported when it runs, so that `assess` works where neither the
 service's packages nor torch are installed. The options stand in `app.arguments`.
@@ -25,6 +25,8 @@ _EXTRAS = {
     "pydantic": "app",
     "pydantic_settings": "app",
     "sqlalchemy": "app",
+    "alembic": "app",
+    "limits": "app",
     "torch": "torch",
     "httpx": "torch",
     "matplotlib": "report",

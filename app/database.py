@@ -88,7 +88,8 @@ def make_engine(settings: Settings) -> Engine:
         url if is_sqlite else url.set(drivername="postgresql+psycopg"),
         connect_args={"timeout": settings.busy_timeout_s} if is_sqlite else _postgresql_arguments(settings),
         pool_size=settings.worker_threads,
-        max_overflow=settings.worker_threads,
+        max_overflow=settings.worker_threads + 8,  # for what runs beside the worker threads: keys, sweeping, reports
+        hide_parameters=True,  # no name and no digest of a secret in a log
         pool_pre_ping=not is_sqlite,  # a server that was restarted costs no request
     )
     if is_sqlite:

@@ -9,6 +9,7 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from app import problems
+from app.auth.access import AccessMiddleware
 from app.limits import LimitMiddleware
 from app.observability import tracing
 from app.observability.requests import RequestMiddleware
@@ -61,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
+    app.add_middleware(AccessMiddleware, keys=service.keys, settings=service.settings)
     app.add_middleware(LimitMiddleware, settings=service.settings)
     # The outermost come last.
     app.add_middleware(RequestMiddleware, metrics=service.metrics, drain=service.drain)

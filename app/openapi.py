@@ -5,6 +5,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from app.auth import TOKEN_FORM
+from app.auth.access import is_open
 from app.ingest import SNIFFED_MEDIA_TYPE
 from app.problems import KINDS, MEDIA_TYPE
 from app.schemas import Problem
@@ -80,8 +82,28 @@ def describe(app: FastAPI) -> dict[str, Any]:
         )
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = Problem.model_json_schema()
+        _describe_access(document)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _describe_access(document: dict[str, Any]) -> None:
+    """Say of every call that needs a key that it does, and how it is refused without."""
+    document["components"]["securitySchemes"] = {
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": TOKEN_FORM,
+            "description": "An API key. Needed once the operator has made one; before, the service takes calls from "
+            "its own machine only.",
+        }
+    }
+    for path, operations in document["paths"].items():
+        if not is_open(path):
+            for operation in operations.values():
+                operation["security"] = [{"key": []}, {}]
+                for status, response in problem_responses(*ACCESS_PROBLEMS).items():
+                    operation["responses"].setdefault(str(status), response)
 
 
 _PROBLEM_CONTENT = {"schema": {"$ref": "#/components/schemas/Problem"}}
@@ -101,3 +123,6 @@ SHARD_PROBLEMS = (
 
 REQUEST_PROBLEMS = ("invalid-request", "unknown-parameter")
 """What any call with parameters can be refused for."""
+
+ACCESS_PROBLEMS = ("unauthenticated", "rate-limited")
+"""What any call that needs a key can be refused for."""

@@ -85,6 +85,13 @@ KINDS: dict[str, Kind] = {
     "too-many-rows": Kind(413, "Too many rows", "Send fewer rows, or raise the limit named."),
     "too-many-features": Kind(413, "Too many values in a sample", "Reduce the samples, or raise the limit named."),
     "too-many-classes": Kind(413, "Too many classes", "Send class numbers as labels, or raise the limit named."),
+    "too-many-assessments": Kind(409, "Too many assessments", "Delete some, or raise the limit named."),
+    "too-many-shards": Kind(409, "Too many shards in the assessment", "Send larger shards, or raise the limit named."),
+    "too-many-shards-of-key": Kind(409, "Too many shards of one key", "Delete assessments, or raise the limit named."),
+    "too-many-batch-sizes": Kind(422, "Too many batch sizes", "Leave some out, or raise the limit named."),
+    "batch-size-too-large": Kind(422, "Batch size too large", "Take a smaller one, or raise the limit named."),
+    "unauthenticated": Kind(401, "Who is calling?", "Send an API key: Authorization: Bearer ng_..."),
+    "rate-limited": Kind(429, "Too many calls in a short time", "Wait as long as Retry-After says, then go on."),
     "headers-too-large": Kind(431, "Headers too large", "Send fewer or shorter headers, or raise the limit named."),
     "unsupported-media-type": Kind(
         415,

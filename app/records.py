@@ -10,7 +10,7 @@ from assessor import LabelError, OverlapError, Profile, ShapeError
 
 @dataclass(frozen=True)
 class Assessment:
-    """An assessment as it was created; `number` orders them in time."""
+    """An assessment; `number` orders them in time, `expires_at` moves with each shard (None: never)."""
 
     number: int
     id: str
@@ -20,6 +20,8 @@ class Assessment:
     method: str
     feature_axis: str
     order: dict[str, Any]
+    expires_at: str | None = None
+    n_shards: int = 0
 
 
 @dataclass(frozen=True)

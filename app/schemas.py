@@ -176,6 +176,10 @@ class AssessmentSummary(BaseModel):
     id: str = Field(examples=["5f0c2b9e61a7d384"])
     name: str = Field(examples=["digits"])
     created_at: str = Field(description="ISO 8601, UTC.", examples=["2026-01-31T12:00:00.000+00:00"])
+    expires_at: str | None = Field(
+        description="When it is removed unless another shard comes before, ISO 8601, UTC; null: never.",
+        examples=["2026-03-02T12:00:00.000+00:00"],
+    )
     batch_sizes: list[int] = Field(description="Ascending.", examples=[[4, 32]])
     method: str = Field(examples=["need"])
     feature_axis: str = Field(examples=["element"])
@@ -254,6 +258,7 @@ def _summary_fields(assessment: Assessment) -> dict[str, Any]:
         "id": assessment.id,
         "name": assessment.name,
         "created_at": assessment.created_at,
+        "expires_at": assessment.expires_at,
         "batch_sizes": list(assessment.batch_sizes),
         "method": assessment.method,
         "feature_axis": assessment.feature_axis,

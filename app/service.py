@@ -1,5 +1,8 @@
 """What the endpoints share: settings, database, merged profiles, worker threads."""
 
+import asyncio
+import copy
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,16 +11,21 @@ from typing import Annotated, Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
+from sqlalchemy.exc import SQLAlchemyError
 
+from app.auth import Keys
+from app.auth.access import caller_of
 from app.draining import Drain
 from app.observability.metrics import Metrics
 from app.pieces import PiecePool
 from app.records import Assessment, Shard
 from app.settings import Settings
 from app.storage import Store
+from app.sweeping import Sweeper
 from assessor import GapError, Plan, Profile, SampleOrder, make_plan, merge
 
 _T = TypeVar("_T")
+_LOGGER = logging.getLogger("normgauge")
 _CacheKey = tuple[str, tuple[tuple[int, str], ...]]
 
 
@@ -82,6 +90,7 @@ class Service:
 
     settings: Settings
     store: Store = field(init=False)
+    keys: Keys = field(init=False)
     cache: ProfileCache = field(init=False)
     limiter: CapacityLimiter = field(init=False)
     report_limiter: CapacityLimiter = field(init=False)
@@ -92,6 +101,7 @@ class Service:
     def __post_init__(self) -> None:
         """Make the parts; nothing is opened yet."""
         self.store = Store(self.settings)
+        self.keys = Keys(self.store.engine)
         self.cache = ProfileCache(self.settings.cached_profiles)
         self.pieces = PiecePool(
             max_uploads=self.settings.max_uploads,
@@ -105,10 +115,26 @@ class Service:
         self.report_limiter = CapacityLimiter(1)
         if self.settings.migrate_at_start:
             await self.blocking(self.store.migrate)
+        self._sweeping = asyncio.create_task(Sweeper(self.store, self.keys, self.settings).run())
 
     async def close(self) -> None:
-        """Close the database."""
-        await self.blocking(self.store.close)
+        """End the background work and close the database."""
+        self._sweeping.cancel()
+        await asyncio.wait([self._sweeping])
+        await self.blocking(self._close)
+
+    def _close(self) -> None:
+        try:
+            self.keys.write_uses()
+        except SQLAlchemyError:
+            _LOGGER.warning("the database did not answer: the last uses of keys are not written")
+        self.store.close()
+
+    def owned_by(self, key_id: str | None) -> "Service":
+        """Return this service as the owner of a key sees it: its `store` has that owner's assessments only."""
+        other = copy.copy(self)
+        other.store = self.store.owned_by(key_id)
+        return other
 
     async def blocking(self, call: Callable[[], _T]) -> _T:
         """Return what `call` returns, run in a worker thread so that the event loop is not held up."""
@@ -182,10 +208,10 @@ def check_complete(shards: Sequence[Shard]) -> None:
 
 
 def get_service(request: Request) -> Service:
-    """Return the application's service."""
+    """Return the application's service as the caller sees it."""
     service = request.app.state.service
     assert isinstance(service, Service)
-    return service
+    return service.owned_by(caller_of(request).key_id)
 
 
 ServiceDep = Annotated[Service, Depends(get_service)]

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Literal
 
+from limits import parse as parse_rate
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy.engine import make_url
@@ -36,6 +37,28 @@ class Settings(BaseSettings):
     migrate_at_start: bool = Field(
         default=True, description="Bring the database's tables up to date at start; else run normgauge db upgrade."
     )
+    retention_days: float = Field(
+        default=30.0,
+        ge=0,
+        le=36_500,
+        description="Days after its last shard after which an assessment is removed; 0: never.",
+    )
+    sweep_interval_s: float = Field(
+        default=60.0, gt=0, description="Time between two sweeps: removing what has expired, writing uses of keys."
+    )
+    allow_anonymous: bool = Field(
+        default=False,
+        description="Serve other machines while there is no API key, for where something in front asks who they are.",
+    )
+    rate_limit: str = Field(
+        default="6000/minute",
+        description="Calls of one key, or of one address where anonymous calls come from other machines; or off.",
+    )
+    rate_storage_url: str = Field(
+        default="memory://",
+        description="Where calls are counted: memory:// (each process for itself), or redis:// for all replicas.",
+        json_schema_extra=SECRET,
+    )
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     max_body_bytes: int = Field(
@@ -53,6 +76,8 @@ class Settings(BaseSettings):
     max_header_bytes: int = Field(default=2**16, ge=1024, description="Largest request line and headers.")
     max_rows: int = Field(default=50_000_000, ge=1, description="Most rows in an assessment.")
     max_features: int = Field(default=2**20, ge=1, description="Most values in one sample.")
+    max_assessments: int = Field(default=10_000, ge=1, description="Most assessments of one key.")
+    max_shards_of_key: int = Field(default=1_000_000, ge=1, description="Most shards in all assessments of one key.")
     max_shards: int = Field(default=100_000, ge=1, description="Most shards in an assessment.")
     max_batch_size: int = Field(default=65_536, ge=1, description="Largest batch size that is profiled.")
     max_batch_sizes: int = Field(default=16, ge=1, description="Most batch sizes in an assessment.")
@@ -61,7 +86,9 @@ class Settings(BaseSettings):
     max_uploads: int = Field(default=64, ge=1, description="Most shard bodies coming in at once; then 503.")
     max_connections: int = Field(default=1024, ge=1, description="Most open connections; then 503.")
     upload_memory_bytes: int = Field(
-        default=2**24, ge=2**17, description="Memory in which all bodies that come in are gathered, 64 KiB each at least."
+        default=2**24,
+        ge=2**17,
+        description="Memory in which all bodies that come in are gathered, 64 KiB each at least.",
     )
     piece_bytes: int = Field(
         default=2**21, ge=2**16, description="Most bytes of a body that are handed to a worker thread at a time."
@@ -109,6 +136,23 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return where values come from, the first first: arguments, the environment, files of secrets."""
         return init_settings, env_settings, SecretFileSource(settings_cls)
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _check_rate_limit(cls, value: str) -> str:
+        if value != "off":
+            try:
+                parse_rate(value)
+            except ValueError:
+                raise ValueError("expected a rate such as 6000/minute or 10/second, or off") from None
+        return value
+
+    @field_validator("rate_storage_url")
+    @classmethod
+    def _check_rate_storage(cls, value: str) -> str:
+        if not value.startswith(("memory://", "redis://", "rediss://")):
+            raise ValueError("expected memory://, redis://HOST:PORT/DATABASE or rediss://...")
+        return value
 
     @field_validator("database_url")
     @classmethod

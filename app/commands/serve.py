@@ -1,10 +1,11 @@
 """`normgauge serve`: the service in the foreground."""
 
 import argparse
-import ipaddress
 import logging
 import os
 
+from app.auth import Keys
+from app.auth.access import is_loopback
 from app.commands.opened import opened_store, read_settings
 from app.errors import CommandError, UsageError
 from app.observability import logs
@@ -30,11 +31,6 @@ def run(arguments: argparse.Namespace) -> int:
     _check_database(settings)
     for name in unknown_variables(os.environ):
         _LOGGER.warning("%s is no setting; see docs/operations.md for those that exist", name)
-    if not _is_loopback(settings.host):
-        _LOGGER.warning(
-            f"{settings.host} can be reached from other machines and there are no API "
-            "keys yet; keep the port behind a firewall or a proxy that asks for them"
-        )
     try:
         listener = open_socket(settings.host, settings.port)
     except OSError as error:
@@ -50,18 +46,27 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_database(settings: Settings) -> None:
+    """Bring the database up to date, and see that no stranger can come in without a key."""
     with opened_store(settings) as store:
         state = store.migrate() if settings.migrate_at_start else store.schema_state()
+        has_keys = state.usable and Keys(store.engine).exist()
     if not state.usable:
         _LOGGER.warning("not ready: %s", state)
     elif not state.known:
         _LOGGER.warning("%s", state)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    if has_keys:
+        return
+    if is_loopback(settings.host):
+        _LOGGER.info("there are no API keys, so only this machine is served; normgauge keys create NAME makes one")
+    elif settings.allow_anonymous:
+        _LOGGER.warning(
+            "there are no API keys and %s can be reached from other machines (NORMGAUGE_ALLOW_ANONYMOUS): something in "
+            "front must ask who is calling",
+            settings.host,
+        )
+    elif state.usable:
+        raise CommandError(
+            f"without API keys the service listens on this machine only; got host {settings.host}: make a key first "
+            "(normgauge keys create NAME), or take --host 127.0.0.1, or set NORMGAUGE_ALLOW_ANONYMOUS=true where "
+            "something in front asks who is calling"
+        )

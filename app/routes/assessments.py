@@ -26,7 +26,15 @@ router = APIRouter(prefix="/v1/assessments", tags=["assessments"], dependencies=
     status_code=201,
     summary="Create an assessment",
     responses=problem_responses(
-        *REQUEST_PROBLEMS, "bad-setting", "unknown-name", "malformed-plan", "too-large", "unsupported-media-type"
+        *REQUEST_PROBLEMS,
+        "bad-setting",
+        "unknown-name",
+        "malformed-plan",
+        "too-many-batch-sizes",
+        "batch-size-too-large",
+        "too-many-assessments",
+        "json-too-large",
+        "unsupported-media-type",
     ),
 )
 async def create_assessment(body: NewAssessment, response: Response, service: ServiceDep) -> AssessmentState:

@@ -72,11 +72,11 @@ def test_limits_on_batch_sizes(settings: Settings) -> None:
     limited = settings.model_copy(update={"max_batch_size": 64, "max_batch_sizes": 2})
     with running(limited) as url, httpx.Client(base_url=url) as client:
         response = client.post("/v1/assessments", json={"name": "x", "batch_sizes": [65]})
-        check_problem(response, 413, "too-large", "64", "65", "NORMGAUGE_MAX_BATCH_SIZE")
+        check_problem(response, 422, "batch-size-too-large", "64", "65", "NORMGAUGE_MAX_BATCH_SIZE")
         response = client.post("/v1/assessments", json={"name": "x", "batch_sizes": [1, 2, 3]})
-        check_problem(response, 413, "too-large", "2", "3", "NORMGAUGE_MAX_BATCH_SIZES")
+        check_problem(response, 422, "too-many-batch-sizes", "2", "3", "NORMGAUGE_MAX_BATCH_SIZES")
         response = client.post("/v1/assess?batch_size=65", content=npy(rows(4)))
-        check_problem(response, 413, "too-large", "64", "65")
+        check_problem(response, 422, "batch-size-too-large", "64", "65")
 
 
 def test_pages_hold_each_assessment_once_newest_first(settings: Settings) -> None:

@@ -135,5 +135,5 @@ def test_limits_on_rows_features_and_shards(settings: Settings) -> None:
         for index in (0, 1):
             assert client.put(f"{path}/shards/{index}", content=npy(rows(4))).status_code == 201
         response = client.put(f"{path}/shards/2", content=npy(rows(4)))
-        check_problem(response, 413, "too-large", "2 shards", "NORMGAUGE_MAX_SHARDS")
+        check_problem(response, 409, "too-many-shards", "2 shards", "NORMGAUGE_MAX_SHARDS")
         assert client.get(path).json()["rows"] == 8

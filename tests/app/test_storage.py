@@ -46,14 +46,14 @@ def test_nothing_is_opened_before_it_is_asked_for(settings: Settings, database_k
 
 def test_connections_are_durable(store: Store, database_kind: str) -> None:
     if database_kind == "postgresql":
-        with store._engine.connect() as connection:
+        with store.engine.connect() as connection:
             shown = {
                 name: connection.exec_driver_sql(f"SHOW {name}").scalar()
                 for name in ("synchronous_commit", "lock_timeout", "application_name")
             }
         assert shown == {"synchronous_commit": "on", "lock_timeout": "10s", "application_name": "normgauge"}
         return
-    with store._engine.connect() as connection:
+    with store.engine.connect() as connection:
         pragmas = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
@@ -85,7 +85,7 @@ def test_profiles_of_a_deleted_assessment(store: Store) -> None:
     store.delete_assessment(assessment.id)
     with pytest.raises(ProblemError, match="does not exist or was deleted"):
         list(store.load_profiles(assessment, [SHARD]))
-    with store._engine.connect() as connection:
+    with store.engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM shards").scalar() == 0
 
 
@@ -129,10 +129,10 @@ def test_failed_insert_leaves_nothing(store: Store) -> None:
 def test_writer_that_waits_too_long(settings: Settings, store: Store) -> None:
     hasty = Store(settings.model_copy(update={"busy_timeout_s": 0.05}))
     assessment = create(store)
-    with store._writing() as connection:
+    with store.writing() as connection:
         connection.execute(sa.select(ASSESSMENTS.c.number).with_for_update()).all()
         with pytest.raises(OperationalError, match="lock"):
             hasty.delete_assessment(assessment.id)
-        hasty.check()  # readers do not wait
+        assert hasty.get_assessment(assessment.id)[0] == assessment  # readers do not wait
     create(hasty)
     hasty.close()

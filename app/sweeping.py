@@ -1,0 +1,47 @@
+"""Housekeeping, every minute: assessments that have expired are removed, and when keys were last used is written.
+
+Every replica does it; on PostgreSQL each takes assessments that no other has in hand, so they do not wait for one
+another. One assessment is one transaction, so that uploads come in between.
+"""
+
+import asyncio
+import logging
+
+from anyio import CapacityLimiter, to_thread
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.auth import Keys
+from app.settings import Settings
+from app.storage import Store
+
+_LOGGER = logging.getLogger("normgauge")
+
+
+class Sweeper:
+    """The background task; `run` ends when it is cancelled."""
+
+    def __init__(self, store: Store, keys: Keys, settings: Settings) -> None:
+        self._store = store
+        self._keys = keys
+        self._interval_s = settings.sweep_interval_s
+
+    async def run(self) -> None:
+        """Sweep now and after each interval; a database that does not answer is asked again the next time."""
+        limiter = CapacityLimiter(1)
+        while True:
+            try:
+                removed = await to_thread.run_sync(self.sweep, limiter=limiter)
+            except SQLAlchemyError as error:
+                _LOGGER.warning("the database did not answer while sweeping: %s", type(error).__name__)
+            else:
+                if removed:
+                    _LOGGER.info("removed %d expired assessments", removed)
+            await asyncio.sleep(self._interval_s)
+
+    def sweep(self) -> int:
+        """Write the uses of keys, remove what has expired and return how many assessments that were; blocks."""
+        self._keys.write_uses()
+        removed = 0
+        while self._store.remove_expired():
+            removed += 1
+        return removed
