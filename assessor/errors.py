@@ -10,6 +10,14 @@ AssessorError
 │  └─ LabelError         labels of another length or kind
 ├─ SettingError          a batch size, threshold or option out of range
 │  └─ UnknownNameError   a name that no registry knows
+├─ SourceError           an object in a store or folder
+│  ├─ SourceUriError        an address that names none
+│  ├─ SourceNotFoundError   nothing is there
+│  ├─ SourceDeniedError     the store does not allow it
+│  ├─ SourceEscapeError     a link that leaves the folder
+│  ├─ SourceRedirectError   the store sends on to another host
+│  ├─ SourceChangedError    other bytes than when it was found
+│  └─ SourceUnavailableError   the store does not answer
 ├─ CoverageError         which rows an assessment has
 │  ├─ OverlapError       a row came twice
 │  └─ GapError           rows are missing
@@ -79,6 +87,54 @@ class UnknownNameError(SettingError):
     """A measure, threshold, method or format that is not registered."""
 
     code = "unknown-name"
+
+
+class SourceError(AssessorError):
+    """An object in a store or folder cannot be read."""
+
+    code = "bad-source"
+
+
+class SourceUriError(SourceError):
+    """An address that names no object of a known kind of store."""
+
+    code = "bad-source-uri"
+
+
+class SourceNotFoundError(SourceError):
+    """No object lies there."""
+
+    code = "source-not-found"
+
+
+class SourceDeniedError(SourceError):
+    """The store does not allow it with the credentials given."""
+
+    code = "source-denied"
+
+
+class SourceEscapeError(SourceError):
+    """A link in a folder that leads out of it, or something that is not a file."""
+
+    code = "source-escape"
+
+
+class SourceRedirectError(SourceError):
+    """The store sends on to another host, which is not followed."""
+
+    code = "source-redirect"
+
+
+class SourceChangedError(SourceError):
+    """The object is not the one that was found before."""
+
+    code = "source-changed"
+
+
+class SourceUnavailableError(SourceError):
+    """The store does not answer; another try may help."""
+
+    code = "source-unavailable"
 
 
 class CoverageError(AssessorError):

@@ -6,12 +6,15 @@ ClientError
 │  │                         assessor error: `except assessor.GapError` catches the local and
 │  │                         the remote gap
 │  ├─ InvalidRequestError ── UnknownParameterError, FirstRowNeededError
-│  ├─ NotFoundError ──────── AssessmentNotFoundError
-│  ├─ ConflictError ──────── ShardConflictError
-│  ├─ AuthenticationError, PermissionDeniedError, MethodNotAllowedError, PayloadTooLargeError,
+│  ├─ NotFoundError ──────── AssessmentNotFoundError, JobNotFoundError
+│  ├─ ConflictError ──────── ShardConflictError, QuotaError
+│  ├─ PermissionDeniedError ─ SourceNotAllowedError
+│  ├─ RateLimitedError, ServiceBusyError, TooManyJobsError, DigestMismatchError
+│  ├─ AuthenticationError, MethodNotAllowedError, PayloadTooLargeError,
 │  │  UnsupportedMediaTypeError, BodyTimeoutError, ConnectionCutError
 │  └─ DatabaseUnavailableError, InternalServiceError, ReportNotAvailableError
 ├─ ServiceUnavailableError   no answer, or one that is not the service's
+├─ JobCancelledError         a job that was waited for was cancelled
 └─ LoaderError (ValueError)  AssessedLoader's own
    ├─ DatasetError           a dataset that cannot be assessed
    ├─ SampleError            a sample without a tensor to score, or unlike the others
@@ -97,6 +100,38 @@ class RemoteUnknownNameError(RemoteSettingError, assessor.UnknownNameError):
     """A method, measure or format that the service does not know."""
 
 
+class RemoteSourceError(RemoteAssessorError, assessor.SourceError):
+    """The service cannot read an object."""
+
+
+class RemoteSourceUriError(RemoteSourceError, assessor.SourceUriError):
+    """An address that names no object."""
+
+
+class RemoteSourceNotFoundError(RemoteSourceError, assessor.SourceNotFoundError):
+    """No object lies there."""
+
+
+class RemoteSourceDeniedError(RemoteSourceError, assessor.SourceDeniedError):
+    """The store does not let the service read the object."""
+
+
+class RemoteSourceEscapeError(RemoteSourceError, assessor.SourceEscapeError):
+    """A link that leads out of the folder."""
+
+
+class RemoteSourceRedirectError(RemoteSourceError, assessor.SourceRedirectError):
+    """The store sends on to another host."""
+
+
+class RemoteSourceChangedError(RemoteSourceError, assessor.SourceChangedError):
+    """The object was written while the service read it."""
+
+
+class RemoteSourceUnavailableError(RemoteSourceError, assessor.SourceUnavailableError):
+    """The store does not answer the service."""
+
+
 class RemoteCoverageError(RemoteAssessorError, assessor.CoverageError):
     """The rows of the assessment do not fit together."""
 
@@ -147,6 +182,38 @@ class NotFoundError(ServiceError):
 
 class AssessmentNotFoundError(NotFoundError):
     """No such assessment, or not this key's."""
+
+
+class JobNotFoundError(NotFoundError):
+    """No such job, or not this key's; a job goes with its assessment."""
+
+
+class QuotaError(ConflictError):
+    """The key or assessment has as much as it may have; delete some, or let the operator raise the limit."""
+
+
+class RateLimitedError(ServiceError):
+    """Too many calls in a short time; the client has already waited and tried again."""
+
+
+class ServiceBusyError(ServiceError):
+    """The service takes no more at the moment, or goes down; try again."""
+
+
+class DigestMismatchError(ServiceError):
+    """The body that came is not the one whose digest was sent; send it again."""
+
+
+class TooManyJobsError(ServiceError):
+    """The assessment has as many unfinished jobs as it may have."""
+
+
+class SourceNotAllowedError(PermissionDeniedError):
+    """The operator does not let the service read this: no prefix allows it, or a private address."""
+
+
+class JobCancelledError(ClientError):
+    """The job was cancelled before it was done."""
 
 
 class ReportNotAvailableError(ServiceError):
@@ -228,6 +295,14 @@ _REMOTE: tuple[type[RemoteAssessorError], ...] = (
     RemoteLabelError,
     RemoteSettingError,
     RemoteUnknownNameError,
+    RemoteSourceError,
+    RemoteSourceUriError,
+    RemoteSourceNotFoundError,
+    RemoteSourceDeniedError,
+    RemoteSourceEscapeError,
+    RemoteSourceRedirectError,
+    RemoteSourceChangedError,
+    RemoteSourceUnavailableError,
     RemoteCoverageError,
     RemoteOverlapError,
     RemoteGapError,
@@ -245,10 +320,31 @@ BY_CODE: dict[str, type[ServiceError]] = {
     "bad-request": InvalidRequestError,
     "shard-conflict": ShardConflictError,
     "assessment-not-found": AssessmentNotFoundError,
+    "job-not-found": JobNotFoundError,
+    "too-many-jobs": TooManyJobsError,
+    "ingest-off": SourceNotAllowedError,
+    "source-not-allowed": SourceNotAllowedError,
+    "source-address": SourceNotAllowedError,
     "not-found": NotFoundError,
     "report-not-available": ReportNotAvailableError,
     "method-not-allowed": MethodNotAllowedError,
     "too-large": PayloadTooLargeError,
+    **dict.fromkeys(
+        ("body-too-large", "json-too-large", "decoded-too-large", "spool-too-large", "headers-too-large"),
+        PayloadTooLargeError,
+    ),
+    **dict.fromkeys(("too-many-rows", "too-many-features", "too-many-classes"), PayloadTooLargeError),
+    **dict.fromkeys(("too-many-assessments", "too-many-shards", "too-many-shards-of-key"), QuotaError),
+    **dict.fromkeys(("too-many-batch-sizes", "batch-size-too-large", "malformed-http"), InvalidRequestError),
+    **dict.fromkeys(("malformed-encoding", "bad-content-digest"), InvalidRequestError),
+    **dict.fromkeys(("too-many-uploads", "too-many-requests-at-once", "too-many-connections"), ServiceBusyError),
+    **dict.fromkeys(("no-room", "shutting-down"), ServiceBusyError),
+    **dict.fromkeys(("slow-upload", "headers-timeout"), BodyTimeoutError),
+    "content-digest-mismatch": DigestMismatchError,
+    "rate-limited": RateLimitedError,
+    "unauthenticated": AuthenticationError,
+    "schema-outdated": DatabaseUnavailableError,
+    "unsupported-encoding": UnsupportedMediaTypeError,
     "unsupported-media-type": UnsupportedMediaTypeError,
     "body-timeout": BodyTimeoutError,
     "client-disconnected": ConnectionCutError,

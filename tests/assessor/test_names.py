@@ -5,8 +5,9 @@ EXPORTED = """
     MEDIA_TYPES AssessorError BatchStandardizer CoverageError Decision DecodeSettings Decoder Drift DtypeError
     EmptyShardError FingerprintError FormatError GapError HeterogeneityAssessor LabelError Measure Method Moments
     NonFiniteError OverlapError Part Plan PlanError PlanFormatError Profile Profiler SampleOrder Scores SettingError
-    ShapeError ShardError UnknownNameError assess decoder_for errors fingerprint formats hash_rows make_plan
-    measure_drift measures merge methods missing_rows noise normal_divergence profile_array profile_dataset
+    ShapeError ShardError SourceChangedError SourceDeniedError SourceError SourceEscapeError SourceNotFoundError
+    SourceRedirectError SourceUnavailableError SourceUriError UnknownNameError assess decoder_for errors fingerprint
+    formats hash_rows make_plan measure_drift measures merge methods missing_rows noise normal_divergence profile_array profile_dataset
     profile_shard thresholds
 """
 
@@ -21,6 +22,14 @@ CODES = {
     "LabelError": "bad-labels",
     "SettingError": "bad-setting",
     "UnknownNameError": "unknown-name",
+    "SourceError": "bad-source",
+    "SourceUriError": "bad-source-uri",
+    "SourceNotFoundError": "source-not-found",
+    "SourceDeniedError": "source-denied",
+    "SourceEscapeError": "source-escape",
+    "SourceRedirectError": "source-redirect",
+    "SourceChangedError": "source-changed",
+    "SourceUnavailableError": "source-unavailable",
     "CoverageError": "bad-coverage",
     "OverlapError": "overlapping-rows",
     "GapError": "missing-rows",

@@ -1,0 +1,228 @@
+"""Stores and what is read of them: found, listed by a pattern, read as a stream or in part."""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from assessor.errors import SourceChangedError, SourceEscapeError, SourceNotFoundError, SourceUriError
+from assessor.sources.backends import make_local, make_s3, translated
+from assessor.sources.globs import base_of, matches
+from assessor.sources.settings import StoreSettings
+from assessor.sources.uris import SourceUri
+
+PIECE_BYTES = 1 << 20
+LONGEST_LIST = 1_000_000
+"""Most objects that are looked at for a pattern."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An object as it was found.
+
+    Attributes:
+        uri: where it lies.
+        size_bytes: its size.
+        etag: the store's name for its bytes; other bytes have another.
+    """
+
+    uri: SourceUri
+    size_bytes: int
+    etag: str | None
+
+
+class Store(Protocol):
+    """A bucket, or this machine's files. Safe between threads; every method blocks."""
+
+    def find(self, uri: SourceUri) -> Source:
+        """Return the object at a URI. Raises SourceError: there is none that may be read."""
+        ...
+
+    def list(self, folder: SourceUri) -> Iterator[Source]:
+        """Yield all objects below a folder, in any order. Raises SourceError."""
+        ...
+
+    def pieces(self, source: Source, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+        """Yield the object's bytes in pieces of about `piece_bytes`, one in memory at a time.
+
+        Raises:
+            SourceChangedError: it is not the object that was found. SourceError: it cannot be read.
+        """
+        ...
+
+    def read(self, source: Source, start: int, stop: int) -> bytes:
+        """Return the bytes [start, stop). Raises as `pieces`."""
+        ...
+
+
+def find_pattern(store: Store, pattern: SourceUri, *, limit: int) -> list[Source]:
+    """Return the objects that a pattern matches, sorted by the characters of their keys.
+
+    Args:
+        store: of the pattern's scheme and bucket.
+        pattern: see `assessor.sources.globs`.
+        limit: most objects that are taken.
+
+    Raises:
+        SourceNotFoundError: none matches. SourceUriError: more than `limit`, or too many to look at.
+        SourceError: the store cannot be listed.
+    """
+    found: list[Source] = []
+    for number, source in enumerate(store.list(base_of(pattern)), 1):
+        if matches(source.uri.key, pattern.key):
+            found.append(source)
+        if len(found) > limit or number > LONGEST_LIST:
+            raise SourceUriError(
+                f"expected a pattern with at most {limit} objects, among at most {LONGEST_LIST} below its folder; "
+                f"{pattern} has more: take a narrower one"
+            )
+    if not found:
+        raise SourceNotFoundError(f"expected at least one object for {pattern}; there is none: check the pattern")
+    return sorted(found, key=lambda source: source.uri)
+
+
+class Bucket:
+    """A bucket of an S3-compatible store.
+
+    Args:
+        name: the bucket's.
+        settings: how to reach it.
+
+    Raises:
+        SettingError: obstore is not installed, or the settings do not go together.
+    """
+
+    def __init__(self, name: str, settings: StoreSettings) -> None:
+        self._store = make_s3(name, settings)
+        self._endpoint = settings.endpoint_from()
+        self._name = name
+
+    def find(self, uri: SourceUri) -> Source:
+        """Return the object at a URI; one request."""
+        with translated(str(uri), self._endpoint):
+            return self._source(self._store.head(uri.key))
+
+    def list(self, folder: SourceUri) -> Iterator[Source]:
+        """Yield all objects below a folder; a request for each 1,000."""
+        with translated(str(folder), self._endpoint):
+            for chunk in self._store.list(folder.key or None, chunk_size=1000):
+                for meta in chunk:
+                    if meta["size"] or not meta["path"].endswith("/"):
+                        yield self._source(meta)
+
+    def pieces(self, source: Source, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+        """Yield the object's bytes; one request, which is taken up where it is cut."""
+        with translated(str(source.uri), self._endpoint):
+            answer = self._store.get(source.uri.key)
+            _check_same(source, answer.meta)
+            yield from answer.stream(piece_bytes)
+            # A read that was cut and taken up again must not have joined two objects.
+            _check_same(source, self._store.head(source.uri.key))
+
+    def read(self, source: Source, start: int, stop: int) -> bytes:
+        """Return the bytes [start, stop); one request."""
+        with translated(str(source.uri), self._endpoint):
+            answer = self._store.get(source.uri.key, options={"range": (start, stop)})
+            _check_same(source, answer.meta)
+            return bytes(answer.bytes())
+
+    def _source(self, meta: Any) -> Source:
+        return Source(SourceUri("s3", self._name, meta["path"]), meta["size"], meta["e_tag"])
+
+
+class Folder:
+    """A folder of this machine, out of which no path and no link leads.
+
+    Args:
+        root: its path; links within it may lead to other places within it.
+
+    Raises:
+        SettingError: obstore is not installed.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = os.path.realpath(root)
+        self._store = make_local()
+
+    def find(self, uri: SourceUri) -> Source:
+        """Return the file at a URI."""
+        path = self._confined(uri)
+        with translated(str(uri), None):
+            meta = self._store.head(path.lstrip("/"))
+        return Source(uri, meta["size"], meta["e_tag"])
+
+    def list(self, folder: SourceUri) -> Iterator[Source]:
+        """Yield all files below a folder; folders that are links are not entered, hidden files passed over."""
+        top = Path("/", folder.key)
+        self._check_inside(os.path.realpath(top), folder)
+        for place, folders, names in os.walk(top):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in names:
+                if not name.startswith("."):
+                    yield self.find(SourceUri("file", "", str(Path(place, name)).lstrip("/")))
+
+    def pieces(self, source: Source, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+        """Yield the file's bytes."""
+        path = self._confined(source.uri)
+        with translated(str(source.uri), None):
+            answer = self._store.get(path.lstrip("/"))
+            self._check_opened(source, path, answer.meta)
+            yield from answer.stream(piece_bytes)
+            self._check_opened(source, path, self._store.head(path.lstrip("/")))
+
+    def read(self, source: Source, start: int, stop: int) -> bytes:
+        """Return the bytes [start, stop)."""
+        path = self._confined(source.uri)
+        with translated(str(source.uri), None):
+            answer = self._store.get(path.lstrip("/"), options={"range": (start, stop)})
+            self._check_opened(source, path, answer.meta)
+            return bytes(answer.bytes())
+
+    def _confined(self, uri: SourceUri) -> str:
+        """Return the path of a regular file, without links, that lies in the folder."""
+        path = os.path.realpath(Path("/", uri.key))
+        self._check_inside(path, uri)
+        try:
+            mode = os.lstat(path).st_mode
+        except OSError:
+            raise SourceNotFoundError(f"expected a file at {uri}; there is none: check the path") from None
+        if not stat.S_ISREG(mode):
+            raise SourceEscapeError(
+                f"expected a file at {uri}; it is a folder or a device: name files, or a pattern such as {uri}/*"
+            )
+        return path
+
+    def _check_inside(self, path: str, uri: SourceUri) -> None:
+        if path != self._root and not path.startswith(self._root.rstrip("/") + "/"):
+            raise SourceEscapeError(f"expected a path that stays in its folder; a link at {uri} leads out of it")
+
+    def _check_opened(self, source: Source, path: str, meta: Any) -> None:
+        """Check that the file opened is the one checked: a link put in its place meanwhile has another inode."""
+        _check_same(source, meta)
+        inode = int(str(meta["e_tag"]).lstrip('"').partition("-")[0], 16)  # as obstore makes a file's etag
+        if self._confined(source.uri) != path or os.lstat(path).st_ino != inode:
+            raise SourceEscapeError(f"expected {source.uri} to stay what it was; it was replaced while it was opened")
+
+
+def open_store(uri: SourceUri, settings: StoreSettings, *, root: str = "/") -> Store:
+    """Return the store that holds a URI.
+
+    Args:
+        uri: of an object in it.
+        settings: how object stores are reached.
+        root: the folder that files must lie in, links followed.
+
+    Raises:
+        SettingError: obstore is not installed, or the settings do not go together.
+    """
+    return Folder(root) if uri.scheme == "file" else Bucket(uri.container, settings)
+
+
+def _check_same(source: Source, meta: Any) -> None:
+    if (meta["size"], meta["e_tag"]) != (source.size_bytes, source.etag):
+        raise SourceChangedError(
+            f"expected {source.uri} as it was found, {source.size_bytes} bytes, etag {source.etag}; got "
+            f"{meta['size']} bytes, etag {meta['e_tag']}: it was written meanwhile; start again when it is complete"
+        )

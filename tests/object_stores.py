@@ -1,0 +1,106 @@
+"""Object stores for the tests: moto's S3 server, and an endpoint that misbehaves as told."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+from moto.server import ThreadedMotoServer
+
+from assessor.sources import StoreSettings
+from assessor.sources.backends import make_s3
+
+KEYS = {"access_key_id": "test", "secret_access_key": "test", "region": "us-east-1"}
+
+
+class S3:
+    """A running S3 endpoint with one bucket, "data"."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.settings = StoreSettings(endpoint=endpoint, retries=1, **KEYS)  # type: ignore[arg-type]  # no booleans
+        httpx.put(f"{endpoint}/data").raise_for_status()
+
+    def put(self, key: str, body: bytes) -> str:
+        """Store an object; return its URI."""
+        make_s3("data", self.settings).put(key, body)
+        return f"s3://data/{key}"
+
+
+@contextmanager
+def moto() -> Iterator[S3]:
+    """Run moto's S3 server in a thread while the block runs."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield S3(f"http://{host}:{port}")
+    finally:
+        server.stop()
+
+
+class Answer:
+    """What a misbehaving endpoint says to one request."""
+
+    def __init__(
+        self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None, *, cut_at: int | None = None
+    ) -> None:
+        self.status, self.body, self.headers, self.cut_at = status, body, dict(headers or {}), cut_at
+
+
+OBJECT = {"ETag": '"1"', "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
+"""Headers that every S3 object has."""
+
+
+@contextmanager
+def scripted(
+    answers: Mapping[tuple[str, int], Answer] | Answer, host: str = "127.0.0.1"
+) -> Iterator[tuple[str, list[str]]]:
+    """Run an endpoint while the block runs; give its URL and the list of what was asked of it.
+
+    Args:
+        answers: for every request, or by method and how many of that method came before; the last goes on.
+        host: of this machine.
+    """
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep standard error clean."""
+
+        def do_GET(self) -> None:
+            """Answer."""
+            asked.append(f"{self.command} {self.path} {self.headers.get('Range', '')}".strip())
+            answer = self._answer(sum(line.startswith(self.command) for line in asked) - 1)
+            start = int((self.headers.get("Range") or "bytes=0-")[6:].partition("-")[0])
+            body = answer.body[start:]
+            self.send_response(206 if start else answer.status)
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(answer.body) - 1}/{len(answer.body)}")
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body if answer.cut_at is None else body[: answer.cut_at])
+                self.close_connection = answer.cut_at is not None
+
+        do_HEAD = do_GET  # noqa: N815 - the base class looks for this name
+
+        def _answer(self, number: int) -> Answer:
+            if isinstance(answers, Answer):
+                return answers
+            return answers.get((self.command, number)) or answers[(self.command, -1)]
+
+    server = ThreadingHTTPServer((host, 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://{host}:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
