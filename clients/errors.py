@@ -188,10 +188,6 @@ class JobNotFoundError(NotFoundError):
     """No such job, or not this key's; a job goes with its assessment."""
 
 
-class QuotaError(ConflictError):
-    """The key or assessment has as much as it may have; delete some, or let the operator raise the limit."""
-
-
 class RateLimitedError(ServiceError):
     """Too many calls in a short time; the client has already waited and tried again."""
 
@@ -226,6 +222,10 @@ class MethodNotAllowedError(ServiceError):
 
 class ConflictError(ServiceError):
     """The call does not fit what the service has."""
+
+
+class QuotaError(ConflictError):
+    """The key or assessment has as much as it may have; delete some, or let the operator raise the limit."""
 
 
 class ShardConflictError(ConflictError):
