@@ -12,9 +12,11 @@ RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 RUN python -m venv --without-pip /opt/normgauge \
     && wheel="$(echo /wheels/normgauge-*.whl)" \
     && python -m pip --python /opt/normgauge install --no-cache-dir --constraint constraints.txt \
-        "normgauge[app,fast,report] @ file://${wheel}"
+        "normgauge[app,fast,otel,report] @ file://${wheel}"
 
 FROM python:3.12-slim
+LABEL org.opencontainers.image.title="normgauge" \
+      org.opencontainers.image.description="Tells, before training, which batches of a dataset need normalization."
 ENV PATH=/opt/normgauge/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \

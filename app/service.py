@@ -148,7 +148,9 @@ class Service:
             GapError: rows are missing.
             AssessorError: as `assessor.make_plan`.
         """
-        return self.profile_stored(assessment_id).plan(batch_size=batch_size, method=method, **options)
+        plan = self.profile_stored(assessment_id).plan(batch_size=batch_size, method=method, **options)
+        self.metrics.planned(plan)
+        return plan
 
     def profile_stored(self, assessment_id: str) -> Assessed:
         """Return an assessment with its merged profile; blocks.

@@ -41,6 +41,8 @@ async def assess_shard(request: Request, query: Annotated[AssessQuery, Query()],
 
     def plan_as_json() -> str:
         options = query.make_plan_options()
-        return make_plan(ingested.profile, method=method, batch_size=query.batch_size, **options).to_json()
+        plan = make_plan(ingested.profile, method=method, batch_size=query.batch_size, **options)
+        service.metrics.planned(plan)
+        return plan.to_json()
 
     return Response(await service.blocking(plan_as_json), media_type="application/json")
