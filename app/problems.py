@@ -70,7 +70,7 @@ KINDS: dict[str, Kind] = {
     "source-escape": Kind(422, "Path leaves its folder", "Put the file itself there, not a link to another place."),
     "source-redirect": Kind(422, "Object store redirects", "Give the service the endpoint at which the objects lie."),
     "source-changed": Kind(409, "Object was written meanwhile", "Start again when it is complete."),
-    "source-unavailable": Kind(503, "Object store does not answer", "Try again later; the service tried already."),
+    "source-unavailable": Kind(424, "Object store does not answer", "Try again later; the service tried already."),
     # The service's own.
     "invalid-request": Kind(422, "Invalid request", "Compare with the description in /openapi.json."),
     "unknown-parameter": Kind(422, "Unknown query parameter", "Take the names that the detail lists, each once."),

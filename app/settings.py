@@ -2,16 +2,17 @@
 
 import os
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from limits import parse as parse_rate
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.observability.logs import LogFormat
 from app.secret_files import SECRET, SUFFIX, SecretFileSource, is_secret
+from assessor.sources import SourceUri, StoreSettings
 
 PREFIX = "NORMGAUGE_"
 OTHER_VARIABLES = frozenset({"NORMGAUGE_KERNEL", "NORMGAUGE_THREADS", "NORMGAUGE_CACHE_DIR"})
@@ -125,6 +126,37 @@ class Settings(BaseSettings):
         default="off", description="otlp sends traces to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names."
     )
 
+    ingest_prefixes: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Prefixes under which shards:ingest may read, as s3://bucket/folder/ file:///folder/, separated by "
+        "spaces; none: it is off.",
+    )
+    ingest_endpoint: str | None = Field(
+        default=None,
+        description="URL of the S3-compatible store; it may be on a private address. Default: Amazon's, or AWS_*.",
+    )
+    ingest_region: str | None = Field(default=None, description="Region of the store; default: AWS_REGION, us-east-1.")
+    ingest_access_key_id: str | None = Field(
+        default=None, description="Key of the store; default: AWS_*, or the machine's role.", json_schema_extra=SECRET
+    )
+    ingest_secret_access_key: str | None = Field(
+        default=None, description="Secret of that key.", json_schema_extra=SECRET
+    )
+    ingest_session_token: str | None = Field(
+        default=None, description="Token of a session's key.", json_schema_extra=SECRET
+    )
+    ingest_anonymous: bool = Field(default=False, description="Read public buckets, without credentials.")
+    job_workers: int = Field(default=2, ge=0, description="Jobs that this process runs at a time; 0: none.")
+    job_lease_s: float = Field(
+        default=30.0, gt=0, description="Time without a sign of life after which another process takes a job over."
+    )
+    job_poll_s: float = Field(default=1.0, gt=0, description="Time between two looks for jobs of other processes.")
+    job_attempts: int = Field(default=5, ge=1, description="How often a job is begun that a process died of.")
+    max_jobs: int = Field(default=16, ge=1, description="Most unfinished jobs of an assessment.")
+    max_plan_batches: int = Field(
+        default=1_000_000, ge=0, description="Most batches in a plan that is answered at once; more make it a job."
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -136,6 +168,24 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return where values come from, the first first: arguments, the environment, files of secrets."""
         return init_settings, env_settings, SecretFileSource(settings_cls)
+
+    @field_validator("ingest_prefixes", mode="before")
+    @classmethod
+    def _split_prefixes(cls, value: Any) -> Any:
+        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+    @field_validator("ingest_prefixes")
+    @classmethod
+    def _check_prefixes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            SourceUri.parse(text)
+        return value
+
+    @field_validator("ingest_endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str | None) -> str | None:
+        StoreSettings(endpoint=value)
+        return value
 
     @field_validator("rate_limit")
     @classmethod
@@ -150,8 +200,8 @@ class Settings(BaseSettings):
     @field_validator("rate_storage_url")
     @classmethod
     def _check_rate_storage(cls, value: str) -> str:
-        if not value.startswith(("memory://", "redis://", "rediss://")):
-            raise ValueError("expected memory://, redis://HOST:PORT/DATABASE or rediss://...")
+        if not value.startswith(("memory://", "redis://", "rediss://", "redis+unix://")):
+            raise ValueError("expected memory://, redis://HOST:PORT/DATABASE, rediss://... or redis+unix://...")
         return value
 
     @field_validator("database_url")
