@@ -16,17 +16,23 @@ from assessor import Decision
 from clients.errors import LoaderError
 
 
-def place_in_group(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Return (rank, world_size): as given, else those of torch's process group, else (0, 1).
+def place_in_group() -> tuple[int, int]:
+    """Return rank and world size of torch's process group, (0, 1) where there is none."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def check_place(rank: int | None, world_size: int | None) -> tuple[int, int] | None:
+    """Return rank and world_size as given, None if neither is.
 
     Raises:
         LoaderError: only one of them, or a rank out of range.
     """
     if rank is None and world_size is None:
-        if dist.is_available() and dist.is_initialized():
-            return dist.get_rank(), dist.get_world_size()
-        return 0, 1
-    if rank is None or world_size is None or not 0 <= rank < world_size:
+        return None
+    integers = isinstance(rank, int) and isinstance(world_size, int)
+    if rank is None or world_size is None or not integers or not 0 <= rank < world_size:
         raise LoaderError(
             "expected rank and world_size together, 0 <= rank < world_size; "
             f"got rank={rank!r}, world_size={world_size!r}"

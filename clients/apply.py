@@ -101,7 +101,11 @@ class _StandardizeFirst:
 
 def synchronizes(model: nn.Module) -> bool:
     """Return whether a gate of the model holds a layer that waits for the other ranks."""
-    return any(isinstance(module, nn.SyncBatchNorm) for gate in norms.gates(model) for module in gate.modules())
+    return any(
+        isinstance(module, nn.SyncBatchNorm) or (isinstance(module, norms.RunningNorm) and module.ranks is not None)
+        for gate in norms.gates(model)
+        for module in gate.modules()
+    )
 
 
 def _gates(model: nn.Module) -> list[weakref.ref[norms.AdaptiveNorm]]:

@@ -72,7 +72,7 @@ class AsyncAssessorClient:
     async def create_assessment(
         self,
         name: str,
-        batch_sizes: Sequence[int],
+        batch_sizes: int | Sequence[int],
         *,
         method: str = "need",
         feature_axis: str = "element",

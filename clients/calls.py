@@ -10,7 +10,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from assessor import Plan, SampleOrder
+import numpy as np
+
+from assessor import Plan, SampleOrder, SettingError, ShapeError
 from clients.bodies import Body, shard_body
 from clients.errors import ServiceError, ServiceUnavailableError, service_error
 from clients.resources import AssessmentInfo, ShardInfo
@@ -140,13 +142,13 @@ def assess(
 ) -> Call[Plan]:
     """Return the call for the plan of one shard; nothing is kept by the service."""
     query = _query(batch_size=batch_size, method=method, threshold=threshold, drop_last=drop_last, **options)
-    request = Request("POST", "/v1/assess", query, shard_body(x, labels))
+    request = Request("POST", "/v1/assess", query, _body(x, labels))
     return Call(request, _read_plan)
 
 
 def create_assessment(
     name: str,
-    batch_sizes: Sequence[int],
+    batch_sizes: int | Sequence[int],
     *,
     method: str,
     feature_axis: str,
@@ -156,7 +158,7 @@ def create_assessment(
     text = json.dumps(
         {
             "name": name,
-            "batch_sizes": [int(size) for size in batch_sizes],
+            "batch_sizes": _sizes(batch_sizes),
             "method": method,
             "feature_axis": feature_axis,
             "order": order.to_dict(),
@@ -177,7 +179,7 @@ def put_shard(
 ) -> Call[ShardInfo]:
     """Return the call that stores a shard."""
     path = f"{_assessment_path(assessment_id)}/shards/{int(index)}"
-    body = shard_body(data, labels)
+    body = _body(data, labels)
     watched = body if progress is None else body.watched(progress)
     request = Request("PUT", path, _query(first_row=first_row), watched)
     return Call(request, lambda content: ShardInfo.from_dict(json.loads(content)))
@@ -216,6 +218,24 @@ def _assessment_path(assessment_id: str) -> str:
     if not assessment_id or not assessment_id.replace("-", "").replace("_", "").isalnum():
         raise ValueError(f"expected an assessment's id, as in AssessmentInfo; got {assessment_id!r}")
     return f"/v1/assessments/{assessment_id}"
+
+
+def _body(data: Any, labels: Any) -> Body:
+    """Return the body of a shard; numbers in lists become an array, pieces of bytes stay what they are."""
+    if isinstance(data, list | tuple) and not all(isinstance(piece, bytes | bytearray | memoryview) for piece in data):
+        try:
+            data = np.asarray(data)
+        except ValueError as error:
+            raise ShapeError(f"expected rows of one shape in a list; {error}") from error
+    return shard_body(data, labels)
+
+
+def _sizes(batch_sizes: int | Sequence[int]) -> list[int]:
+    sizes = np.atleast_1d(np.asarray(batch_sizes))
+    if sizes.dtype.kind not in "iu" or sizes.ndim != 1:
+        raise SettingError(f"expected batch_sizes to be an integer or several; got {batch_sizes!r}")
+    listed: list[int] = sizes.tolist()
+    return listed
 
 
 def _query(**values: Any) -> dict[str, str]:

@@ -1,5 +1,8 @@
 """What AssessedLoader asks of its dataset and arguments, before anything is read."""
 
+import inspect
+import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +36,83 @@ def check_dataset(dataset: Any) -> int | None:
     return n_rows
 
 
+def as_plan(plan: Any) -> Plan | None:
+    """Return the plan: as given, or read from the file of that path.
+
+    Raises:
+        LoaderError: neither a plan nor a path.
+        PlanFormatError: a file that holds no plan.
+    """
+    if plan is None or isinstance(plan, Plan):
+        return plan
+    if isinstance(plan, str | os.PathLike):
+        return Plan.load(plan)
+    raise LoaderError(f"expected a Plan, or the path of one that was saved (Plan.save); got {type(plan).__name__}")
+
+
+def check_scored(scored: Any, n_samples: int | None) -> None:
+    """Check that what is scored in the dataset's place has the same samples.
+
+    Raises:
+        DatasetError: no dataset, or one of another length.
+    """
+    if scored is None or n_samples is None:
+        return
+    n_scored = check_dataset(scored)
+    if n_scored != n_samples:
+        raise DatasetError(
+            f"expected score_dataset to hold the dataset's {n_samples} samples as they are scored; it has {n_scored}"
+        )
+
+
+def check_service(service: Any) -> None:
+    """Check that the service is one that the loader can assess at.
+
+    Raises:
+        LoaderError: neither a URL nor an AssessorClient.
+    """
+    if service is None:
+        return
+    if isinstance(service, str):
+        from clients.wire import shown_url  # so that assessing here needs no httpx
+
+        try:
+            shown_url(service)
+        except ValueError as error:
+            raise LoaderError(f"service: {error}") from error
+        return
+    put_shards = getattr(service, "put_shards", None)
+    if put_shards is None or inspect.iscoroutinefunction(put_shards):
+        raise LoaderError(
+            f"expected service to be the URL of a normgauge service or an AssessorClient; got {type(service).__name__}"
+        )
+
+
+def check_dataloader(dataloader_class: Any, arguments: Mapping[str, Any]) -> None:
+    """Check the arguments meant for torch's DataLoader, by making one; nothing is read and no worker starts.
+
+    Raises:
+        LoaderError: what it says of them.
+    """
+    if not isinstance(dataloader_class, type):
+        raise LoaderError(
+            "expected dataloader_class to be torch's DataLoader or a class made like it; got "
+            f"{type(dataloader_class).__name__}"
+        )
+    for name in ("collate_fn", "worker_init_fn"):
+        if not (arguments.get(name) is None or callable(arguments[name])):
+            raise LoaderError(f"expected {name} to be a function; got {type(arguments[name]).__name__}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come where the loader is made to be used
+        try:
+            dataloader_class(range(1), batch_sampler=[[0]], **arguments)
+        except (TypeError, ValueError, AssertionError) as error:
+            given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+            raise LoaderError(
+                f"expected arguments that {dataloader_class.__name__} takes; got {given}: {error}"
+            ) from error
+
+
 def settle_batches(batch_size: Any, drop_last: bool | None, plan: Plan | None) -> tuple[Any, bool]:
     """Return batch_size and drop_last, those not given as the plan has them, else 32 and False."""
     if batch_size is None:
@@ -51,7 +131,9 @@ def check_arguments(
     reshuffle: Any,
     on_mismatch: Any,
     input_key: InputKey,
+    label_key: InputKey,
     standardize_input: Any,
+    seed: Any,
     with_plan: bool,
 ) -> None:
     """Check AssessedLoader's arguments against each other.
@@ -61,6 +143,13 @@ def check_arguments(
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise LoaderError(f"expected batch_size to be an integer >= 1; got {batch_size!r}: a decision is about a batch")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise LoaderError(f"expected seed to be an integer; got {seed!r}")
+    for name, key in (("input_key", input_key), ("label_key", label_key)):
+        if not (key is None or isinstance(key, int | str) or callable(key)):
+            raise LoaderError(
+                f"expected {name} to be an item's number or name, or a function of the sample; got {key!r}"
+            )
     _check_choice("shuffle", shuffle, (True, False, "batches"), unset=True)
     _check_choice("reshuffle", reshuffle, ("batches", "samples", False), unset=True)
     _check_choice("on_mismatch", on_mismatch, ("error", "warn", "rescore"))

@@ -81,7 +81,7 @@ class AssessorClient:
     def create_assessment(
         self,
         name: str,
-        batch_sizes: Sequence[int],
+        batch_sizes: int | Sequence[int],
         *,
         method: str = "need",
         feature_axis: str = "element",

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assessor import Plan, SampleOrder, fingerprint
-from clients.agreement import place_in_group
+from clients.agreement import check_place, place_in_group
 from clients.assessing import Assessment
 from clients.checks import check_sampler
 from clients.epochs import batch_order, deal
@@ -26,8 +26,8 @@ class Layout:
         seed: of the orders in which they come.
         shuffled: they come in an order drawn from (seed, epoch), not in their own.
         reshuffle: what is drawn anew each epoch.
-        rank: this process's number among world_size.
-        world_size: processes that share an epoch.
+        given: rank and world_size; None: those of torch's process group, which frameworks begin after
+            the loader is made, so that they are asked for when they are needed.
         fingerprint: of the first epoch's batches.
     """
 
@@ -35,9 +35,27 @@ class Layout:
     seed: int
     shuffled: bool
     reshuffle: Reshuffle
-    rank: int
-    world_size: int
+    given: tuple[int, int] | None
     fingerprint: str
+
+    @property
+    def rank(self) -> int:
+        """This process's number among world_size."""
+        return self._place[0]
+
+    @property
+    def world_size(self) -> int:
+        """Processes that share an epoch."""
+        return self._place[1]
+
+    @property
+    def for_all(self) -> bool:
+        """Whether the ranks of torch's process group, of which there are several, share an epoch."""
+        return self.world_size > 1 and self._place == place_in_group()
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        return place_in_group() if self.given is None else self.given
 
     @property
     def n_batches(self) -> int:
@@ -124,7 +142,6 @@ def lay_out(
             source = DrawnBatches(seed, n_rows, size, drop_last=drop_last)
         else:
             source = FixedBatches(assessment.order, n_rows, size, drop_last=drop_last)
-    rank, world_size = place_in_group(rank, world_size)
     name = fingerprint(assessment.order, n_rows, assessment.batch_size, assessment.drop_last)
     return Setup(
         Layout(
@@ -132,8 +149,7 @@ def lay_out(
             seed=seed,
             shuffled=shuffled,
             reshuffle=reshuffle,
-            rank=rank,
-            world_size=world_size,
+            given=check_place(rank, world_size),
             fingerprint=name,
         ),
         assessment,

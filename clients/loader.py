@@ -1,24 +1,28 @@
 """AssessedLoader: a DataLoader whose batches were assessed before training."""
 
 import os
-from collections.abc import Iterator, Mapping
-from operator import itemgetter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import nn
 from torch.utils.data import DataLoader
 
-from assessor import Decision, Plan
-from clients.agreement import agreed
-from clients.apply import AttachedModels, synchronizes
+from assessor import Plan
 from clients.assessing import Assessment
-from clients.batches import AssessedBatch
 from clients.cache import cache_folder
-from clients.checks import check_arguments, check_dataset, check_stream, settle_batches
+from clients.checks import (
+    as_plan,
+    check_arguments,
+    check_dataloader,
+    check_dataset,
+    check_scored,
+    check_service,
+    check_stream,
+    settle_batches,
+)
+from clients.handing_out import HandOut
 from clients.layout import Reshuffle, lay_out
 from clients.matching import OnMismatch
 from clients.planned import Assessor, PlannedFeed
-from clients.sampler import Run
 from clients.samples import InputKey
 from clients.streaming import StreamFeed, stream_rule
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from clients.http import AssessorClient
 
 
-class AssessedLoader:
+class AssessedLoader(HandOut):
     """Iterates a dataset in batches of which each is known to need normalization or not.
 
     `for batch in loader` yields what a plain DataLoader would for the same samples. Batches are
@@ -39,7 +43,7 @@ class AssessedLoader:
             that input_key can read. An iterable one is scored as it is read, by the plan's rule or
             the cutoff given as threshold: no shuffle, ranks or position to resume at.
         batch_size: samples a batch; None: the plan's, without a plan 32.
-        plan: one made before; its own order says which samples form which batch.
+        plan: one made before, or the path of its file; its own order says which samples form which batch.
         service: an AssessorClient or a URL: assess there instead of in this process.
         method: the assessor's method, for assessing.
         threshold: a cutoff or a threshold's name; None for the method's own.
@@ -96,7 +100,7 @@ class AssessedLoader:
         dataset: Any,
         batch_size: int | None = None,
         *,
-        plan: Plan | None = None,
+        plan: "Plan | str | os.PathLike[str] | None" = None,
         service: "AssessorClient | str | None" = None,
         method: str = "need",
         threshold: float | str | None = None,
@@ -122,7 +126,10 @@ class AssessedLoader:
         progress: bool | None = None,
         **dataloader_arguments: Any,
     ) -> None:
+        plan = as_plan(plan)
         n_samples = check_dataset(dataset)
+        check_scored(score_dataset, n_samples)
+        check_service(service)
         batch_size, drop_last = settle_batches(batch_size, drop_last, plan if batch_sampler is None else None)
         check_arguments(
             batch_size=batch_size,
@@ -130,24 +137,22 @@ class AssessedLoader:
             reshuffle=reshuffle,
             on_mismatch=on_mismatch,
             input_key=input_key,
+            label_key=label_key,
             standardize_input=standardize_input,
+            seed=seed,
             with_plan=plan is not None,
         )
+        check_dataloader(dataloader_class, dataloader_arguments)
         self.dataset = dataset
         self.batch_size = batch_size  # samples a batch; beside a batch_sampler, of most batches
         self.drop_last = drop_last  # the last batch is left out when it is not full
-        self.decision: Decision | None = None  # of the batch handed out last
-        self.handed_out = 0  # batches, over all iterations
-        self._agree = agree
-        self._by_model = standardize_input == "model"
-        self._models = AttachedModels()
-        self._synchronized = False
+        by_model = standardize_input == "model"
         if n_samples is None:
             check_stream(
                 {"sampler": sampler, "batch_sampler": batch_sampler, "shuffle": shuffle, "reshuffle": reshuffle}
                 | {"rank": rank, "world_size": world_size, "service": service, "score_dataset": score_dataset}
             )
-            self._feed: PlannedFeed | StreamFeed = StreamFeed(
+            stream = StreamFeed(
                 dataset,
                 rule=stream_rule(plan, method=method, threshold=threshold, feature_axis=feature_axis),
                 plan=plan,
@@ -156,6 +161,7 @@ class AssessedLoader:
                 dataloader_class=dataloader_class,
                 arguments={"batch_size": batch_size, "drop_last": drop_last, **dataloader_arguments},
             )
+            super().__init__(stream, agree=agree, by_model=by_model)
             return
         setup = lay_out(
             Assessment(
@@ -179,7 +185,7 @@ class AssessedLoader:
             world_size=world_size,
         )
         self.batch_size = setup.assessment.batch_size
-        self._feed = PlannedFeed(
+        feed = PlannedFeed(
             dataset,
             setup,
             Assessor(
@@ -196,128 +202,7 @@ class AssessedLoader:
             scored=score_dataset,
             dataloader_class=dataloader_class,
         )
-
-    @property
-    def plan(self) -> Plan:
-        """The plan that is carried out; the first use assesses the dataset if none was given.
-
-        Raises:
-            FingerprintError: the plan given is for other batches.
-            LoaderError: an iterable dataset, and none was given.
-        """
-        return self._feed.plan
-
-    @property
-    def dataloader(self) -> DataLoader[AssessedBatch[Any]]:
-        """A plain torch DataLoader that yields `AssessedBatch(batch, decision)`.
-
-        For frameworks that want a DataLoader. Each iteration is the next epoch; give the decision
-        to `apply` before the forward pass. `state_dict` follows only the loader itself.
-        """
-        self._feed.agree = self._agrees()
-        return self._feed.dataloader
-
-    def __len__(self) -> int:
-        return len(self._feed)
-
-    def __iter__(self) -> Iterator[Any]:
-        return map(itemgetter(0), self.decisions())
-
-    def decisions(self) -> Iterator[AssessedBatch[Any]]:
-        """Return an iterator over the next epoch that yields (batch, decision) pairs."""
-        self._feed.agree = self._agrees()
-        epoch = self._feed.epoch
-        batches, run = self._feed.begin()
-        self._models.refresh()
-        if self._asks_others(epoch):
-            batches = (AssessedBatch(batch, agreed(decision)) for batch, decision in batches)
-        iterator = self._hand_out(batches, run)
-        self._feed.held_by(iterator)
-        return iterator
-
-    def _hand_out(self, batches: Iterator[AssessedBatch[Any]], run: Run | None) -> Iterator[AssessedBatch[Any]]:
-        models, feed, following = self._models, self._feed, self._models.following
-        in_order = run is not None and getattr(feed.dataloader, "in_order", False)
-        for item in batches:
-            decision = self.decision = item[1]
-            if following:
-                models.set(decision.normalize)
-            self.handed_out += 1
-            if run is not None:
-                if in_order and not run.ahead:
-                    run.handed += 1  # the decision, which is seldom in a processor's cache, need not be read
-                else:
-                    run.mark(decision.index)
-                feed.run = run
-            yield item
-        if run is not None:
-            run.finished = True
-
-    def apply(self, decision: Decision) -> None:
-        """Set the gates of attached models for a batch of `dataloader`, just before its forward pass.
-
-        Where the loader itself is iterated, that has been done.
-        """
-        if self._asks_others(max(0, self._feed.epoch - 1)):
-            decision = agreed(decision)
-        self.decision = decision
-        self._models.set(decision.normalize)
-
-    def _agrees(self) -> bool:
-        return self._synchronized if self._agree is None else self._agree
-
-    def _asks_others(self, epoch: int) -> bool:
-        return self._agrees() and self._feed.has_others and not self._feed.tells_others(epoch)
-
-    def attach(self, model: nn.Module) -> None:
-        """Let the model follow: its gates are set as each batch is handed out.
-
-        The gates also get the plan's rule, with which they decide in evaluation, so this assesses
-        the dataset if that has not been done. With standardize_input="model" a flagged batch is
-        standardized at the model's input, in training. The loader holds the model weakly.
-
-        Raises:
-            LoaderError: the model has no gate, and its input is not to be standardized.
-        """
-        self._models.add(model, self._feed.rule, standardize=self._by_model)
-        self._synchronized = self._synchronized or synchronizes(model)
-        self._feed.agree = self._agrees()
-
-    def detach(self, model: nn.Module) -> None:
-        """Let the model be, its gates as they are."""
-        self._models.discard(model)
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that the next iteration yields, or goes on with after `load_state_dict`."""
-        return self._feed.epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Let the next iteration yield this epoch; without it, each iteration is the next one.
-
-        After `load_state_dict`, setting the epoch that was interrupted keeps the position in it.
-        """
-        self._feed.set_epoch(epoch)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return where the loader is: JSON-able, and the same on every rank.
-
-        It counts the batches handed out, not those that workers have prefetched.
-
-        Raises:
-            LoaderError: an iterable dataset, which has no position.
-        """
-        return self._feed.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Let the next iteration go on where `state_dict` was taken.
-
-        It then equals the uninterrupted run, batch for batch and decision for decision.
-
-        Raises:
-            StateError: the state is of another dataset, plan or setting; names what differs.
-        """
-        self._feed.load_state_dict(state)
+        super().__init__(feed, agree=agree, by_model=by_model)
 
     def __repr__(self) -> str:
         try:

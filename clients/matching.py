@@ -81,8 +81,7 @@ def settle(
         assess: runs an assessment.
 
     Raises:
-        FingerprintError: the plan is for other batches and on_mismatch is "error", or it is
-            "warn" and the plan holds none of the loader's batches.
+        FingerprintError: the plan is for other batches and on_mismatch is "error".
     """
     if given is None:
         plan = assess(assessment)
@@ -100,8 +99,7 @@ def settle(
         held = held_batches(given, n_rows=n_rows, batch_size=assessment.batch_size, drop_last=assessment.drop_last)
     look_up = _look_up(given, assessment, source, held)
     found = look_up(source.read(0)) >= 0
-    # a sampler may yield other batches each epoch; a rule serves for those
-    if on_mismatch == "error" or not (own_sampler or found.any() or isinstance(source, DrawnBatches)):
+    if on_mismatch == "error":
         raise FingerprintError(f"{error}; AssessedLoader(..., on_mismatch='rescore') assesses again")
     warnings.warn(
         f"{error}. on_mismatch='warn': {int(found.sum())} of {len(found)} batches hold the same "

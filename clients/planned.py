@@ -18,6 +18,7 @@ from clients.collating import CollateAssessed, WorkerInit
 from clients.layout import Setup
 from clients.matching import OnMismatch, Settled, settle
 from clients.sampler import EpochSampler, Run
+from clients.sharing import plan_of_all
 from clients.state import dump_state, read_state
 
 if TYPE_CHECKING:
@@ -44,11 +45,17 @@ class Assessor:
     cache_key: str
     progress: bool | None
 
-    def assess(self, assessment: Assessment, n_rows: int) -> Plan:
-        """Return the plan, from the cache if it is there."""
+    def assess(self, assessment: Assessment, n_rows: int, *, for_all: bool = False) -> Plan:
+        """Return the plan, from the cache if it is there.
+
+        Args:
+            assessment: what to assess, and how.
+            n_rows: samples in the batches.
+            for_all: the ranks of torch's process group share the dataset's batches: one of them assesses.
+        """
         ids = assessment.order.ids(n_rows)
         name = None
-        if self.cache is not None or self.service is not None:
+        if self.cache is not None or self.service is not None or for_all:
             name = content_name(
                 self.scored,
                 ids,
@@ -61,14 +68,18 @@ class Assessor:
             kept = load_plan(self.cache, name)
             if kept is not None:
                 return kept
-        plan = assessment.run(
-            self.scored,
-            ids,
-            service=self.service,
-            arguments=self.arguments,
-            progress=self.progress,
-            name=name,
-        )
+
+        def run() -> Plan:
+            return assessment.run(
+                self.scored,
+                ids,
+                service=self.service,
+                arguments=self.arguments,
+                progress=self.progress,
+                name=name,
+            )
+
+        plan = plan_of_all(name, run) if for_all and name is not None else run()
         if self.cache is not None and name is not None:
             save_plan(self.cache, name, plan)
         return plan
@@ -122,7 +133,7 @@ class PlannedFeed:
             self.layout.source,
             n_rows=n_rows,
             on_mismatch=self._on_mismatch,
-            assess=lambda assessment: self._assessor.assess(assessment, n_rows),
+            assess=lambda assessment: self._assessor.assess(assessment, n_rows, for_all=self.layout.for_all),
         )
 
     @property
@@ -213,8 +224,8 @@ class PlannedFeed:
         """Return whether the plan alone tells what the other ranks' batches need."""
         if self._told is None or self._told[0] != epoch:
             held = self._settled.look_up(self.layout.source.read(epoch)) >= 0
-            self._told = epoch, self.layout.world_size > 1 and bool(held.all())
-        return self._told[1]
+            self._told = epoch, bool(held.all())
+        return self.layout.world_size > 1 and self._told[1]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position."""

@@ -1,6 +1,7 @@
 """AssessedLoader hands out exactly the batches that were assessed, with their own decisions."""
 
 import random
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -243,6 +244,14 @@ def test_repr_and_attributes() -> None:
     assert repr(loader) == "AssessedLoader(Pairs of 90, batch_size=8, 11 batches)"
     assert (loader.dataset, loader.batch_size, loader.drop_last, loader.epoch) == (DATASET, 8, True, 0)
     assert loader.decision is None
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_a_plan_by_its_path(as_text: bool, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    assess(X, batch_size=8).save(path)
+    loader = AssessedLoader(DATASET, plan=str(path) if as_text else path)
+    assert (loader.batch_size, loader.plan.to_json()) == (8, path.read_text())
 
 
 def test_what_is_not_given_is_as_the_plan_has_it() -> None:

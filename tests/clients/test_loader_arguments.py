@@ -10,7 +10,15 @@ from torch import multiprocessing
 from torch.utils.data import Dataset, TensorDataset, get_worker_info
 
 from assessor import NonFiniteError, UnknownNameError, assess
-from clients import AssessedBatch, AssessedLoader, DatasetError, LoaderError, RandomSampleWarning, SampleError
+from clients import (
+    AssessedBatch,
+    AssessedLoader,
+    AsyncAssessorClient,
+    DatasetError,
+    LoaderError,
+    RandomSampleWarning,
+    SampleError,
+)
 
 from .datasets import Items, Pairs, two_sources
 
@@ -201,9 +209,25 @@ def test_datasets_that_cannot_be_assessed(dataset: Any, message: str) -> None:
         ({"standardize_input": True, "input_key": lambda s: s[0]}, "a function reads the input"),
         ({"rank": 1}, "expected rank and world_size together"),
         ({"rank": 2, "world_size": 2}, "0 <= rank < world_size; got rank=2"),
+        ({"rank": "0", "world_size": 2}, "expected rank and world_size together"),
+        ({"seed": "a"}, "expected seed to be an integer; got 'a'"),
+        ({"input_key": 1.5}, "expected input_key to be an item's number or name"),
+        ({"label_key": []}, "expected label_key to be"),
+        ({"plan": 5}, "expected a Plan, or the path of one that was saved"),
+        ({"service": 5}, "expected service to be the URL of a normgauge service or an AssessorClient; got int"),
+        ({"service": AsyncAssessorClient("http://127.0.0.1:9")}, "or an AssessorClient; got AsyncAssessorClient"),
+        ({"service": "127.0.0.1:9"}, "service: expected the service's URL"),
+        ({"score_dataset": Pairs(X[:80], Y)}, "the dataset's 90 samples as they are scored; it has 80"),
+        ({"score_dataset": 5}, "expected a dataset with __len__ and __getitem__; got int"),
+        ({"dataloader_class": "DataLoader"}, "expected dataloader_class to be torch's DataLoader"),
+        ({"colour": "red"}, "expected arguments that DataLoader takes; got colour='red': .*unexpected keyword"),
+        ({"num_workers": -1}, "got num_workers=-1: .*non-negative"),
+        ({"prefetch_factor": 2}, "got prefetch_factor=2: .*num_workers"),
+        ({"collate_fn": 5}, "expected collate_fn to be a function; got int"),
     ],
 )
-def test_arguments_that_contradict(options: dict[str, Any], message: str) -> None:
+def test_arguments_that_cannot_be(options: dict[str, Any], message: str) -> None:
+    """All are told where the loader is made, not when it is used."""
     with pytest.raises(LoaderError, match=message):
         AssessedLoader(DATASET, **options)
 
@@ -215,11 +239,6 @@ def test_unknown_methods_are_told_before_the_pass() -> None:
 
     with pytest.raises(UnknownNameError, match="need"):
         assert AssessedLoader(Unread(X, Y), 8, method="best").plan
-
-
-def test_unknown_arguments_are_dataloaders_to_refuse() -> None:
-    with pytest.raises(TypeError, match="colour"):
-        assert AssessedLoader(DATASET, colour="red").dataloader
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -68,11 +68,18 @@ def test_warn_with_drop_last() -> None:
     assert all(batches[i][1] == ROWS[i] for i in range(11))
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize(("dataset", "plan", "batch_size"), [(DATASET, ROWS, 9), (Pairs(X[:30], Y[:30]), SHUFFLED, 8)])
-def test_warn_when_nothing_maps(dataset: Any, plan: Plan, batch_size: int) -> None:
-    loader = AssessedLoader(dataset, batch_size, plan=plan, on_mismatch="warn")
-    with pytest.raises(FingerprintError):
-        assert loader.plan
+def test_warn_when_nothing_maps(dataset: Any, plan: Plan, batch_size: int, num_workers: int) -> None:
+    """The plan's rule serves for batches of any size: another batch size is warned about, not refused."""
+    loader = AssessedLoader(dataset, batch_size, plan=plan, on_mismatch="warn", num_workers=num_workers)
+    with pytest.warns(PlanMismatchWarning, match=r"0 of \d+ batches hold"):
+        batches = decided(loader)
+    rule = rule_from_dict(plan.rule)
+    assert sorted(batches) == list(range(-(-len(dataset) // batch_size)))
+    for (x, _), decision in batches.values():
+        assert decision.score == pytest.approx(float(rule.score(x)), rel=1e-6)
+        assert decision.normalize == bool(rule(x))
 
 
 @pytest.mark.parametrize("plan", [ROWS, SHUFFLED])

@@ -93,6 +93,25 @@ def test_every_kind_of_data(service_url: str, tmp_path: Path) -> None:
             assert client.assess(data, labels=labels, batch_size=4).to_json() == local
 
 
+def test_numbers_in_lists(service_url: str) -> None:
+    rows = X[:8].astype(np.float64)
+    with AssessorClient(service_url) as client:
+        plan = client.assess(rows.tolist(), labels=Y[:8].tolist(), batch_size=4)
+        assert plan.to_json() == assess(rows, batch_size=4).to_json()
+        info = client.create_assessment("one size", 4)
+        assert info.batch_sizes == (4,)
+        assert client.put_shard(info.id, 0, tuple(map(tuple, rows.tolist()))).rows == 8
+        client.delete_assessment(info.id)
+        with pytest.raises(assessor.ShapeError, match="expected rows of one shape in a list"):
+            client.assess([[1.0, 2.0], [3.0]], batch_size=2)
+        with pytest.raises(assessor.DtypeError):
+            client.assess(["a", "b"], batch_size=2)
+        odd: list[Any] = ["48", 4.5, [[4]], [], None]
+        for sizes in odd:
+            with pytest.raises(assessor.SettingError, match="batch_sizes to be an integer or several"):
+                client.create_assessment("odd", sizes)
+
+
 def test_asynchronous_client(service_url: str) -> None:
     async def main() -> None:
         async with AsyncAssessorClient(service_url) as client:
