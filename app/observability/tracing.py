@@ -7,7 +7,7 @@ OTEL_SERVICE_NAME, OTEL_TRACES_SAMPLER, ... A caller's `traceparent` is continue
 import os
 from typing import TYPE_CHECKING, Any
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.observability.logs import CONTEXT
 from app.observability.requests import PROBES
@@ -69,11 +69,16 @@ class TracingMiddleware:
         scope = bare[_WHOLE]
         span = trace.get_current_span()
         context = CONTEXT.set({**CONTEXT.get(), "trace_id": f"{span.get_span_context().trace_id:032x}"})
-        try:
-            await self._app(scope, receive, send)
-        finally:
+
+        async def send_named(message: Message) -> None:
+            # By now the route is known, and the span is still open.
             route = getattr(scope.get("route"), "path", None)
-            if route is not None:
+            if message["type"] == "http.response.start" and route is not None:
                 span.update_name(f"{scope['method']} {route}")
                 span.set_attribute("http.route", route)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_named)
+        finally:
             CONTEXT.reset(context)

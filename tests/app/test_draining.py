@@ -1,0 +1,148 @@
+"""How the service goes down: a real process, a real signal, real uploads under way."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from assessor import assess
+from tests.app.support import check_problem, create, npy, rows
+
+MOST_POLLS = 100_000
+
+
+@contextmanager
+def served(folder: Path, **settings: Any) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """Run `normgauge serve` in a process; give its URL and the process."""
+    variables = {f"NORMGAUGE_{name.upper()}": str(value) for name, value in settings.items()}
+    environment = os.environ | {"NORMGAUGE_DATABASE_URL": f"sqlite:///{folder}/normgauge.db"} | variables
+    command = [sys.executable, "-m", "app", "serve", "--port", "0"]
+    server = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    try:
+        for line in server.stderr:
+            if "listening on" in line:
+                yield line.split("listening on ")[1].split()[0], server
+                break
+        else:
+            raise AssertionError("the server did not start")
+    finally:
+        server.kill()
+        server.wait()
+        server.stderr.close()
+
+
+def begin_upload(url: str, path: str, body: bytes, sent: int) -> socket.socket:
+    """Return a connection on which the head of a shard and the first bytes of its body were sent."""
+    parts = urlsplit(url)
+    assert parts.hostname is not None
+    connection = socket.create_connection((parts.hostname, parts.port or 80), timeout=30)
+    head = f"PUT {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(body)}\r\n\r\n"
+    connection.sendall(head.encode() + body[:sent])
+    return connection
+
+
+def answer(connection: socket.socket) -> httpx.Response:
+    """Return the answer on a connection that the server closes after it."""
+    received = b""
+    while piece := connection.recv(65536):
+        received += piece
+    head, _, content = received.partition(b"\r\n\r\n")
+    status, *fields = head.decode().split("\r\n")
+    headers = [tuple(field.split(": ", 1)) for field in fields]
+    return httpx.Response(int(status.split()[1]), headers=headers, content=content)  # type: ignore[arg-type]
+
+
+def wait_until_running(client: httpx.Client, count: int) -> None:
+    """Return when the server works on that many requests beside this one."""
+    for _ in range(MOST_POLLS):
+        if f"normgauge_http_requests_running {count + 1}.0" in client.get("/metrics").text:
+            return
+    raise AssertionError("the requests never began")
+
+
+def wait_until_draining(client: httpx.Client) -> httpx.Response:
+    """Return the first answer of /readyz that is not 200."""
+    for _ in range(MOST_POLLS):
+        if (response := client.get("/readyz")).status_code != 200:
+            return response
+    raise AssertionError("it never said that it goes down")
+
+
+def wait_until_closed(url: str) -> None:
+    """Return when the server accepts no connection any more."""
+    for _ in range(MOST_POLLS):
+        try:
+            socket.create_connection(("127.0.0.1", urlsplit(url).port or 80), timeout=5).close()
+        except OSError:
+            return
+    raise AssertionError("it goes on accepting connections")
+
+
+def test_upload_under_way_ends_after_sigterm_and_is_kept(tmp_path: Path) -> None:
+    x = rows(20_000, features=16)
+    body = npy(x)
+    with served(tmp_path, shutdown_delay_s=1, shutdown_timeout_s=20) as (url, server):
+        with httpx.Client(base_url=url) as client:
+            path = create(client)
+            connection = begin_upload(url, f"{path}/shards/0", body, len(body) // 2)
+            wait_until_running(client, 1)
+            server.send_signal(signal.SIGTERM)
+            refused = wait_until_draining(client)
+            refused.request = httpx.Request("GET", f"{url}/readyz")
+            check_problem(refused, 503, "shutting-down", "instance that stays")
+            assert refused.headers["connection"] == "close"
+            # It still serves while what balances the load takes notice.
+            assert client.get(path).status_code == 200
+        wait_until_closed(url)
+        connection.sendall(body[len(body) // 2 :])
+        stored = answer(connection)
+        connection.close()
+        assert stored.status_code == 201
+        assert stored.headers["connection"] == "close"
+        assert server.wait(timeout=30) == 0 or server.returncode == -signal.SIGTERM
+    with served(tmp_path, shutdown_timeout_s=600) as (url, server), httpx.Client(base_url=url) as client:
+        assert client.get(path).json()["shards"] == [stored.json()]
+        assert client.get(f"{path}/plan").text == assess(x, batch_size=4).to_json()
+        # Nothing is under way now, so none of the ten minutes is waited, though this client's connection is open.
+        server.send_signal(signal.SIGTERM)
+        server.wait(timeout=60)
+
+
+def test_uploads_that_do_not_end_are_cut_cleanly(tmp_path: Path) -> None:
+    body = npy(rows(20_000, features=16))
+    with served(tmp_path, shutdown_timeout_s=0.3) as (url, server):
+        with httpx.Client(base_url=url) as client:
+            path = create(client)
+            # One has sent its first rows, the other nothing but the head.
+            begun = [
+                begin_upload(url, f"{path}/shards/{index}?first_row=0", body, sent)
+                for index, sent in ((0, 99_999), (1, 0))
+            ]
+            wait_until_running(client, 2)
+            server.send_signal(signal.SIGTERM)
+        for connection in begun:
+            response = answer(connection)
+            connection.close()
+            response.request = httpx.Request("PUT", f"{url}{json.loads(response.text)['instance']}")
+            check_problem(response, 503, "shutting-down", "nothing of it was stored", "send it again")
+            assert response.headers["connection"] == "close"
+            assert response.headers["retry-after"]
+        server.wait(timeout=30)
+        assert server.stderr is not None
+        logged = server.stderr.read()
+        assert "Traceback" not in logged
+        assert "timeout graceful shutdown exceeded" not in logged
+    with closing(sqlite3.connect(tmp_path / "normgauge.db")) as database:
+        assert database.execute("SELECT count(*) FROM assessments").fetchone() == (1,)
+        assert database.execute("SELECT count(*) FROM shards").fetchone() == (0,)
