@@ -4,6 +4,7 @@ import argparse
 from importlib.metadata import version
 from typing import TypeAlias
 
+from app.making import nameable
 from app.operating import add_db, add_keys
 from app.outcome import read_condition
 from assessor import formats, methods
@@ -41,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_db(commands)
     _add_assess(commands)
     _add_plan(commands)
+    _add_drift(commands)
     _add_demo(commands)
     _add_bench(commands)
     return parser
@@ -89,6 +91,8 @@ def _add_assess(commands: Commands) -> None:
         "  normgauge assess images.npy --labels digits.csv --batch-size 32 --method published\n"
         "  normgauge assess train.npy --batch-size 4,32 --profile train.profile\n"
         "  normgauge assess train.profile --method need,heterogeneity\n"
+        "  normgauge assess train.npy --method bartlett --threshold quantile:0.9\n"
+        "  normgauge assess new.npy --reference train.profile --method population_divergence --threshold 0.5\n"
         "  normgauge assess train.npy --batch-size 32 --quiet --fail-on 5%% || echo look at the data\n\n"
         + STATUS
         + FAIL_STATUS,
@@ -103,8 +107,17 @@ def _add_assess(commands: Commands) -> None:
         help="samples in a batch, 32 by default; several are profiled in one pass (saved profiles: all of theirs)",
     )
     _add_method(parser, several="several make several plans")
-    parser.add_argument("--threshold", help='a cutoff (1.5) or a threshold method ("null(0.01)"), for all methods')
+    parser.add_argument(
+        "--threshold",
+        help='a cutoff (1.5) or a threshold method (quantile:0.9 or "quantile(0.9)", otsu, "null(0.01)"), for all '
+        "methods; a measure needs one",
+    )
     _add_method_options(parser)
+    parser.add_argument(
+        "--reference",
+        metavar="FILE",
+        help="a saved profile of earlier data, from which population_divergence measures each batch",
+    )
     parser.add_argument(
         "--labels",
         metavar="FILE",
@@ -114,6 +127,14 @@ def _add_assess(commands: Commands) -> None:
         "--feature-axis",
         help="element (default): every element of a sample is a feature; channel: axis 1 is",
     )
+    _add_decoding(parser)
+    parser.add_argument("--profile", metavar="FILE", help="save what was read of the data, for plans without the data")
+    _add_outputs(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
+    _add_fail_on(parser)
+
+
+def _add_decoding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         metavar="NAME",
@@ -125,10 +146,32 @@ def _add_assess(commands: Commands) -> None:
     parser.add_argument(
         "--label-column", metavar="NAME", help="tables: the column of labels (default y or label, where there is one)"
     )
-    parser.add_argument("--profile", metavar="FILE", help="save what was read of the data, for plans without the data")
-    _add_outputs(parser)
+
+
+def _add_drift(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "drift",
+        "compare new data with earlier data",
+        "Says how far each feature of new data has moved from a saved profile of earlier data, in nats:\n"
+        "the divergence KL( N(mean, variance) || N(mean, variance) of the earlier data ).",
+        "Examples:\n"
+        "  normgauge assess train.npy --batch-size 32 --profile train.profile\n"
+        "  normgauge drift new.npy --against train.profile\n"
+        "  normgauge drift new-*.npy --against train.profile --json\n"
+        "  normgauge drift new.npy --against train.profile --fail-above 0.1 || echo the data has moved\n\n"
+        + STATUS
+        + "  3    with --fail-above: the mean drift is above it, or a feature has changed beyond comparison\n",
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="shards in row order, or saved profiles")
+    parser.add_argument("--against", required=True, metavar="FILE", help="a profile saved by assess --profile")
+    _add_decoding(parser)
+    parser.add_argument("--most", type=int, default=10, metavar="N", help="features listed, the furthest first (10)")
+    parser.add_argument("--json", action="store_true", help="print the drift of every feature as one line of JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
-    _add_fail_on(parser)
+    parser.add_argument(
+        "--fail-above", type=float, metavar="NATS", help="exit with status 3 when the mean drift is above this"
+    )
 
 
 def _add_plan(commands: Commands) -> None:
@@ -200,7 +243,9 @@ def _add_what_if(actions: Commands) -> None:
     )
     parser.add_argument("source", metavar="PLAN|PROFILE", help="a plan file, or a profile saved by assess --profile")
     parser.add_argument(
-        "--threshold", metavar="T[,T...]", help='cutoffs (0.5,1,2) or threshold methods ("null(0.01)"); one plan each'
+        "--threshold",
+        metavar="T[,T...]",
+        help='cutoffs (0.5,1,2) or threshold methods (quantile:0.9, "null(0.01)"); one plan each',
     )
     parser.add_argument("--batch-size", type=_integers, metavar="N[,N...]", help="profile only: default all of its own")
     _add_method(parser, several="profile only", default=None)
@@ -215,7 +260,8 @@ def _add_method(parser: argparse.ArgumentParser, *, several: str, default: str |
         type=_names,
         default=default and [default],
         metavar="NAME[,NAME...]",
-        help=f"{', '.join(methods.names())}; default need; {several}",
+        help=f"{', '.join(methods.names())}, default need; or with --threshold a measure: "
+        f"{', '.join(name for name in nameable() if name not in methods.names())}; {several}",
     )
 
 
@@ -227,6 +273,7 @@ def _add_method_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="published only: the released code's own reading of the rule",
     )
+    parser.add_argument("--corrected", action="store_true", help="location_share only: epsilon squared")
 
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:

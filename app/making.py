@@ -6,7 +6,8 @@ from itertools import product
 from typing import Any
 
 from app.files import write_file
-from assessor import Plan, Profile, SettingError, make_plan, measures, methods
+from assessor import Measure, Plan, Profile, SettingError, make_plan, measures, methods
+from assessor.methods import choose
 from assessor.thresholds import parse_threshold
 
 
@@ -23,7 +24,7 @@ def make_plans(
         profile: of all rows.
         batch_sizes: among those profiled.
         thresholds: None is the method's own.
-        arguments: method, drop_last, null and published_exact.
+        arguments: method, drop_last, and the options of `options_of`.
 
     Raises:
         AssessorError: as `assessor.make_plan`.
@@ -47,13 +48,12 @@ def check_method_arguments(arguments: argparse.Namespace, thresholds: Sequence[s
     Raises:
         SettingError, UnknownNameError: names the option.
     """
-    for method in arguments.method:
-        methods.get(method)
-    for threshold in thresholds:
+    for method, threshold in product(arguments.method, thresholds):
+        choose(method, threshold)
         if threshold is not None:
             parse_threshold(threshold)
     for name in options_of(None, arguments):
-        takers = [m for m in methods.names() if name in measures.get(methods.get(m).measure).options]
+        takers = [m for m in nameable() if name in _measure_of(m).options]
         if not set(takers) & set(arguments.method):
             flag = "--" + name.replace("_", "-")
             raise SettingError(
@@ -89,12 +89,28 @@ def options_of(method: str | None, arguments: argparse.Namespace) -> dict[str, A
     given: dict[str, Any] = {}
     if arguments.null is not None:
         given["null"] = arguments.null
-    if arguments.published_exact:
-        given["published_exact"] = True
+    for name in ("published_exact", "corrected"):
+        if getattr(arguments, name):
+            given[name] = True
     if method is None:
         return given
-    takes = measures.get(methods.get(method).measure).options
+    takes = _measure_of(method).options
     return {name: value for name, value in given.items() if name in takes}
+
+
+def nameable() -> list[str]:
+    """Return what --method may name: the methods, then the measures, which need a threshold.
+
+    >>> nameable()[0], "bartlett" in nameable()
+    ('need', True)
+    """
+    names = methods.names()
+    return [*names, *(name for name in measures.names() if name not in names)]
+
+
+def _measure_of(method: str) -> Measure:
+    """Return the measure of a method, or the one of that name."""
+    return measures.get(choose(method, "0")[0])
 
 
 def check_names(pattern: str | None, names: Sequence[tuple[int | str, str, str | None]]) -> None:

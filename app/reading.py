@@ -27,6 +27,7 @@ def read_profile(
     feature_axis: str | None = None,
     format: str | None = None,
     settings: DecodeSettings | None = None,
+    reference: Profile | None = None,
     show_progress: bool = False,
 ) -> Profile:
     """Return the profile of a dataset's shards in row order, or the merged one of saved profiles.
@@ -37,6 +38,7 @@ def read_profile(
         feature_axis: "element" (None) or "channel"; for saved profiles, None or theirs.
         format: of the shards; None recognizes it.
         settings: which of the shards' columns are what; None takes the defaults.
+        reference: of the shards' batches, see `profile_shard`; saved profiles have their own.
         show_progress: draw a bar on standard error.
 
     Raises:
@@ -56,6 +58,7 @@ def read_profile(
             feature_axis=feature_axis or "element",
             format=format,
             settings=settings or DecodeSettings(),
+            reference=reference,
         )
     if len(saved) < len(paths):
         other = next(path for path in paths if path not in saved)
@@ -63,9 +66,9 @@ def read_profile(
             f"expected either shards or saved profiles; got the profile {saved[0]} and the shard {other}: "
             "profile the shards together"
         )
-    if format is not None or settings is not None:
+    if format is not None or settings is not None or reference is not None:
         raise UsageError(
-            "expected --format, --columns and --label-column with shards; "
+            "expected --format, --columns, --label-column and --reference with shards; "
             f"got the saved profile {saved[0]}: leave them out"
         )
     profile = merge(load_profile(path) for path in saved)

@@ -34,23 +34,26 @@ class PlanOptions(BaseModel):
 
     method: str | None = Field(
         default=None,
-        description="need, heterogeneity or published; default: the assessment's, else need.",
+        description="need, heterogeneity, published or gaussian; or, with a threshold, a measure such as bartlett, "
+        "location_share or scale_dispersion. Default: the assessment's, else need.",
         examples=["need"],
     )
     threshold: str | None = Field(
         default=None,
-        description='A cutoff ("1.5"), or a threshold method ("fixed(1.5)", "null(0.01)").',
+        description='A cutoff ("1.5"), or a threshold method ("quantile(0.9)" or "quantile:0.9", "otsu", '
+        '"null(0.01)").',
         examples=["null(0.01)"],
     )
     drop_last: bool = Field(default=False, description="Leave out the last batch where it is short.")
     null: str | None = Field(
         default=None,
-        description="heterogeneity only: residual (default) or normal.",
+        description="heterogeneity and gaussian only: residual (default) or normal.",
         examples=["residual"],
     )
     published_exact: bool | None = Field(
         default=None, description="published only: the released code's own reading of the rule."
     )
+    corrected: bool | None = Field(default=None, description="location_share only: epsilon squared.")
 
     def make_plan_options(self) -> dict[str, Any]:
         """Return the keyword arguments of `assessor.make_plan`, without method and batch size."""
@@ -58,7 +61,7 @@ class PlanOptions(BaseModel):
             "threshold": self.threshold,
             "drop_last": self.drop_last,
         }
-        for name in ("null", "published_exact"):
+        for name in ("null", "published_exact", "corrected"):
             if getattr(self, name) is not None:
                 options[name] = getattr(self, name)
         return options

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.comparing import Comparison
-from assessor import Decision, Plan
+from assessor import Decision, Drift, Plan, Profile
 
 _PIPED_WIDTH = 120
 _PARTS = ("global", "feature", "drift", "noise")
@@ -120,6 +120,27 @@ def print_comparison(console: Console, comparison: Comparison, *, names: tuple[s
         _print_item(console, f"batch {i}: {' in A, '.join(sides)} in B")
     if len(listed) < len(comparison.differing):
         _print_item(console, f"and {len(comparison.differing) - len(listed)} more; --all lists them")
+
+
+def print_drift(console: Console, drift: Drift, new: Profile, earlier: Profile, *, most: int) -> None:
+    """Print how far new data has moved, and the features that moved furthest."""
+    console.print(
+        f"mean drift {drift.total:.4g} nats over {drift.n_compared} features; "
+        f"about {drift.noise:.2g} would be noise, for normal data that has not moved"
+    )
+    if drift.n_unlike:
+        _print_item(
+            console, f"{drift.n_unlike} features are constant in one of both only, or at another value: no number"
+        )
+    if not most:
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("feature", "nats", "mean", "std", "earlier mean", "earlier std"):
+        table.add_column(name, justify="right")
+    for i in np.argsort(-drift.features, kind="stable")[:most].tolist():
+        numbers = (side for m in (new.moments, earlier.moments) for side in (m.mean[i], np.sqrt(m.variance[i])))
+        table.add_row(str(i), f"{drift.features[i]:.4g}", *(f"{number:.4g}" for number in numbers))
+    console.print(table)
 
 
 def _verdict(normalize: bool) -> str:

@@ -30,8 +30,9 @@ MAX_POINTS = 16
 """Numbers of features for which the null is drawn; between them it is interpolated."""
 
 
-MIN_GROUP = 32
-"""Sampled rows from which one of two kinds of batches takes its own means and scales."""
+MIN_GROUP = 100
+"""Sampled rows from which the smaller kind of batches takes its own means and scales: fewer lighten its tails (51 rows
+of Laplace data in a tenth of the batches, B = 4, F = 512: 4 % of the alike batches flagged instead of 1 %)."""
 
 
 Statistic = Callable[[Floats, Floats], Floats]
@@ -73,8 +74,8 @@ def residual_pool(profile: Profile, group: NDArray[np.bool_] | None = None) -> F
     Args:
         group: shape (sampled rows,): in which of two kinds of batches each row lies. Values are then standardized
             by their feature over the sampled rows of their own kind, since over both kinds a feature has two
-            locations or scales and its residuals another shape than either. A kind of fewer than MIN_GROUP rows is
-            left out.
+            locations or scales and its residuals another shape than either. The smaller kind is left out where it has
+            fewer than MIN_GROUP rows.
     """
     values = profile.calibration.values
     if not values.size:
@@ -83,9 +84,9 @@ def residual_pool(profile: Profile, group: NDArray[np.bool_] | None = None) -> F
         features = sampled_features(profile.n_features)
         moments = profile.moments
         return _standardized(values, moments.mean[features], moments.variance[features])
-    kinds = [values[group == kind] for kind in (False, True)]
-    parts = [_standardized(x, x.mean(axis=0), x.var(axis=0)) for x in kinds if len(x) >= MIN_GROUP]
-    return np.concatenate(parts) if parts else residual_pool(profile)
+    kinds = sorted((values[group == kind] for kind in (False, True)), key=len)
+    parts = [_standardized(x, x.mean(axis=0), x.var(axis=0)) for x in kinds if len(x) >= MIN_GROUP or x is kinds[-1]]
+    return np.concatenate(parts)
 
 
 def _standardized(values: Floats, mean: Floats, variance: Floats) -> Floats:

@@ -11,7 +11,7 @@ from app.files import check_outputs, write_file
 from app.labels import read_labels, with_labels
 from app.making import check_method_arguments, check_names, make_plans, save_plans
 from app.outcome import status_of
-from app.reading import is_profile, read_profile
+from app.reading import is_profile, load_profile, read_profile
 from app.tables import make_console, print_plans
 from assessor import Profile, formats
 from assessor.formats import DecodeSettings
@@ -27,7 +27,8 @@ def run(arguments: argparse.Namespace) -> int:
         batch_sizes=arguments.batch_size,
         feature_axis=arguments.feature_axis,
         format=arguments.format,
-        settings=_decode_settings(arguments),
+        settings=decode_settings(arguments),
+        reference=load_profile(Path(arguments.reference)) if arguments.reference else None,
         show_progress=not arguments.quiet and sys.stderr.isatty(),
     )
     if labels is not None:
@@ -54,7 +55,8 @@ def describe(profile: Profile) -> str:
     return f"{profile.n_rows} rows of {profile.n_features} features ({profile.dtype}{labelled})"
 
 
-def _decode_settings(arguments: argparse.Namespace) -> DecodeSettings | None:
+def decode_settings(arguments: argparse.Namespace) -> DecodeSettings | None:
+    """Return which columns of tables are what; None where nothing is said of them."""
     if arguments.columns is None and arguments.label_column is None:
         return None
     return DecodeSettings(columns=arguments.columns and tuple(arguments.columns), label=arguments.label_column)

@@ -15,7 +15,7 @@ from app.commands.outputs import import_report, write_reports
 from app.comparing import compare_plans
 from app.errors import CommandError, UsageError
 from app.files import check_outputs
-from app.making import check_method_arguments, check_names, make_plans, save_plans, split_thresholds
+from app.making import check_method_arguments, check_names, make_plans, options_of, save_plans, split_thresholds
 from app.outcome import DIFFERENT, DONE, status_of
 from app.reading import is_profile, load_profile
 from app.rescoring import apply_threshold
@@ -82,7 +82,7 @@ def _what_if(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             console.print(plan_table(plans, title=describe(profile)))
         return status_of(plans, arguments.fail_on)
-    given = arguments_of_profile or arguments.drop_last or arguments.null is not None or arguments.published_exact
+    given = arguments_of_profile or arguments.drop_last or bool(options_of(None, arguments))
     before = _load(arguments.source)
     if given or arguments.threshold is None:
         raise UsageError(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from app.problems import ProblemError
 from app.settings import Settings
-from assessor import methods
+from assessor.methods import choose
 from assessor.thresholds import parse_threshold
 
 
@@ -35,6 +35,6 @@ def check_method(method: str, threshold: str | None) -> None:
     Raises:
         UnknownNameError, SettingError: as `assessor.make_plan`.
     """
-    methods.get(method)
+    choose(method, threshold)
     if threshold is not None:
         parse_threshold(threshold)

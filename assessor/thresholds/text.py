@@ -14,21 +14,27 @@ MAX_CHARACTERS = 200
 NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 TOKEN = re.compile(r"[A-Za-z_]\w*|[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[(),]", re.ASCII)
 
+SHORT = re.compile(r"([A-Za-z_]\w*):([^():]+)", re.ASCII)
+
 
 def parse_threshold(text: str | float) -> tuple[str, Threshold]:
     """Return the canonical text and the threshold that it names.
 
     Args:
-        text: a number, meaning fixed(number), or calls of registered thresholds ("otsu" is otsu()).
+        text: a number, meaning fixed(number), or calls of registered thresholds ("otsu" is otsu()); "quantile:0.9" is
+            "quantile(0.9)", for shells in which parentheses need quotation marks.
 
     Raises:
         SettingError: not of that form. UnknownNameError: a threshold that is not registered.
 
-    >>> parse_threshold("max(fixed(.1),null(0.01))")[0], parse_threshold(2)[0]
-    ('max(fixed(0.1), null(0.01))', 'fixed(2)')
+    >>> parse_threshold("max(fixed(.1),null(0.01))")[0], parse_threshold(2)[0], parse_threshold("quantile:.9")[0]
+    ('max(fixed(0.1), null(0.01))', 'fixed(2)', 'quantile(0.9)')
     """
     if isinstance(text, str):
-        return _Reader(f"{text.strip()}()" if _needs_nothing(text.strip()) else text).read()
+        stripped = text.strip()
+        if short := SHORT.fullmatch(stripped):
+            return _Reader(f"{short[1]}({short[2]})", text).read()
+        return _Reader(f"{stripped}()" if _needs_nothing(stripped) else text).read()
     if isinstance(text, bool) or not isinstance(text, int | float | np.integer | np.floating):
         raise SettingError(f"expected a threshold such as 1.0 or 'fixed(1.0)'; got {text!r:.80}")
     try:
@@ -52,7 +58,8 @@ def _write(number: float) -> str:
 class _Reader:
     """Reads a number, or a call: name "(" argument, ... ")", where arguments are numbers or calls."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, given: str | None = None) -> None:
+        self._given = text if given is None else given
         self._text = text.strip()
         if len(self._text) > MAX_CHARACTERS:
             raise SettingError(
@@ -112,5 +119,5 @@ class _Reader:
         return SettingError(
             "expected a threshold: a number, or one of "
             f"{', '.join(f'{name}(...)' for name in thresholds.names())}, such as 'max(fixed(0.1), null(0.01))'; "
-            f"got {self._text!r}"
+            f"got {self._given.strip()!r}"
         )

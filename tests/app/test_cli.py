@@ -99,6 +99,30 @@ def test_options_reach_only_the_methods_that_take_them(capsys: pytest.CaptureFix
     assert capsys.readouterr().out.splitlines() == [plan.to_json() for plan in expected]
 
 
+def test_a_measure_and_a_threshold_by_name(capsys: pytest.CaptureFixture[str], shards: list[str]) -> None:
+    arguments = ["--batch-size", "8", "--method", "bartlett,location_share", "--threshold", "quantile:0.8"]
+    assert main(["assess", *shards, *arguments, "--corrected", "--json"]) == 0
+    profile = profile_array(rows(50), batch_sizes=[8])
+    expected = [
+        make_plan(profile, method="bartlett", threshold="quantile(0.8)"),
+        make_plan(profile, method="location_share", threshold="quantile(0.8)", corrected=True),
+    ]
+    assert capsys.readouterr().out.splitlines() == [plan.to_json() for plan in expected]
+
+
+def test_a_reference(capsys: pytest.CaptureFixture[str], shards: list[str], tmp_path: Path) -> None:
+    earlier = profile_array(rows(64, seed=1), batch_sizes=[4])
+    (tmp_path / "earlier.profile").write_bytes(earlier.to_bytes())
+    reference = ["--reference", str(tmp_path / "earlier.profile")]
+    arguments = ["--batch-size", "8", "--method", "population_divergence", "--threshold", "otsu"]
+    assert main(["assess", *shards, *arguments, *reference, "--json"]) == 0
+    profile = profile_array(rows(50), batch_sizes=[8], reference=earlier)
+    expected = make_plan(profile, method="population_divergence", threshold="otsu()")
+    assert capsys.readouterr().out == expected.to_json() + "\n"
+    assert main(["assess", reference[1], *reference]) == 2
+    assert "--reference with shards; got the saved profile" in capsys.readouterr().err
+
+
 def test_feature_axis_and_published_exact(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     x = rows(20, features=24).reshape(20, 2, 3, 4)
     (tmp_path / "x.npy").write_bytes(npy(x))
@@ -115,6 +139,9 @@ def test_feature_axis_and_published_exact(capsys: pytest.CaptureFixture[str], tm
         (["--batch-size", "8", "--method", "magic"], "need, .*published.*; got 'magic'"),
         (["--batch-size", "8", "--null", "normal"], "--null with --method heterogeneity.*; got need"),
         (["--batch-size", "8", "--published-exact"], "--published-exact with --method published"),
+        (["--batch-size", "8", "--corrected"], "--corrected with --method location_share; got need"),
+        (["--method", "bartlett"], "a threshold for the measure 'bartlett'.*got none"),
+        (["--method", "population_divergence", "--threshold", "1"], "with a reference for population_divergence"),
         (["--batch-size", "8", "--threshold", "li()"], "a threshold among: .*otsu.*; got 'li'"),
         (["--batch-size", "8", "--feature-axis", "row"], "element"),
         (["--batch-size", "8,16", "--save", "plan.json"], "a file name for each plan.*{batch_size}"),

@@ -56,6 +56,11 @@ def test_parallel_shards_give_the_plan_of_a_single_pass(client: httpx.Client, se
         ({"method": "need", "threshold": "0.5"}, {"method": "need", "threshold": 0.5}),
         ({"null": "normal", "drop_last": "1"}, {"method": "heterogeneity", "null": "normal", "drop_last": True}),
         ({"method": "published", "published_exact": "no"}, {"method": "published", "published_exact": False}),
+        ({"method": "bartlett", "threshold": "quantile:0.8"}, {"method": "bartlett", "threshold": "quantile(0.8)"}),
+        (
+            {"method": "location_share", "threshold": "otsu", "corrected": "1"},
+            {"method": "location_share", "threshold": "otsu()", "corrected": True},
+        ),
     ],
 )
 def test_method_threshold_and_options(client: httpx.Client, query: dict[str, str], options: dict[str, Any]) -> None:

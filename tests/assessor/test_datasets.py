@@ -93,3 +93,10 @@ def test_bad_datasets(dataset: Any, error: type[AssessorError], message: str) ->
     with pytest.raises(error, match=message) as caught:
         profile_dataset(dataset, batch_sizes=[4])
     assert str(caught.value).startswith("expected ")
+
+
+def test_a_reference_as_for_arrays() -> None:
+    x = np.random.default_rng(3).normal(size=(20, 4))
+    reference = profile_array(x[:10], batch_sizes=[5])
+    made = profile_dataset(list(x), batch_sizes=[5], reference=reference)
+    assert made.to_bytes() == profile_array(x, batch_sizes=[5], reference=reference).to_bytes()
