@@ -1,11 +1,14 @@
 """Settings come from the environment, have their limits, and are all documented."""
 
+import json
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from app.cli import main
 from app.settings import Settings, unknown_variables
+from app.settings_table import describe, to_json, to_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,3 +44,85 @@ def test_unknown_variables_are_found() -> None:
 def test_each_setting_is_documented(name: str) -> None:
     assert Settings.model_fields[name].description
     assert f"`NORMGAUGE_{name.upper()}`" in (ROOT / "docs" / "operations.md").read_text()
+
+
+def test_secret_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "url"
+    path.write_text("postgresql://normgauge:pass word@db/normgauge\n")
+    monkeypatch.setenv("NORMGAUGE_DATABASE_URL_FILE", str(path))
+    assert Settings().database_url == "postgresql://normgauge:pass word@db/normgauge"
+    assert Settings(database_url="sqlite:///x.db").database_url == "sqlite:///x.db"
+
+
+def test_secret_from_a_file_and_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NORMGAUGE_DATABASE_URL_FILE", str(tmp_path))
+    monkeypatch.setenv("NORMGAUGE_DATABASE_URL", "sqlite:///x.db")
+    with pytest.raises(ValueError, match="NORMGAUGE_DATABASE_URL or NORMGAUGE_DATABASE_URL_FILE; got both"):
+        Settings()
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "No such file"), (b"\xff", "not UTF-8")])
+def test_unreadable_file_of_a_secret(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    path = tmp_path / "url"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setenv("NORMGAUGE_DATABASE_URL_FILE", str(path))
+    with pytest.raises(ValueError, match=rf"cannot read {path}.*{words}.*check that it exists"):
+        Settings()
+
+
+def test_only_secrets_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "port").write_text("9001")
+    variables = {"NORMGAUGE_PORT_FILE": str(tmp_path / "port"), "NORMGAUGE_DATABASE_URL_FILE": "x"}
+    monkeypatch.setenv("NORMGAUGE_PORT_FILE", variables["NORMGAUGE_PORT_FILE"])
+    assert Settings().port == 8000
+    assert unknown_variables(variables) == ["NORMGAUGE_PORT_FILE"]
+
+
+def test_table_has_each_setting_with_its_source_and_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "url"
+    path.write_text("postgresql://normgauge:hidden@db/normgauge?sslmode=require&sslpassword=hidden")
+    environ = {"NORMGAUGE_DATABASE_URL_FILE": str(path), "NORMGAUGE_MAX_ROWS": "1000"}
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    rows = describe(Settings(port=9000), environ=environ, options=["port"])
+    by_name = {row.variable: row for row in rows}
+    assert list(by_name) == [f"NORMGAUGE_{name.upper()}" for name in Settings.model_fields]
+    assert by_name["NORMGAUGE_PORT"][1:4] == (9000, 8000, "option")
+    assert by_name["NORMGAUGE_MAX_ROWS"][1:4] == (1000, 50_000_000, "NORMGAUGE_MAX_ROWS")
+    assert by_name["NORMGAUGE_LOG_LEVEL"][1:4] == ("info", "info", "default")
+    url = by_name["NORMGAUGE_DATABASE_URL"]
+    assert url.value == "postgresql://normgauge:***@db/normgauge?sslmode=require&sslpassword=..."
+    assert url.source == "NORMGAUGE_DATABASE_URL_FILE"
+    assert "hidden" not in to_json(rows) + to_text(rows)
+    assert json.loads(to_json(rows)) == [row._asdict() for row in rows]
+    lines = to_text(rows).splitlines()
+    column = lines[0].index("source")
+    assert all(line[column - 1] == " " and line[column] != " " for line in lines)
+
+
+def test_serve_prints_settings_and_does_not_serve(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NORMGAUGE_LOG_FORMAT", "json")
+    assert main(["serve", "--port", "9001", "--print-settings", "--json"]) == 0
+    shown = {row["variable"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (shown["NORMGAUGE_PORT"]["value"], shown["NORMGAUGE_PORT"]["source"]) == (9001, "option")
+    assert shown["NORMGAUGE_LOG_FORMAT"]["source"] == "NORMGAUGE_LOG_FORMAT"
+    assert main(["serve", "--print-settings"]) == 0
+    assert capsys.readouterr().out.startswith("variable")
+
+
+def test_json_without_print_settings_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--json"]) == 2
+    assert "--json goes with --print-settings" in capsys.readouterr().err
+
+
+def test_a_wrong_secret_is_not_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NORMGAUGE_DATABASE_URL", "mysql://normgauge:hidden@db/normgauge")
+    assert main(["serve", "--print-settings"]) == 1
+    error = capsys.readouterr().err
+    assert "database_url" in error
+    assert "hidden" not in error
