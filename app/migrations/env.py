@@ -3,6 +3,7 @@
 from alembic import context
 from sqlalchemy.engine import Connection
 
+import app.jobs.tables  # noqa: F401 - its tables join METADATA
 from app.database import METADATA, make_engine
 from app.settings import Settings
 
