@@ -62,7 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    app.add_middleware(AccessMiddleware, keys=service.keys, settings=service.settings)
+    app.add_middleware(AccessMiddleware, keys=service.keys, rates=service.rates, settings=service.settings)
     app.add_middleware(LimitMiddleware, settings=service.settings)
     # The outermost come last.
     app.add_middleware(RequestMiddleware, metrics=service.metrics, drain=service.drain)

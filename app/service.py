@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.auth import Keys
 from app.auth.access import caller_of
+from app.auth.rates import RateLimiter
 from app.draining import Drain
 from app.observability.metrics import Metrics
 from app.pieces import PiecePool
@@ -91,6 +92,7 @@ class Service:
     settings: Settings
     store: Store = field(init=False)
     keys: Keys = field(init=False)
+    rates: RateLimiter = field(init=False)
     cache: ProfileCache = field(init=False)
     limiter: CapacityLimiter = field(init=False)
     report_limiter: CapacityLimiter = field(init=False)
@@ -102,6 +104,7 @@ class Service:
         """Make the parts; nothing is opened yet."""
         self.store = Store(self.settings)
         self.keys = Keys(self.store.engine)
+        self.rates = RateLimiter(self.settings)
         self.cache = ProfileCache(self.settings.cached_profiles)
         self.pieces = PiecePool(
             max_uploads=self.settings.max_uploads,
@@ -115,12 +118,14 @@ class Service:
         self.report_limiter = CapacityLimiter(1)
         if self.settings.migrate_at_start:
             await self.blocking(self.store.migrate)
-        self._sweeping = asyncio.create_task(Sweeper(self.store, self.keys, self.settings).run())
+        self._sweeper = Sweeper(self.store, self.keys, self.settings)
+        self._sweeping = asyncio.create_task(self._sweeper.run())
 
     async def close(self) -> None:
         """End the background work and close the database."""
-        self._sweeping.cancel()
-        await asyncio.wait([self._sweeping])
+        self._sweeper.stop()
+        await self._sweeping
+        await self.rates.close()
         await self.blocking(self._close)
 
     def _close(self) -> None:

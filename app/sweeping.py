@@ -6,6 +6,7 @@ another. One assessment is one transaction, so that uploads come in between.
 
 import asyncio
 import logging
+from contextlib import suppress
 
 from anyio import CapacityLimiter, to_thread
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,17 +19,18 @@ _LOGGER = logging.getLogger("normgauge")
 
 
 class Sweeper:
-    """The background task; `run` ends when it is cancelled."""
+    """The background task: `run` goes on until `stop`."""
 
     def __init__(self, store: Store, keys: Keys, settings: Settings) -> None:
         self._store = store
         self._keys = keys
         self._interval_s = settings.sweep_interval_s
+        self._stopped = asyncio.Event()
 
     async def run(self) -> None:
         """Sweep now and after each interval; a database that does not answer is asked again the next time."""
         limiter = CapacityLimiter(1)
-        while True:
+        while not self._stopped.is_set():
             try:
                 removed = await to_thread.run_sync(self.sweep, limiter=limiter)
             except SQLAlchemyError as error:
@@ -36,7 +38,12 @@ class Sweeper:
             else:
                 if removed:
                     _LOGGER.info("removed %d expired assessments", removed)
-            await asyncio.sleep(self._interval_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), self._interval_s)
+
+    def stop(self) -> None:
+        """Let `run` end after the sweep at hand; cancelling it would leave a thread behind that holds a connection."""
+        self._stopped.set()
 
     def sweep(self) -> int:
         """Write the uses of keys, remove what has expired and return how many assessments that were; blocks."""

@@ -34,10 +34,10 @@ class Caller:
 class AccessMiddleware:
     """Lets a call in with a valid key; without one only where no key was ever made and no stranger can come."""
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, *, keys: Keys, rates: RateLimiter, settings: Settings) -> None:
         self._app = app
         self._keys = keys
-        self._rates = RateLimiter(settings)
+        self._rates = rates
         self._rates_of_strangers = settings.allow_anonymous
         self._anonymous = settings.allow_anonymous or is_loopback(settings.host)
         # Its own threads: those that profile shards may all be busy.

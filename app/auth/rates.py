@@ -6,16 +6,17 @@ import math
 import time
 
 from limits import RateLimitItem, parse
-from limits.aio.storage import Storage
+from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
-from limits.storage import storage_from_string
+from redis.asyncio import ConnectionPool
 
 from app.problems import ProblemError
 from app.settings import Settings
 
 _LOGGER = logging.getLogger("normgauge")
 _QUIET_S = 60.0
+_TIMEOUT_S = 1.0
 _IPV6_SITE = 64
 """Bits of an IPv6 address that name a site; the rest its owner chooses at will."""
 
@@ -30,11 +31,22 @@ class RateLimiter:
     def __init__(self, settings: Settings) -> None:
         self._rate: RateLimitItem | None = None if settings.rate_limit == "off" else parse(settings.rate_limit)
         url = settings.rate_storage_url
-        options = {} if url.startswith("memory:") else {"implementation": "redispy", "wrap_exceptions": True}
-        storage = storage_from_string(f"async+{url}", **options)
-        assert isinstance(storage, Storage)
+        self._pool: ConnectionPool | None = None
+        if url.startswith("memory:"):
+            storage: Storage = MemoryStorage()
+        else:
+            timeouts = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
+            self._pool = ConnectionPool.from_url(url.replace("redis+unix:", "unix:"), **timeouts)
+            storage = RedisStorage(
+                f"async+{url}", wrap_exceptions=True, implementation="redispy", connection_pool=self._pool
+            )
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._quiet_until = -math.inf
+
+    async def close(self) -> None:
+        """Close the connections to Redis."""
+        if self._pool is not None:
+            await self._pool.disconnect()
 
     async def check(self, who: str) -> None:
         """Count a call.
@@ -72,5 +84,7 @@ def address_of(host: str | None) -> str:
     except ValueError:
         return f"address {host or 'unknown'}"
     if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return f"address {address.ipv4_mapped}"
         return f"address {ipaddress.ip_network((address, _IPV6_SITE), strict=False)}"
     return f"address {address}"
