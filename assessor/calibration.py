@@ -58,7 +58,8 @@ class Calibration:
         all_rows = np.concatenate([self.rows, rows])
         keep = np.argsort(hash_rows(SEED, all_rows), kind="stable")[: self.size]
         if not len(self.rows):
-            return Calibration(self.size, rows[keep], values[keep].astype(np.float64))
+            in_order = np.array_equal(keep, np.arange(len(rows)))
+            return Calibration(self.size, rows[keep], np.asarray(values if in_order else values[keep], np.float64))
         old, new = keep < len(self.rows), keep >= len(self.rows)
         kept = np.empty((len(keep), values.shape[1]))
         kept[old] = self.values[keep[old]]
@@ -81,9 +82,11 @@ class CalibrationBuilder:
         if not self._size:
             return
         rows = np.arange(first, first + len(values), dtype=np.int64)
-        taken = np.flatnonzero(self._wanted(rows))
+        hashes = hash_rows(SEED, rows)
+        taken = np.flatnonzero(self._wanted(hashes))
         if not len(taken):
             return
+        taken = taken[np.argsort(hashes[taken])]
         rows = rows[taken]
         # One position a row, chosen by hash, where a feature has several.
         positions = (hash_rows(SEED + 1, rows) % np.uint64(values.shape[2])).astype(np.int64)
@@ -104,13 +107,12 @@ class CalibrationBuilder:
         values = self._values[0] if len(self._values) == 1 else np.concatenate(self._values).astype(np.float64)
         return empty.with_rows(self._rows, values)
 
-    def _wanted(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which of these rows a full sample might still take."""
-        hashes = hash_rows(SEED, rows)
+    def _wanted(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Return which of the rows with these hashes a full sample might still take."""
         if len(self._rows) >= self._size:
             bound = np.partition(hash_rows(SEED, self._rows), self._size - 1)[self._size - 1]
-        elif len(rows) > self._size:
+        elif len(hashes) > self._size:
             bound = np.partition(hashes, self._size - 1)[self._size - 1]
         else:
-            return np.ones(len(rows), np.bool_)
+            return np.ones(len(hashes), np.bool_)
         return np.asarray(hashes <= bound)

@@ -3,9 +3,14 @@
     python -m benchmarks.profile_speed [--rows 19200] [--features 3072] [--repeats 7]
 
 Each figure is bytes per second over those of the bare sum: `numpy.add.reduce` on as many threads as the kernel uses.
+Before it, what the kernel's first use costs: compiled once a machine, then read from numba's cache by each process.
 """
 
 import argparse
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,10 +37,33 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
     console = Console(width=120)
+    console.print(first_use())
     rng = np.random.default_rng(0)
+    console.print(whylogs_line((rng.standard_normal((2000, 64)) * 30 + 120).astype(np.float32)))
     for dtype in (np.float32, np.uint8):
         x = (rng.standard_normal((arguments.rows, arguments.features), np.float32) * 30 + 120).astype(dtype)
         console.print(compare(x, arguments.repeats))
+
+
+def first_use() -> Table:
+    """Return a table of the seconds until the kernel is ready, in two fresh processes that share an empty cache."""
+    code = (
+        "import time; import assessor.kernels as k; s = time.perf_counter(); k.warm({!r}); "
+        "print(time.perf_counter() - s)"
+    )
+    table = Table(title="first use of the kernel in a process, seconds", box=SIMPLE_HEAD, title_justify="left")
+    table.add_column("dtype")
+    table.add_column("compiled, once a machine", justify="right")
+    table.add_column("from the cache", justify="right")
+    for dtype in ("float32", "uint8"):
+        with tempfile.TemporaryDirectory() as folder:
+            environment = os.environ | {"NUMBA_CACHE_DIR": folder, "NORMGAUGE_KERNEL": "compiled"}
+            seconds = [
+                float(subprocess.check_output([sys.executable, "-c", code.format(dtype)], env=environment))
+                for _ in range(2)
+            ]
+        table.add_row(dtype, f"{seconds[0]:.1f}", f"{seconds[1]:.2f}")
+    return table
 
 
 def compare(x: NDArray[Any], repeats: int) -> Table:
@@ -78,6 +106,29 @@ def compare(x: NDArray[Any], repeats: int) -> Table:
     for name, median in medians.items():
         table.add_row(name, f"{x.nbytes / median / 1e9:.2f}", f"{bare / median:.3f}")
     return table
+
+
+def whylogs_line(x: NDArray[np.float32]) -> str:
+    """Return what the data profiler whylogs takes for a small array; it is too slow for the large one.
+
+    It keeps sketches of each column's distribution, but no batches.
+    """
+    os.environ.setdefault("WHYLOGS_NO_ANALYTICS", "True")  # read at import: no calls home
+    try:
+        import pandas as pd
+        import whylogs
+    except ImportError:
+        return "whylogs: not installed; to compare: pip install -c constraints.txt whylogs pandas"
+    frame = pd.DataFrame(x, columns=[f"f{i}" for i in range(x.shape[1])])
+    rates = []
+    for run in (lambda: whylogs.log(frame).profile().view(), lambda: profile(x, "compiled", 1)):
+        run()
+        start = time.perf_counter()
+        run()
+        rates.append(x.nbytes / (time.perf_counter() - start) / 1e6)
+    return (
+        f"float32 {x.shape}: whylogs {rates[0]:.2f} MB/s, profile {rates[1]:.1f} MB/s ({rates[1] / rates[0]:.0f} times)"
+    )
 
 
 def bare_sum(x: NDArray[Any], threads: int) -> float:
