@@ -1,5 +1,8 @@
 """Lightning's Trainer with our loader and callback: the real package."""
 
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -8,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from clients import AssessedBatch, AssessedLoader, LoaderError
+from assessor import assess
+from clients import AssessedBatch, AssessedLoader, AssessorClient, LoaderError
 
 from .datasets import Pairs, two_sources
 from .recording import Recorder, numbers_of_told
@@ -108,3 +112,26 @@ def test_the_callback_gives_the_rule_for_evaluation(tmp_path: Path) -> None:
     loader, module = make(), Module()
     trainer([GateCallback(loader)], tmp_path, max_epochs=1).fit(module, loader)
     assert module.model.gate.rule.cutoff == PLAN.rule["cutoff"]
+
+
+def test_two_ranks_share_the_batches_and_one_assessment(service_url: str, tmp_path: Path) -> None:
+    """Real processes: DDP over gloo, the loader made before the Trainer starts the process group."""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    with AssessorClient(service_url) as client:
+        before = {info.id for info in client.list_assessments()}
+        result = subprocess.run(
+            [*command, "-m", "tests.clients.lightning_ranks", service_url, str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+            cwd=root,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},
+        )
+        assert result.returncode == 0, result.stderr
+        (made,) = [info for info in client.list_assessments() if info.id not in before]
+        assert client.get_assessment(made.id).rows == 96
+        client.delete_assessment(made.id)
+    x, y = two_sources(96)
+    assert (tmp_path / "plan.json").read_text() == assess(x, batch_size=8, labels=y).to_json()

@@ -11,8 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DistributedSampler, IterableDataset
 
 import norms
-from assessor import assess
-from clients import AssessedLoader
+from assessor import NonFiniteError, assess
+from clients import AssessedLoader, LoaderError
 from tests.clients.datasets import Pairs, two_sources
 
 X, Y = two_sources(96)
@@ -63,6 +63,58 @@ def train(loader: AssessedLoader, *, through_dataloader: bool = False) -> list[b
     return told
 
 
+class Counted(Pairs):
+    """Counts the reads on this rank."""
+
+    reads = 0
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        self.reads += 1
+        return super().__getitem__(index)
+
+
+def check_one_assesses_for_all() -> None:
+    """Check that the first rank to ask makes the plan, whoever asks, and that all have it."""
+    for first in (0, 1):
+        dataset = Counted(X, Y)
+        loader = AssessedLoader(dataset, 8, seed=first)
+        if dist.get_rank() == first:  # alone: a collective would hang here
+            assert len(loader.plan) == 12
+        dist.barrier()
+        plans = everyones([loader.plan.to_json(), loader.plan.scores.tolist(), dataset.reads])
+        assert plans[0][:2] == plans[1][:2]
+        # 96 to tell the content by, on each; two reads of eight to tell randomness, one of all, one of the first
+        assert plans[1 - first][2] == 96
+        assert plans[first][2] == 2 * 96 + 2 * 8 + 1
+
+    bad = X.copy()
+    bad[50] = float("nan")
+    try:
+        assert AssessedLoader(Pairs(bad, Y), 8).plan
+    except (NonFiniteError, LoaderError) as error:
+        texts = everyones([type(error).__name__, str(error)])
+        assert sorted(name for name, _ in texts) == ["LoaderError", "NonFiniteError"], texts
+        assert all("sample 50 of the dataset holds NaN" in text for _, text in texts), texts
+    else:
+        raise AssertionError("no error")
+
+
+def check_a_synchronizing_norm() -> None:
+    """Check that a gate around a norm of ours that synchronizes is recognized: it would hang where one rank skips."""
+    gate = norms.AdaptiveNorm("batch", num_features=5, affine=False)
+    norms.synchronize(gate)
+    model = DistributedDataParallel(nn.Sequential(gate, nn.Linear(5, 2)))
+    loader = AssessedLoader(DATASET, 8, plan=PLAN)
+    loader.attach(model)
+    told = []
+    for x, _ in loader:
+        told.append(gate.decision)
+        model(x).sum().backward()
+    own = everyones([PLAN[d.index].normalize for _, d in AssessedLoader(DATASET, 8, plan=PLAN).decisions()])
+    assert own[0] != own[1]
+    assert told == [a or b for a, b in zip(*own, strict=True)]
+
+
 def main() -> None:
     """Check every way in which ranks can agree."""
     dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=60))
@@ -89,6 +141,9 @@ def main() -> None:
 
     told = everyones(train(AssessedLoader(Stream(), 8, plan=PLAN, agree=True)))
     assert told == [[True] * 12] * 2  # rank 1 reads the source that needs it
+
+    check_one_assesses_for_all()
+    check_a_synchronizing_norm()
 
     ids = [d.index for _, d in AssessedLoader(DATASET, 8, plan=PLAN).decisions()]
     dealt = [index for share in everyones(ids) for index in share]
