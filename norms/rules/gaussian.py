@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from norms.digamma import digamma as digamma_of
 from norms.rules.base import Rule
 from norms.rules.moments import arrange, digamma, feature_moments, log, undefined_below_two
 
@@ -37,7 +38,7 @@ class GaussianDivergenceRule(Rule):
         pooled = variance.sum() / count + between
         log_variance = torch.log(torch.where(alive, variance, 1.0)).sum() / count
         total = (samples * count).to(values.dtype)
-        expected = torch.special.digamma((total - 1) / 2) - torch.log(total)
+        expected = digamma_of((total - 1) / 2) - torch.log(total)
         expected = (expected - digamma(values, (samples - 1) / 2) + log(values, samples)) / 2
         divergence = (torch.log(pooled) - log_variance) / 2
         return undefined_below_two(divergence - expected - self.bias, samples)

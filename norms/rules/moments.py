@@ -1,10 +1,9 @@
 """Moments of a batch's features in torch, and what the rules take from them."""
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
+from norms.digamma import digamma as _digamma
 from norms.errors import RuleError
 
 FEATURE_AXES = ("element", "channel")
@@ -66,5 +65,4 @@ def log(like: Tensor, value: float) -> Tensor:
 
 def digamma(like: Tensor, value: float) -> Tensor:
     """Return digamma of a number, as a 0-d tensor of the same dtype and device."""
-    argument = torch.full((), value, dtype=like.dtype, device=like.device)
-    return cast(Tensor, torch.special.digamma(argument))
+    return _digamma(torch.full((), value, dtype=like.dtype, device=like.device))
