@@ -10,10 +10,10 @@ from fastapi import FastAPI
 
 from app import problems
 from app.auth.access import AccessMiddleware
+from app.document import describe
 from app.limits import LimitMiddleware
 from app.observability import tracing
 from app.observability.requests import RequestMiddleware
-from app.openapi import describe
 from app.routes import ROUTERS
 from app.service import Service
 from app.settings import Settings

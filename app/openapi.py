@@ -1,16 +1,13 @@
-"""The OpenAPI document, where it says more than FastAPI derives: streamed bodies, plans, problems."""
+"""What endpoints say of themselves in the OpenAPI document: streamed bodies, plans, problems."""
 
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
-
-from app.auth import TOKEN_FORM
-from app.auth.access import is_open
 from app.ingest import SNIFFED_MEDIA_TYPE
-from app.problems import KINDS, MEDIA_TYPE
-from app.schemas import Problem
+from app.problems import KINDS
 from assessor.formats import MEDIA_TYPES
+
+PROBLEMS_KEY = "x-problems"
+"""Where a response holds the codes of its problems until the document is made."""
 
 PLAN_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -60,69 +57,33 @@ def shard_body() -> dict[str, Any]:
 
 
 def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Return the responses of an operation that can end in the problems of these codes."""
+    """Return the responses of an operation that can end in these problems; `app.document` writes them out."""
     by_status: dict[int | str, dict[str, Any]] = {}
     for code in codes:
-        kind = KINDS[code]
-        response = by_status.setdefault(kind.status, {"description": "", "content": {MEDIA_TYPE: _PROBLEM_CONTENT}})
-        joint = "; " if response["description"] else ""
-        response["description"] += f"{joint}{kind.title} (/problems/{code})"
+        by_status.setdefault(KINDS[code].status, {"description": "", PROBLEMS_KEY: []})[PROBLEMS_KEY].append(code)
     return by_status
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
-    """Return the document, made once."""
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title,
-            version=app.version,
-            summary=app.summary,
-            description=app.description,
-            routes=app.routes,
-        )
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas["Problem"] = Problem.model_json_schema()
-        _describe_access(document)
-        app.openapi_schema = document
-    return app.openapi_schema
-
-
-def _describe_access(document: dict[str, Any]) -> None:
-    """Say of every call that needs a key that it does, and how it is refused without."""
-    document["components"]["securitySchemes"] = {
-        "key": {
-            "type": "http",
-            "scheme": "bearer",
-            "bearerFormat": TOKEN_FORM,
-            "description": "An API key. Needed once the operator has made one; before, the service takes calls from "
-            "its own machine only.",
-        }
-    }
-    for path, operations in document["paths"].items():
-        if not is_open(path):
-            for operation in operations.values():
-                operation["security"] = [{"key": []}, {}]
-                for status, response in problem_responses(*ACCESS_PROBLEMS).items():
-                    operation["responses"].setdefault(str(status), response)
-
-
-_PROBLEM_CONTENT = {"schema": {"$ref": "#/components/schemas/Problem"}}
-
 SHARD_PROBLEMS = (
-    "body-timeout",
-    "too-large",
-    "unsupported-media-type",
+    "body-too-large",
+    "decoded-too-large",
+    "spool-too-large",
+    "too-many-rows",
+    "too-many-features",
+    "too-many-classes",
+    "batch-size-too-large",
+    "malformed-encoding",
     "malformed-shard",
+    "bad-shard",
     "empty-shard",
     "unsupported-dtype",
     "shape-mismatch",
     "non-finite",
     "bad-labels",
+    "too-many-uploads",
+    "no-room",
 )
 """What a shard's body can be refused for."""
 
 REQUEST_PROBLEMS = ("invalid-request", "unknown-parameter")
 """What any call with parameters can be refused for."""
-
-ACCESS_PROBLEMS = ("unauthenticated", "rate-limited")
-"""What any call that needs a key can be refused for."""

@@ -82,6 +82,7 @@ KINDS: dict[str, Kind] = {
     ),
     "assessment-not-found": Kind(404, "No such assessment", "GET /v1/assessments lists those that exist."),
     "job-not-found": Kind(404, "No such job", "Jobs go with their assessment."),
+    "job-abandoned": Kind(500, "Job given up", "Ask for it again when the cause is mended."),
     "too-many-jobs": Kind(429, "Too many jobs", "Wait until one of the assessment's jobs has ended."),
     "ingest-off": Kind(403, "URIs are not read", "Let the operator name prefixes in NORMGAUGE_INGEST_PREFIXES."),
     "source-not-allowed": Kind(403, "URI is not allowed", "Take one under a prefix that the operator allowed."),
@@ -238,7 +239,15 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
     if code is None:
         code = "bad-request" if error.status_code < 500 else "internal-error"
     detail = f"{request.method} {request.url.path}: {error.detail}. {KINDS[code].advice}"
-    return problem_response(request, code, detail, headers=error.headers)
+    headers = _allow(request) if error.status_code == 405 else error.headers
+    return problem_response(request, code, detail, headers=headers)
+
+
+def _allow(request: Request) -> dict[str, str]:
+    """Return the header that names all methods of a path; the framework's own names those of one of its routes."""
+    path = getattr(request.scope.get("route"), "path", "")
+    methods = request.app.openapi()["paths"].get(path, {"get": None})
+    return {"Allow": ", ".join(sorted(method.upper() for method in methods))}
 
 
 def _on_disconnect(request: Request, error: Exception) -> Response:

@@ -12,6 +12,11 @@ from app.service import find_gaps
 MAX_PAGE = 200
 LARGEST_INTEGER = 2**63 - 1
 
+# Limits that the assessor checks itself, with a better message: for the document only.
+_AXES: dict[str, Any] = {"enum": ["element", "channel"]}
+
+CURSOR = r"^n[0-9]{1,18}$"
+
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
@@ -90,11 +95,11 @@ class ReportQuery(PlanOptions):
 class AssessQuery(PlanOptions):
     """The parameters of a plan for one shard."""
 
-    batch_size: int = Field(description="Samples in a batch.", examples=[32])
+    batch_size: int = Field(description="Samples in a batch.", examples=[32], json_schema_extra={"minimum": 1})
     feature_axis: str = Field(
         default="element",
         description="element: every element of a sample is a feature; channel: axis 1 is.",
-        examples=["element"],
+        json_schema_extra=_AXES,
     )
 
 
@@ -108,11 +113,11 @@ class NewAssessment(BaseModel):
     )
 
     name: str = Field(min_length=1, max_length=200, description="For people; need not be unique.")
-    batch_sizes: list[Annotated[int, Field(strict=True)]] = Field(
-        description="Every batch size to profile, in one pass."
+    batch_sizes: list[Annotated[int, Field(strict=True, json_schema_extra={"minimum": 1})]] = Field(
+        description="Every batch size to profile, in one pass.", json_schema_extra={"minItems": 1}
     )
     method: str = Field(default="need", description="The plan's method where the call names none.")
-    feature_axis: str = Field(default="element", description="element or channel.")
+    feature_axis: str = Field(default="element", description="element or channel.", json_schema_extra=_AXES)
     order: dict[str, Any] = Field(
         default_factory=lambda: {"kind": "rows"},
         description='How dataset rows were laid out: {"kind": "rows"} or {"kind": "shuffled", '
@@ -126,7 +131,9 @@ class PageQuery(BaseModel):
     model_config = _STRICT
 
     limit: int = Field(default=50, ge=1, le=MAX_PAGE, description="Most items to return.")
-    cursor: str | None = Field(default=None, description="next_cursor of the page before.")
+    cursor: str | None = Field(
+        default=None, pattern=CURSOR, description="next_cursor of the page before.", examples=["n17"]
+    )
 
 
 class ShardQuery(BaseModel):

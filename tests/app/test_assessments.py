@@ -105,9 +105,9 @@ def test_pages_hold_each_assessment_once_newest_first(settings: Settings) -> Non
     [
         ("limit=0", ["query.limit", "greater than or equal to 1"]),
         ("limit=201", ["query.limit", "less than or equal to 200"]),
-        ("cursor=7", ["next_cursor", "'7'"]),
-        ("cursor=n-1", ["next_cursor", "'n-1'"]),
-        ("cursor=n99999999999999999999", ["next_cursor"]),
+        ("cursor=7", ["cursor", "'7'"]),
+        ("cursor=n-1", ["cursor", "'n-1'"]),
+        ("cursor=n99999999999999999999", ["cursor"]),
     ],
 )
 def test_bad_page(client: httpx.Client, query: str, words: list[str]) -> None:
