@@ -1,5 +1,6 @@
 """The application: `create_app(settings)`; for `uvicorn --factory app.main:create_app` too."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -11,6 +12,7 @@ from fastapi import FastAPI
 from app import problems
 from app.auth.access import AccessMiddleware
 from app.document import describe
+from app.jobs.runner import Runner
 from app.limits import LimitMiddleware
 from app.observability import tracing
 from app.observability.requests import RequestMiddleware
@@ -45,8 +47,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await service.open()
         # Loading the compiled kernel takes half a second, compiling it once a machine some: not within a request.
         await to_thread.run_sync(warm)
+        runner = _app.state.runner = Runner(service)
+        runner.start()
+        stopping = asyncio.create_task(runner.stop_when_draining())
         yield
         service.drain.expire()
+        await stopping
         await service.close()
         if provider is not None:
             await to_thread.run_sync(provider.shutdown)  # sends the last spans

@@ -82,6 +82,7 @@ KINDS: dict[str, Kind] = {
     ),
     "assessment-not-found": Kind(404, "No such assessment", "GET /v1/assessments lists those that exist."),
     "job-not-found": Kind(404, "No such job", "Jobs go with their assessment."),
+    "no-result": Kind(409, "No plan", "Wait until the job has succeeded."),
     "job-abandoned": Kind(500, "Job given up", "Ask for it again when the cause is mended."),
     "too-many-jobs": Kind(429, "Too many jobs", "Wait until one of the assessment's jobs has ended."),
     "ingest-off": Kind(403, "URIs are not read", "Let the operator name prefixes in NORMGAUGE_INGEST_PREFIXES."),

@@ -115,3 +115,28 @@ def check_fits(shard: Shard, stored: Sequence[Shard]) -> None:
                 "expected labels in every shard or in none; got them in shard "
                 f"{with_labels.index} and none in shard {without.index}; send all alike"
             )
+
+
+def find_first_row(index: int, first_row: int | None, shards: Sequence[Shard]) -> int:
+    """Return the row at which a shard begins: the one given, 0 for the first, or after the shard before it.
+
+    Args:
+        index: of the shard.
+        first_row: as given; None: not.
+        shards: those stored; the one before it, at least.
+
+    Raises:
+        ProblemError: it cannot be told ("first-row-needed").
+    """
+    if first_row is not None:
+        return first_row
+    if index == 0:
+        return 0
+    for shard in shards:
+        if shard.index == index - 1:
+            return shard.end_row
+    raise ProblemError(
+        "first-row-needed",
+        f"expected first_row, the row of the dataset at which shard {index} begins, since shard "
+        f"{index - 1} has not come; got none; pass ?first_row= or send shard {index - 1} first",
+    )

@@ -9,7 +9,7 @@ A `Store` sees the assessments of one owner: those of one API key, or those made
 
 import copy
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -121,8 +121,21 @@ class Store:
             ProblemError: there is none of this id ("assessment-not-found").
         """
         with self.engine.connect() as connection:
-            assessment = self._find_assessment(connection, assessment_id)
+            assessment = self.find_assessment(connection, assessment_id)
             return assessment, _find_shards(connection, SHARDS.c.assessment == assessment.number)
+
+    def get_neighbours(self, assessment_id: str, index: int) -> tuple[Assessment, list[Shard]]:
+        """Return an assessment and, by first row, its first shard and those stored under `index` and the one before.
+
+        Raises:
+            ProblemError: there is none of this id ("assessment-not-found").
+        """
+        with self.engine.connect() as connection:
+            assessment = self.find_assessment(connection, assessment_id)
+            of_it = SHARDS.c.assessment == assessment.number
+            first = _find_shards(connection, of_it, limit=1)
+            near = _find_shards(connection, of_it, SHARDS.c.shard_index.in_((index - 1, index)))
+            return assessment, first + [shard for shard in near if shard not in first]
 
     def delete_assessment(self, assessment_id: str) -> None:
         """Remove an assessment and all that hangs on it: shards, profiles, jobs.
@@ -155,10 +168,24 @@ class Store:
             connection.execute(ASSESSMENTS.delete().where(ASSESSMENTS.c.number == number))
             return True
 
-    def add_shard(self, assessment_id: str, shard: Shard, profile: bytes, *, max_shards: int) -> bool:
+    def add_shard(
+        self,
+        assessment_id: str,
+        shard: Shard,
+        profile: bytes,
+        *,
+        max_shards: int,
+        also: Callable[[Connection], None] | None = None,
+    ) -> bool:
         """Store a shard, durably before this returns; return whether it is new.
 
         The same bytes at the same rows under the same index are accepted again and change nothing.
+
+        Args:
+            assessment_id: of the assessment.
+            shard, profile: what is stored.
+            max_shards: most shards in the assessment.
+            also: what else is done in the same transaction; where it raises, nothing is stored.
 
         Raises:
             ProblemError: no such assessment, other bytes or rows under this index, too many shards (the code says
@@ -167,7 +194,9 @@ class Store:
             ShapeError, LabelError: it is unlike the shards stored.
         """
         with self.writing() as connection:
-            assessment = self._find_assessment(connection, assessment_id, lock=True)
+            assessment = self.find_assessment(connection, assessment_id, lock=True)
+            if also is not None:
+                also(connection)
             of_it = SHARDS.c.assessment == assessment.number
             same = _find_shards(connection, of_it, SHARDS.c.shard_index == shard.index)
             if same:
@@ -211,7 +240,12 @@ class Store:
                     raise _not_found(assessment.id)
                 yield blob
 
-    def _find_assessment(self, connection: Connection, assessment_id: str, *, lock: bool = False) -> Assessment:
+    def find_assessment(self, connection: Connection, assessment_id: str, *, lock: bool = False) -> Assessment:
+        """Return an assessment within a transaction, its row locked until the end of it where asked for.
+
+        Raises:
+            ProblemError: there is none of this id ("assessment-not-found").
+        """
         query = sa.select(ASSESSMENTS).where(ASSESSMENTS.c.id == assessment_id, self.is_mine())
         if lock:
             query = query.with_for_update()

@@ -321,6 +321,7 @@ BY_CODE: dict[str, type[ServiceError]] = {
     "shard-conflict": ShardConflictError,
     "assessment-not-found": AssessmentNotFoundError,
     "job-not-found": JobNotFoundError,
+    "no-result": ConflictError,
     "job-abandoned": InternalServiceError,
     "too-many-jobs": TooManyJobsError,
     "ingest-off": SourceNotAllowedError,

@@ -1,11 +1,13 @@
 """The HTTP interface, one resource a file; `ROUTERS` is all of it."""
 
-from app.routes import assess, assessments, health, home, metrics, plans, problems, reports, shards
+from app.routes import assess, assessments, health, home, ingests, jobs, metrics, plans, problems, reports, shards
 
 ROUTERS = (
     assess.router,
     assessments.router,
     shards.router,
+    ingests.router,
+    jobs.router,
     plans.router,
     reports.router,
     problems.router,

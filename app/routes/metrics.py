@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Depends, Response
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.jobs.board import count_states
 from app.observability.metrics import MEDIA_TYPE
 from app.openapi import METRICS_RESPONSE, REQUEST_PROBLEMS, problem_responses
 from app.schemas import check_query
@@ -20,7 +21,7 @@ router = APIRouter(tags=["operations"], dependencies=[Depends(check_query)])
 async def get_metrics(service: ServiceDep) -> Response:
     """Answer this instance's metrics, and the jobs in the database; also where the database does not answer."""
     try:
-        await service.blocking(service.store.schema_state)
+        service.metrics.set_jobs(await service.blocking(lambda: count_states(service.store)))
     except SQLAlchemyError:
         service.metrics.set_database_up(False)
     else:

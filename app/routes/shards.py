@@ -7,8 +7,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from app.ingest import ShardReader, format_of, identify, ingest
 from app.openapi import REQUEST_PROBLEMS, SHARD_PROBLEMS, problem_responses, shard_body
-from app.problems import ProblemError
-from app.records import Assessment, Shard, check_same
+from app.records import Assessment, Shard, check_same, find_first_row
 from app.schemas import ShardQuery, ShardSummary, check_query
 from app.service import Service, ServiceDep
 
@@ -85,7 +84,7 @@ async def _store(
         batch_sizes=assessment.batch_sizes,
         feature_axis=assessment.feature_axis,
         format_name=format_of(request),
-        first_row=_find_first_row(index, first_row, shards),
+        first_row=find_first_row(index, first_row, shards),
         like=shards[0] if shards else None,
         settings=settings,
     )
@@ -102,18 +101,3 @@ async def _store(
         return service.store.add_shard(assessment.id, shard, blob, max_shards=settings.max_shards)
 
     return shard, await service.blocking(add)
-
-
-def _find_first_row(index: int, first_row: int | None, shards: Sequence[Shard]) -> int:
-    if first_row is not None:
-        return first_row
-    if index == 0:
-        return 0
-    for shard in shards:
-        if shard.index == index - 1:
-            return shard.end_row
-    raise ProblemError(
-        "first-row-needed",
-        f"expected first_row, the row of the dataset at which shard {index} begins, since shard "
-        f"{index - 1} has not come; got none; pass ?first_row= or send shard {index - 1} first",
-    )

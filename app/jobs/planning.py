@@ -1,0 +1,43 @@
+"""Plans of very many batches: made by a job, kept as its result."""
+
+from typing import Any
+
+from app.jobs.board import Board
+from app.jobs.records import Job, Lease
+from app.service import Service, check_complete
+
+
+def plan_fingerprint(service: Service, assessment_id: str) -> tuple[list[list[Any]], int, tuple[int, ...]]:
+    """Return what an assessment's plans depend on, its rows, and the batch sizes profiled; blocks.
+
+    Raises:
+        ProblemError: no such assessment. GapError: rows are missing.
+    """
+    assessment, shards = service.store.get_assessment(assessment_id)
+    check_complete(shards)
+    return [[s.first_row, s.digest] for s in shards], shards[-1].end_row, assessment.batch_sizes
+
+
+def ask_for_plan(service: Service, assessment_id: str, spec: dict[str, Any], made_of: list[list[Any]]) -> Job:
+    """Return the job that makes, or has made, this plan; blocks.
+
+    Args:
+        service: as the assessment's owner sees it.
+        assessment_id: of the assessment.
+        spec: the arguments of `Service.plan_stored`.
+        made_of: see `plan_fingerprint`.
+
+    Raises:
+        ProblemError: as `Board.submit`.
+    """
+    return Board(service.store, max_jobs=service.settings.max_jobs).submit(assessment_id, "plan", spec, made_of)
+
+
+def make_plan_bytes(service: Service, lease: Lease) -> bytes:
+    """Return the plan that a job asks for, as JSON; blocks.
+
+    Raises:
+        AssessorError, ProblemError: as `Service.plan_stored`.
+    """
+    plan = service.owned_by(lease.key_id).plan_stored(lease.assessment_id, **lease.spec)
+    return plan.to_json().encode()
