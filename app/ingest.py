@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -69,6 +70,7 @@ class ShardReader:
     ) -> None:
         self._profiler = Profiler(batch_sizes=batch_sizes, first_row=first_row, feature_axis=feature_axis)
         self._first_row = first_row
+        self._largest_batch = max(batch_sizes)
         self._format_name = format_name
         self._settings = settings
         self._like = like
@@ -86,11 +88,23 @@ class ShardReader:
             AssessorError: the shard is not usable.
             ProblemError: it is over a limit.
         """
+        self.identify(piece)
+        self.decode(piece)
+
+    def identify(self, piece: bytes | bytearray | memoryview) -> None:
+        """Take the next piece for the shard's identity only; may run beside `decode` of the same piece."""
+        self._digest.update(piece)
+        self._size_bytes += len(piece)
+
+    def decode(self, piece: bytes | bytearray | memoryview) -> None:
+        """Take the next piece for its rows only.
+
+        Raises:
+            AssessorError, ProblemError: as `feed`.
+        """
         if self._decoder is None:
             self._format_name = self._format_name or decoder_for(bytes(piece[:RECOGNIZED_BYTES]))
             self._decoder = formats.get(self._format_name)(_decode_settings(self._format_name, self._settings))
-        self._digest.update(piece)
-        self._size_bytes += len(piece)
         self._undecoded_bytes += len(piece)
         for part in self._decoder.feed(piece):
             self._undecoded_bytes = 0
@@ -125,7 +139,13 @@ class ShardReader:
             raise self._too_many_features(f"{math.prod(shape)} (shape {list(shape)})")
         if self._like is not None:
             self._like.check_like(shape)
-        self._profiler.add(part.block, dtype=part.dtype)
+        # First the rows that complete a batch: rows after them need not be copied to wait for others.
+        rest = -(self._first_row + self._profiler.rows) % self._largest_batch
+        if 0 < rest < len(part.block):
+            self._profiler.add(part.block[:rest], dtype=part.dtype)
+        else:
+            rest = 0
+        self._profiler.add(part.block[rest:], dtype=part.dtype)
         self._check_rows()
 
     def _check_rows(self) -> None:
@@ -183,10 +203,14 @@ def format_of(request: Request) -> str | None:
 
 
 class Sink(Protocol):
-    """What a body is read into."""
+    """What a body is read into. Nothing may be kept of a piece."""
 
-    def feed(self, piece: bytes | bytearray | memoryview) -> None:
-        """Take the next piece, of which nothing may be kept."""
+    def identify(self, piece: bytes | bytearray | memoryview) -> None:
+        """Take the next piece for the identity."""
+        ...
+
+    def decode(self, piece: bytes | bytearray | memoryview) -> None:
+        """Take the next piece for the rows; may run beside `identify` of the same one."""
         ...
 
 
@@ -199,7 +223,7 @@ async def ingest(request: Request, reader: ShardReader, service: Service) -> Ing
     """
     began = time.monotonic()
     await _consume(request, reader, service)
-    ingested = await service.blocking(reader.finish)
+    ingested = await to_thread.run_sync(reader.finish, limiter=service.finishing)
     seconds = time.monotonic() - began
     service.metrics.ingested(size_bytes=ingested.size_bytes, n_rows=ingested.profile.n_rows, seconds=seconds)
     return ingested
@@ -222,8 +246,11 @@ class _Hasher:
     def __init__(self) -> None:
         self.identity = ContentIdentity()
 
-    def feed(self, piece: bytes | bytearray | memoryview) -> None:
+    def identify(self, piece: bytes | bytearray | memoryview) -> None:
         self.identity.update(piece)
+
+    def decode(self, piece: bytes | bytearray | memoryview) -> None:
+        pass
 
 
 async def _consume(request: Request, sink: Sink, service: Service) -> None:
@@ -250,24 +277,16 @@ class _Inlet:
 
     async def run(self, request: Request) -> None:
         """Read the body to its end."""
-        pool = self._service.pieces
         working: asyncio.Task[None] | None = None
-        buffer, filled = pool.take(), 0
         try:
-            async for chunk in request.stream():
-                taken = 0
-                while taken < len(chunk):
-                    n = min(len(chunk) - taken, len(buffer) - filled)
-                    buffer[filled : filled + n] = memoryview(chunk)[taken : taken + n]
-                    filled, taken = filled + n, taken + n
-                    if filled == len(buffer):
-                        if working is not None:
-                            await working
-                        working = asyncio.create_task(self._work(buffer, filled))
-                        buffer, filled = pool.take(), 0
+            async for piece in request.stream():
+                if not piece:
+                    continue
+                if working is not None:
+                    await working
+                working = asyncio.create_task(self._work(piece))
             if working is not None:
                 await working
-            await self._work(buffer, filled)
             self._check_end()
         finally:
             # On an error or a disconnect the thread still runs: wait, so that no state is shared with it afterwards.
@@ -276,39 +295,41 @@ class _Inlet:
             if working is not None and working.done() and not working.cancelled():
                 working.exception()  # seen, so that asyncio does not report it as forgotten
 
-    async def _work(self, buffer: bytearray, filled: int) -> None:
+    async def _work(self, piece: bytes | memoryview) -> None:
         """Take one piece and give its buffer back."""
-        piece = memoryview(buffer)[:filled]
-        self._size_bytes += filled
-        works = [self._pass_on(piece)] if filled else []
+        self._size_bytes += len(piece)
+        if self._decoder is None:
+            works = [self._decode(partial(self._sink.decode, piece)), self._hash(partial(self._sink.identify, piece))]
+        else:
+            works = [self._pass_on_decoded(self._decoder, piece)]
         if self._digests:
-            works.append(self._in_thread(lambda: self._digests.update(piece)))
+            works.append(self._hash(partial(self._digests.update, piece)))
         failures = await asyncio.gather(*works, return_exceptions=True)
         # Not where this was cancelled: a thread may still read it.
-        self._service.pieces.give_back(buffer)
+        self._service.pieces.give_back(piece)
         for failure in failures:
             if failure is not None:
                 raise failure
 
-    async def _pass_on(self, piece: memoryview) -> None:
-        decoder = self._decoder
-        if decoder is None:
-            await self._in_thread(lambda: self._sink.feed(piece))
-            return
+    async def _pass_on_decoded(self, decoder: ContentDecoder, piece: bytes | memoryview) -> None:
         decoder.feed(piece)
+
+        def step() -> bool:
+            decoded = decoder.take()
+            if decoded:
+                self._sink.identify(decoded)
+                self._sink.decode(decoded)
+            return bool(decoded)
+
         # Each decoded piece waits its turn for a thread, so that a body which grows without end holds up no other.
-        while await self._in_thread(self._pass_on_decoded):
+        while await self._decode(step):
             pass
 
-    def _pass_on_decoded(self) -> bool:
-        assert self._decoder is not None
-        decoded = self._decoder.take()
-        if decoded:
-            self._sink.feed(decoded)
-        return bool(decoded)
+    async def _decode(self, call: Callable[[], T]) -> T:
+        return await to_thread.run_sync(call, limiter=self._service.decoding)
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await to_thread.run_sync(call, limiter=self._service.limiter)
+    async def _hash(self, call: Callable[[], None]) -> None:
+        await to_thread.run_sync(call, limiter=self._service.limiter)
 
     def _check_end(self) -> None:
         # First what was sent, then what it says: a body that was cut off on the way is told as that.

@@ -57,9 +57,12 @@ class PiecePool:
         self._free = [buffer for buffer in self._free if len(buffer) == size_bytes]
         return self._free.pop() if self._free else bytearray(size_bytes)
 
-    def give_back(self, buffer: bytearray) -> None:
-        """Take a buffer that nothing uses any more."""
-        if len(buffer) == self.size_bytes and (len(self._free) + 1) * len(buffer) <= self._total_bytes:
+    def give_back(self, piece: bytes | memoryview) -> None:
+        """Take back the buffer of a piece that nothing uses any more, where it has one."""
+        buffer = piece.obj if isinstance(piece, memoryview) else None
+        if not isinstance(buffer, bytearray) or len(buffer) != self.size_bytes:
+            return
+        if (len(self._free) + 1) * len(buffer) <= self._total_bytes:
             self._free.append(buffer)
 
     @property

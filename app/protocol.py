@@ -5,16 +5,21 @@
 - Where an answer ends the connection while the body still comes, the socket is not closed at once: the client would be
   reset and might never read why it was refused. It is half closed, and what comes is dropped for a while.
 - A client that sends its request and closes its sending side is answered.
+- A body reaches the application in pieces (`app.gathering`), not in packets.
 """
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
+from uvicorn._types import ASGIReceiveEvent
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from app.gathering import Gatherer
+from app.pieces import PiecePool
 from app.problems import KINDS, MEDIA_TYPE, problem_document
 from app.settings import Settings
 
@@ -60,9 +65,12 @@ class ServiceProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         settings: Settings,
+        pieces: PiecePool,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._settings = settings
+        self._pieces = pieces
+        self._body: Gatherer | None = None
         self._in_head = False
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
@@ -127,18 +135,45 @@ class ServiceProtocol(HttpToolsProtocol):
             self._refuse_headers(size_bytes)
             return
         super().on_headers_complete()
+        cycle = self.cycle
+        self._body = Gatherer(self._pieces, self.loop, cycle.message_event.set)
+        # Before its task has begun, which the event loop does later.
+        cycle.receive = partial(self._receive, cycle, self._body)  # type: ignore[method-assign]  # bodies are ours
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
-        if not self._refused:
-            super().on_body(body)
+        if self._refused or self._body is None or self.cycle.response_complete:
+            return
+        self._body.add(body)
+        if self._body.full:
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         """End a request."""
         self.expects_more = False
         self._head_bytes = 0
-        if not self._refused:
-            super().on_message_complete()
+        if self._refused or self._body is None or self.cycle.response_complete:
+            return
+        self.cycle.more_body = False
+        self._body.end()
+
+    async def _receive(self, cycle: RequestResponseCycle, body: Gatherer) -> ASGIReceiveEvent:
+        """Return the next ASGI message of a request, as uvicorn's own would but for the size of its body."""
+        if cycle.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            cycle.waiting_for_100_continue = False
+        if not cycle.disconnected and not cycle.response_complete:
+            body.want()
+            if not body.full:
+                self.flow.resume_reading()
+            await cycle.message_event.wait()
+            cycle.message_event.clear()
+        if cycle.disconnected or cycle.response_complete:
+            body.close()
+            return {"type": "http.disconnect"}
+        piece, more = body.take()
+        # A view of a buffer, which holds for as long as its receiver keeps it.
+        return {"type": "http.request", "body": piece, "more_body": more}  # type: ignore[typeddict-item]
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP."""

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -96,6 +97,8 @@ class Service:
     cache: ProfileCache = field(init=False)
     limiter: CapacityLimiter = field(init=False)
     report_limiter: CapacityLimiter = field(init=False)
+    decoding: CapacityLimiter = field(init=False)
+    finishing: CapacityLimiter = field(init=False)
     pieces: PiecePool = field(init=False)
     metrics: Metrics = field(default_factory=Metrics)
     drain: Drain = field(default_factory=Drain)
@@ -115,6 +118,9 @@ class Service:
     async def open(self) -> None:
         """Bring the database up to date, unless told not to; needs a running event loop."""
         self.limiter = CapacityLimiter(self.settings.worker_threads)
+        # More decoders than processors would gain nothing and hold more memory; profiles are closed one at a time.
+        self.decoding = CapacityLimiter(min(self.settings.worker_threads, os.cpu_count() or 1))
+        self.finishing = CapacityLimiter(1)
         self.report_limiter = CapacityLimiter(1)
         if self.settings.migrate_at_start:
             await self.blocking(self.store.migrate)

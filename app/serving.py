@@ -81,12 +81,13 @@ def make_server(settings: Settings, *, log_level: str = "info", configure_logs: 
         configure_logs: give the server's loggers its own handlers; False leaves the process's logging as it is.
     """
     application = create_app(settings)
+    protocol = partial(ServiceProtocol, settings=settings, pieces=application.state.service.pieces)
     config = uvicorn.Config(
         application,
         log_level=log_level,
         log_config=LOGGING_CONFIG if configure_logs else None,
         access_log=False,  # ours leaves out the query
-        http=partial(ServiceProtocol, settings=settings),  # type: ignore[arg-type]  # called as the class would be
+        http=protocol,  # type: ignore[arg-type]  # called as the class would be
         ws="none",
         lifespan="on",
         server_header=False,

@@ -87,12 +87,12 @@ class Settings(BaseSettings):
     max_uploads: int = Field(default=64, ge=1, description="Most shard bodies coming in at once; then 503.")
     max_connections: int = Field(default=1024, ge=1, description="Most open connections; then 503.")
     upload_memory_bytes: int = Field(
-        default=2**24,
+        default=2**23,
         ge=2**17,
         description="Memory in which all bodies that come in are gathered, 64 KiB each at least.",
     )
     piece_bytes: int = Field(
-        default=2**23, ge=2**16, description="Most bytes of a body that are handed to a worker thread at a time."
+        default=2**22, ge=2**16, description="Most bytes of a body that are handed to a worker thread at a time."
     )
     header_timeout_s: float = Field(default=20.0, gt=0, description="Longest time for the head of a request to come.")
     body_idle_timeout_s: float = Field(default=60.0, gt=0, description="Longest wait for the next bytes of a body.")

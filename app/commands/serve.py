@@ -8,6 +8,7 @@ from app.auth import Keys
 from app.auth.access import is_loopback
 from app.commands.opened import opened_store, read_settings
 from app.errors import CommandError, UsageError
+from app.memory import give_back_freed_memory
 from app.observability import logs
 from app.outcome import DONE
 from app.serving import make_server, open_socket, url_of
@@ -38,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}; "
             "choose another with --host and --port (0 takes a free port)"
         ) from error
+    give_back_freed_memory()
     with listener:
         _LOGGER.info("listening on %s (description: /openapi.json); Ctrl-C stops it", url_of(listener))
         server = make_server(settings, log_level=settings.log_level, configure_logs=False)

@@ -1,0 +1,115 @@
+"""A request's body, gathered from packets to pieces before the application sees it.
+
+Each piece costs the application a turn of the event loop and a hop to a thread, each packet costs neither. So packets
+are copied to a buffer of the pool as they come, and the application gets it when it is full, when the body ends, or a
+moment after its first byte. It owns the buffer then; what gives it back to the pool lets it be used again.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from app.pieces import PiecePool
+
+LATENCY_S = 0.1
+"""Longest time that bytes wait for others."""
+UNREAD_BYTES = 1 << 16
+"""What is taken of a body before the application asks for it, and of a body that is small, without a buffer."""
+
+
+class Gatherer:
+    """The body of one request on its way from the parser to the application.
+
+    Args:
+        pool: where buffers come from.
+        loop: for the moment after which bytes are handed on.
+        wake: called when there is something to take.
+    """
+
+    def __init__(self, pool: PiecePool, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
+        self._pool = pool
+        self._loop = loop
+        self._wake = wake
+        self._timer: asyncio.TimerHandle | None = None
+        self._buffer: bytearray | None = None
+        self._filled = 0
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._wanted = False
+        self.complete = False
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be read before this is taken."""
+        if self._buffer is None:
+            return self._waiting_bytes > UNREAD_BYTES
+        return self._filled == len(self._buffer)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to take at once."""
+        return self.complete or self.full
+
+    def add(self, body: bytes) -> None:
+        """Take bytes from the parser."""
+        self._waiting.append(body)
+        self._waiting_bytes += len(body)
+        if self._wanted:
+            self._fill()
+        if self.full:
+            self._wake()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(LATENCY_S, self._on_time)
+
+    def want(self) -> None:
+        """Say that the application asks for more, so that a buffer pays."""
+        self._wanted = True
+        self._fill()
+
+    def end(self) -> None:
+        """Say that the body is complete."""
+        self.complete = True
+        self._wake()
+
+    def take(self) -> tuple[bytes | memoryview, bool]:
+        """Return what there is, and whether more is to come. The caller owns it; a view's buffer is of the pool."""
+        self._stop_timer()
+        body: bytes | memoryview
+        if self._buffer is None:
+            body = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
+            self._waiting, self._waiting_bytes = [], 0
+        else:
+            body = memoryview(self._buffer)[: self._filled]
+            self._buffer, self._filled = None, 0
+            self._fill()
+        self._wanted = False
+        more = not self.complete or self._waiting_bytes > 0 or self._buffer is not None
+        if more and self.ready:
+            self._wake()
+        return body, more
+
+    def close(self) -> None:
+        """End without more."""
+        self._stop_timer()
+
+    def _fill(self) -> None:
+        """Copy what waits to a buffer, where that is much."""
+        while self._waiting and (self._buffer is not None or self._waiting_bytes > UNREAD_BYTES):
+            if self._buffer is None:
+                self._buffer, self._filled = self._pool.take(), 0
+            chunk = self._waiting[0]
+            n = min(len(chunk), len(self._buffer) - self._filled)
+            if not n:
+                return
+            self._buffer[self._filled : self._filled + n] = chunk if n == len(chunk) else memoryview(chunk)[:n]
+            self._filled += n
+            self._waiting_bytes -= n
+            self._waiting[:1] = [] if n == len(chunk) else [chunk[n:]]
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._wake()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
