@@ -43,4 +43,4 @@ class ClassDeviationRule(Rule):
         relative = torch.where(distance == 0, 0.0, distance / centres.abs())
         if self.published_exact:
             relative = torch.where(centres < 0, torch.inf, relative)
-        return relative.amin(1).amax()
+        return relative.amin(1).amax(0)
