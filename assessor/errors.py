@@ -4,11 +4,15 @@ AssessorError
 ├─ ShardError            the data of a shard
 │  ├─ EmptyShardError    no rows
 │  ├─ FormatError        bytes that are not the format they claim to be
+│  │  ├─ SpoolLimitError    more than may be kept until the end has come
+│  │  └─ GrowthLimitError   grows to more than it may when decompressed
 │  ├─ DtypeError         a dtype that is not numeric
 │  ├─ ShapeError         another sample shape than expected, or none
+│  │  └─ FeatureLimitError  more values in a sample than may be
 │  ├─ NonFiniteError     NaN or infinity
 │  └─ LabelError         labels of another length or kind
 ├─ SettingError          a batch size, threshold or option out of range
+│  ├─ NoRoomError        no room for a temporary file
 │  └─ UnknownNameError   a name that no registry knows
 ├─ SourceError           an object in a store or folder
 │  ├─ SourceUriError        an address that names none
@@ -53,6 +57,18 @@ class FormatError(ShardError):
     code = "malformed-shard"
 
 
+class SpoolLimitError(FormatError):
+    """A shard, or a part of it, that must be kept until its end has come and is larger than may be kept."""
+
+    code = "spool-too-large"
+
+
+class GrowthLimitError(FormatError):
+    """A shard that grows to more than it may when it is decompressed."""
+
+    code = "decoded-too-large"
+
+
 class DtypeError(ShardError):
     """A dtype that is not a number the assessor reads."""
 
@@ -63,6 +79,12 @@ class ShapeError(ShardError):
     """A sample shape other than that of the rows before it."""
 
     code = "shape-mismatch"
+
+
+class FeatureLimitError(ShapeError):
+    """A sample of more values than the settings allow."""
+
+    code = "too-many-features"
 
 
 class NonFiniteError(ShardError):
@@ -81,6 +103,12 @@ class SettingError(AssessorError):
     """A setting out of its range."""
 
     code = "bad-setting"
+
+
+class NoRoomError(SettingError):
+    """There is no room for a temporary file."""
+
+    code = "no-room"
 
 
 class UnknownNameError(SettingError):

@@ -10,7 +10,7 @@ Source: Apache Arrow, "Serialization and Interprocess Communication (IPC)".
 from collections.abc import Iterator
 from typing import Any
 
-from assessor.errors import FormatError
+from assessor.errors import FormatError, GrowthLimitError, SpoolLimitError
 from assessor.formats.arrow_columns import ArrowRows
 from assessor.formats.arrow_library import data_errors, load_pyarrow
 from assessor.formats.decoder import Part, formats
@@ -115,7 +115,7 @@ class ArrowDecoder:
                 f"at byte {self._at}: write columns of numbers, without dictionaries"
             )
         if message.body_bytes > self._settings.max_spool_bytes:
-            raise FormatError(
+            raise SpoolLimitError(
                 f"expected record batches of at most {self._settings.max_spool_bytes} bytes; got "
                 f"{message.body_bytes}: write smaller ones"
             )
@@ -175,7 +175,7 @@ class ArrowDecoder:
             grown += length if claim == -1 else max(0, claim)
         self._decoded_bytes += grown
         if grown > self._settings.max_page_bytes or self._decoded_bytes > self._settings.max_decoded_bytes:
-            raise FormatError(
+            raise GrowthLimitError(
                 f"expected compressed record batches of at most {self._settings.max_page_bytes} bytes each and "
                 f"{self._settings.max_decoded_bytes} in all when decompressed; got {grown}, {self._decoded_bytes} in "
                 "all: write batches of fewer rows, or uncompressed"

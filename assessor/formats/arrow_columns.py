@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assessor.errors import DtypeError, EmptyShardError, FormatError, LabelError, NonFiniteError, ShapeError
+from assessor.errors import (
+    DtypeError,
+    EmptyShardError,
+    FeatureLimitError,
+    FormatError,
+    LabelError,
+    NonFiniteError,
+    ShapeError,
+)
 from assessor.formats.columns import ColumnChoice, choose_columns
 from assessor.formats.decoder import MAX_AXES, Part
 from assessor.formats.settings import DecodeSettings
@@ -101,7 +109,7 @@ class ArrowRows:
             return
         width = sum(math.prod(block.shape[1:]) for block in blocks)
         if width > self._settings.max_features:
-            raise ShapeError(f"expected samples of at most {self._settings.max_features} values; got {width}")
+            raise FeatureLimitError(f"expected samples of at most {self._settings.max_features} values; got {width}")
         dtype = np.result_type(*{block.dtype for block in blocks})
         step = max(1, BLOCK_BYTES // (width * dtype.itemsize))
         for start in range(0, rows, step):
@@ -123,7 +131,7 @@ class ArrowRows:
             array = self._without_nulls(array, name, shape)
             length = self._length(array, name, shape)
             if math.prod(shape[1:]) * length > self._settings.max_features:
-                raise ShapeError(
+                raise FeatureLimitError(
                     f"expected samples of at most {self._settings.max_features} values; column {name!r:.80} has lists "
                     f"of {length} values"
                 )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from assessor.errors import FormatError, LabelError, ShapeError
+from assessor.errors import FeatureLimitError, FormatError, LabelError, ShapeError
 from assessor.formats.settings import DecodeSettings
 
 LABEL_NAMES = ("y", "label")
@@ -49,7 +49,9 @@ def choose_columns(names: Sequence[str], settings: DecodeSettings) -> ColumnChoi
     if not features:
         raise ShapeError(f"expected at least one column of features; got {list(names)!r:.200}")
     if len(features) > settings.max_features:
-        raise ShapeError(f"expected samples of at most {settings.max_features} values; got {len(features)} columns")
+        raise FeatureLimitError(
+            f"expected samples of at most {settings.max_features} values; got {len(features)} columns"
+        )
     return ColumnChoice(features, label)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from assessor.errors import DtypeError, EmptyShardError, LabelError, ShapeError
+from assessor.errors import DtypeError, EmptyShardError, FeatureLimitError, LabelError, ShapeError
 from assessor.formats.settings import DEFAULT, DecodeSettings
 from assessor.registry import Registry
 
@@ -88,7 +88,7 @@ class TensorReader:
         if self.shape[1:] and not items:
             raise EmptyShardError(f"expected at least one feature; got {self.name} of shape {self.shape}")
         if items > self.settings.max_features:
-            raise ShapeError(
+            raise FeatureLimitError(
                 f"expected samples of at most {self.settings.max_features} values; got shape {self.shape[1:]}, "
                 f"{items} values: is the first axis the samples? else raise the limit"
             )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assessor.errors import DtypeError, FormatError, SettingError, ShapeError
+from assessor.errors import DtypeError, FeatureLimitError, FormatError, SettingError, ShapeError
 from assessor.formats.settings import DecodeSettings
 
 SUFFIXES = ("png", "jpg", "jpeg", "bmp", "webp", "ppm", "pgm", "tif", "tiff")
@@ -77,7 +77,7 @@ class PictureReader:
             )
         width, height = size
         if width * height * BANDS[mode] > self._settings.max_features:
-            raise ShapeError(
+            raise FeatureLimitError(
                 f"expected samples of at most {self._settings.max_features} values; {name!r:.200} has {width} x "
                 f"{height} pixels of mode {mode}: resize it"
             )

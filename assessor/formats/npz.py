@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
-from assessor.errors import AssessorError, FormatError
+from assessor.errors import AssessorError, FormatError, GrowthLimitError
 from assessor.formats.decoder import Part, formats
 from assessor.formats.npy import NpyDecoder
 from assessor.formats.spool import FileDecoder
@@ -50,7 +50,7 @@ class NpzDecoder(FileDecoder):
                 )
             grown = sum(member.file_size for member in members)
             if grown > self.settings.max_decoded_bytes:
-                raise FormatError(
+                raise GrowthLimitError(
                     f"expected an npz shard of at most {self.settings.max_decoded_bytes} bytes when decompressed; "
                     f"it says {grown}: split it, or raise max_decoded_bytes"
                 )

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from assessor.errors import FormatError
+from assessor.errors import FormatError, GrowthLimitError
 from assessor.formats.arrow_columns import ArrowRows
 from assessor.formats.arrow_library import data_errors, load_pyarrow
 from assessor.formats.decoder import Part, formats
@@ -122,7 +122,7 @@ class ParquetDecoder(FileDecoder):
             largest = max(largest, held_bytes)
             decoded += 8 * values
         if decoded > self.settings.max_decoded_bytes:
-            raise FormatError(
+            raise GrowthLimitError(
                 f"expected a Parquet shard of at most {self.settings.max_decoded_bytes} bytes when decoded; it has up "
                 f"to {decoded}: split it, or raise max_decoded_bytes"
             )

@@ -7,7 +7,7 @@ read here too: asked for a bad column chunk, pyarrow 26 ends the process (RowGro
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
-from assessor.errors import FormatError
+from assessor.errors import FormatError, GrowthLimitError
 from assessor.formats.settings import DecodeSettings
 from assessor.formats.thrift import CompactReader
 
@@ -141,7 +141,7 @@ class PageCheck:
         self.grown_bytes += grown
         self._stored_bytes, self._held_bytes = stored, grown + stored
         if grown > self.settings.max_page_bytes or self.grown_bytes > self.settings.max_decoded_bytes:
-            raise FormatError(
+            raise GrowthLimitError(
                 f"expected pages of at most {self.settings.max_page_bytes} bytes, "
                 f"{self.settings.max_decoded_bytes} in all, when decompressed; column {name!r:.80} has one of {grown}, "
                 f"{self.grown_bytes} in all: write smaller pages, or raise max_page_bytes"

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
-from assessor.errors import FormatError, SettingError
+from assessor.errors import FormatError, NoRoomError, SpoolLimitError
 from assessor.formats.decoder import Part
 from assessor.formats.settings import DEFAULT, DecodeSettings
 
@@ -40,7 +40,7 @@ class Spool:
         self.size_bytes += len(data)
         if self.size_bytes > self._max_bytes:
             self.close()
-            raise FormatError(
+            raise SpoolLimitError(
                 f"expected {self._what} of at most {self._max_bytes} bytes, since it is kept until its end has "
                 f"come; at least {self.size_bytes} came: send smaller shards, a format that is read as a stream "
                 "(safetensors, Arrow), or raise max_spool_bytes"
@@ -49,7 +49,7 @@ class Spool:
             self._file.write(data)
         except OSError as error:
             self.close()
-            raise SettingError(
+            raise NoRoomError(
                 f"expected room for a temporary file of {self.size_bytes} bytes in {tempfile.gettempdir()}; "
                 f"got {error}: make room, or set TMPDIR to a folder that has it"
             ) from error

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assessor.errors import FormatError, SettingError
+from assessor.errors import FormatError, NoRoomError, SpoolLimitError
 from assessor.formats.decoder import Part
 
 BLOCK_BYTES = 4 << 20
@@ -29,7 +29,7 @@ class Transposed:
     def __init__(self, rows: int, columns: int, dtype: np.dtype[Any], max_bytes: int) -> None:
         size_bytes = rows * columns * dtype.itemsize
         if size_bytes > max_bytes:
-            raise FormatError(
+            raise SpoolLimitError(
                 f"expected row groups of at most {max_bytes} bytes when decoded, since many columns are turned to rows "
                 f"in a temporary file; got one of {size_bytes}: write smaller row groups, put the features into one "
                 "list column, or raise max_spool_bytes"
@@ -44,7 +44,7 @@ class Transposed:
             else:
                 file.truncate(max(1, size_bytes))
         except OSError as error:
-            raise SettingError(
+            raise NoRoomError(
                 f"expected room for a temporary file of {size_bytes} bytes in {tempfile.gettempdir()}; got {error}: "
                 "make room, or set TMPDIR to a folder that has it"
             ) from error

@@ -3,10 +3,10 @@ from assessor import errors, formats, measures, methods, thresholds
 
 EXPORTED = """
     MEDIA_TYPES AssessorError BatchStandardizer CoverageError Decision DecodeSettings Decoder Drift DtypeError
-    EmptyShardError FingerprintError FormatError GapError HeterogeneityAssessor LabelError Measure Method Moments
-    NonFiniteError OverlapError Part Plan PlanError PlanFormatError Profile Profiler SampleOrder Scores SettingError
+    EmptyShardError FeatureLimitError FingerprintError FormatError GapError GrowthLimitError HeterogeneityAssessor LabelError Measure Method Moments
+    NoRoomError NonFiniteError OverlapError Part Plan PlanError PlanFormatError Profile Profiler SampleOrder Scores SettingError
     ShapeError ShardError SourceChangedError SourceDeniedError SourceError SourceEscapeError SourceNotFoundError
-    SourceRedirectError SourceUnavailableError SourceUriError UnknownNameError assess decoder_for errors fingerprint
+    SourceRedirectError SourceUnavailableError SourceUriError SpoolLimitError UnknownNameError assess decoder_for errors fingerprint
     formats hash_rows make_plan measure_drift measures merge methods missing_rows noise normal_divergence profile_array profile_dataset
     profile_shard thresholds
 """
@@ -16,11 +16,15 @@ CODES = {
     "ShardError": "bad-shard",
     "EmptyShardError": "empty-shard",
     "FormatError": "malformed-shard",
+    "SpoolLimitError": "spool-too-large",
+    "GrowthLimitError": "decoded-too-large",
     "DtypeError": "unsupported-dtype",
     "ShapeError": "shape-mismatch",
+    "FeatureLimitError": "too-many-features",
     "NonFiniteError": "non-finite",
     "LabelError": "bad-labels",
     "SettingError": "bad-setting",
+    "NoRoomError": "no-room",
     "UnknownNameError": "unknown-name",
     "SourceError": "bad-source",
     "SourceUriError": "bad-source-uri",
