@@ -15,7 +15,6 @@ from norms.channels_last import ChannelsLast
 from norms.conversion_report import Row, table
 from norms.errors import ConversionError
 from norms.modes import population
-from norms.per_sample import NoNorm
 from norms.registry import accepted, check_options, create
 from norms.rewiring import rewire
 from norms.sources import Source, carry, describe
@@ -171,7 +170,7 @@ def _replace(source: Source, name: str, options: dict[str, Any], *, anew: bool) 
     """Return the new norm and what it lost, or the old one and "" where it is of that kind already."""
     known = accepted(name)
     asked = {k: v for k, v in options.items() if k not in ("device", "dtype")}
-    ours = isinstance(source.module, ChannelNorm | NoNorm)
+    ours = isinstance(source.module, ChannelNorm)
     if source.kind == name and (ours or not anew) and all(source.options.get(k) == v for k, v in asked.items()):
         return source.module, ""
     if source.kind == name and name in ("layer", "rms") and not ours:

@@ -79,7 +79,7 @@ class CarriedPriors:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, ChannelNorm | NoNorm) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, ChannelNorm) or super().is_leaf_module(m, module_qualified_name)
 
 
 def carry_priors(model: nn.Module, *, prior: str = "sampled") -> CarriedPriors:

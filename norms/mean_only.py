@@ -11,6 +11,8 @@ from norms.statistics import average, compute_dtype, per_channel, snapshot
 class MeanOnlyBatchNorm(RunningNorm):
     """y = x - mu + beta, mu per channel over (N, *). There is no gamma; pair it with a bounded weight norm.
 
+    `eps` is taken, as by every norm, and has no effect: nothing is divided.
+
     Shape: (N, C, *) of any rank >= 2, to the same.
 
     Buffers: running_mean of shape (C,), num_batches_tracked.
@@ -28,6 +30,7 @@ class MeanOnlyBatchNorm(RunningNorm):
         self,
         num_features: int,
         *,
+        eps: float = 1e-5,
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
@@ -36,6 +39,7 @@ class MeanOnlyBatchNorm(RunningNorm):
     ) -> None:
         super().__init__(
             num_features,
+            eps=eps,
             momentum=momentum,
             affine=affine,
             track_running_stats=track_running_stats,

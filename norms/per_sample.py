@@ -1,9 +1,9 @@
 """Norms whose samples share nothing: layer, group, instance, RMS, and none."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from norms.base import ChannelNorm, check_input
+from norms.base import ChannelNorm
 from norms.errors import InputError, OptionError
 from norms.statistics import compute_dtype
 
@@ -144,25 +144,32 @@ class RMSNorm(ChannelNorm):
         return self._scale_shift(wide * torch.rsqrt(mean_square + self.eps), x.dtype)
 
 
-class NoNorm(nn.Module):
+class NoNorm(ChannelNorm):
     """No normalization: returns its input, the same tensor. It has no parameters.
 
+    It takes the common options, so that any name stands where another stood; they have no effect, and a
+    conversion to another norm finds them again.
+
     >>> x = torch.ones(1, 2)
-    >>> NoNorm(2)(x) is x
+    >>> NoNorm(2, eps=1e-3)(x) is x
     True
     """
 
-    def __init__(self, num_features: int) -> None:
-        super().__init__()
-        self.num_features = num_features
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, eps=eps, affine=False)
+        self.affine = affine
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x.
-
-        Raises:
-            InputError: as every other norm, for another number of channels.
-        """
-        check_input(x, self.num_features)
+    def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
+        """Return x; both flags are without effect."""
+        self._check(x)
         return x
 
     def extra_repr(self) -> str:

@@ -19,7 +19,7 @@ from norms.scale import L1BatchNorm, LInfBatchNorm, TopKBatchNorm
 
 Builder = Callable[..., nn.Module]
 
-NORMS: dict[str, type[ChannelNorm] | type[NoNorm]] = {
+NORMS: dict[str, type[ChannelNorm]] = {
     "batch": BatchNorm,
     "layer": LayerNorm,
     "group": GroupNorm,
@@ -47,7 +47,7 @@ def names() -> tuple[str, ...]:
     return tuple(NORMS)
 
 
-def get(name: str) -> type[ChannelNorm] | type[NoNorm]:
+def get(name: str) -> type[ChannelNorm]:
     """Return the class registered under `name`.
 
     Raises:

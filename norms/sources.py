@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from norms.base import ChannelNorm
-from norms.per_sample import NoNorm
 from norms.registry import NORMS, accepted
 from norms.with_activation import channels_first, is_known
 
@@ -40,7 +39,7 @@ class Source:
 
 def describe(module: nn.Module) -> Source | None:
     """Return what is to be known of the norm `module`, or None where it is no norm."""
-    if isinstance(module, ChannelNorm | NoNorm):
+    if isinstance(module, ChannelNorm):
         kind = next((name for name, norm in NORMS.items() if norm is type(module)), None)
         if kind is None:
             return Source(module, refusal="a class that is not registered")

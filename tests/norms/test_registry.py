@@ -1,6 +1,8 @@
 import pytest
+import torch
 
 from norms import BatchNorm, OptionError, UnknownNormError, create, names
+from norms.registry import accepted
 
 
 def test_create_makes_the_registered_class() -> None:
@@ -19,7 +21,17 @@ def test_unknown_option_lists_the_known_ones() -> None:
         create("layer", 3, momentum=0.1)
 
 
-@pytest.mark.parametrize("name", [n for n in names() if n != "none"])
+@pytest.mark.parametrize("name", names())
+def test_every_name_takes_the_common_options(name: str) -> None:
+    options = {"eps": 1e-3, "affine": False, "device": "cpu", "dtype": torch.float64}
+    norm = create(name, 4, **options)
+    assert not list(norm.parameters())
+    assert {b.dtype for b in norm.buffers() if b.is_floating_point()} <= {torch.float64}
+    assert norm.eps == 1e-3
+    assert set(options) <= set(accepted(name))
+
+
+@pytest.mark.parametrize("name", names())
 def test_no_features_is_refused(name: str) -> None:
     with pytest.raises(OptionError, match="expected num_features >= 1; got 0"):
         create(name, 0)
