@@ -24,7 +24,7 @@ RECORD = np.dtype(
     [
         ("index", np.int64),  # batch number
         ("pooled_mean", np.float64),  # over all values of the varying features
-        ("pooled_variance", np.float64),  # likewise, biased: mean_variance + location_variance
+        ("pooled_variance", np.float64),  # likewise, biased: exactly mean_variance + location_variance
         ("mean_variance", np.float64),  # mean of v_f; the difference would lose it where the m_f are far apart
         ("mean_log_variance", np.float64),  # mean over the varying features of ln v_f
         ("constant_second_moment", np.float64),  # sum over the features constant in the batch of m_f^2
@@ -54,7 +54,8 @@ def describe_batches(first: int, sums: TileSums) -> Records:
     # Squared deviations of the m_f from the tiles' means, and of those from the mean of all.
     between = sums.mean / np.maximum(sums.n, 1) - pooled_mean[:, None]
     spread = _total(sums.mean_m2) + _total(sums.n * (between * between))
-    pooled = (_total(sums.variance) + spread) / some
+    within, between_features = _total(sums.variance) / some, spread / some
+    pooled = within + between_features
     high, low = add_doubled(sums.constant, sums.constant_low)
     size = n_varying * (pooled + pooled_mean**2) + high
     if not np.isfinite(size).all():
@@ -62,8 +63,8 @@ def describe_batches(first: int, sums: TileSums) -> Records:
     records["index"] = np.arange(first, first + len(records))
     records["pooled_mean"] = pooled_mean
     records["pooled_variance"] = pooled
-    records["mean_variance"] = _total(sums.variance) / some
-    records["location_variance"] = spread / some
+    records["mean_variance"] = within
+    records["location_variance"] = between_features
     records["mean_root"] = _total(sums.root) / some
     records["mean_quarter"] = _total(sums.quarter) / some
     records["mean_std"] = _total(sums.std) / some
@@ -114,13 +115,21 @@ def _too_large(where: str) -> NonFiniteError:
     )
 
 
+class NonFiniteRowsError(Exception):
+    """Rows whose sum is not finite are among those from `start` on, of which none has been added."""
+
+    def __init__(self, start: int) -> None:
+        super().__init__(start)
+        self.start = start
+
+
 @dataclass(frozen=True, eq=False)
 class Lane:
     """All that a profile keeps for one batch size.
 
     Attributes:
         batch_size: samples a batch.
-        records: complete batches, sorted by number.
+        records: complete batches, sorted by number; of the rows that are not left out.
         cut: by batch number, the row-tree nodes of batches that are not complete.
         tree: nodes over complete batches: the dataset's moments per feature.
         constant_batches: shape (features,), int64: complete batches in which the feature was constant.
@@ -151,6 +160,7 @@ class LaneBuilder:
     _records: list[Records] = field(default_factory=list)
     _divergences: list[Floats] = field(default_factory=list)
     _cut: dict[int, MomentsTree] = field(default_factory=dict)
+    _left_out: dict[int, int] = field(default_factory=dict)
     _tree: MomentsTree = field(default_factory=MomentsTree)
     _constant: NDArray[np.int64] = field(init=False)
 
@@ -163,29 +173,36 @@ class LaneBuilder:
 
         Args:
             x: shape (rows, features), numbers of any dtype.
-            row_sums: shape (rows,), filled with the sum of each row; None where they are not wanted.
+            row_sums: shape (rows,), filled with the sum of each row; None where all are known to be finite.
+
+        Raises:
+            NonFiniteRowsError: a sum is not finite; the rows before its `start` have been added.
         """
         for start, stop, batch, offset in self._parts(first, len(x)):
             rows, sums = x[start:stop], None if row_sums is None else row_sums[start:stop]
             if stop - start >= self.batch_size and self.reference is not None:
-                self._add_whole(batch, rows, sums)
+                self._add_whole(batch, rows, sums, start)
                 continue
             if stop - start >= self.batch_size:
-                self._take(batch, reduce_batches(rows, self.batch_size, batch, sums))
+                reduced = reduce_batches(rows, self.batch_size, batch, sums)
+                _check_sums(sums, start)
+                self._take(batch, reduced)
                 continue
             values = np.ascontiguousarray(rows, np.float64)
             if sums is not None:
                 sums[:] = sum_rows(values)
+                _check_sums(sums, start)
             self._cut.setdefault(batch, MomentsTree()).add(offset, values, None, 1)
             self._close_if_complete(batch)
 
-    def _add_whole(self, first: int, x: NDArray[Any], row_sums: Floats | None) -> None:
+    def _add_whole(self, first: int, x: NDArray[Any], row_sums: Floats | None, row: int) -> None:
         """Add whole batches by their moments, which a divergence needs and the kernels do not hand out."""
         step = max(1, BLOCK_VALUES // (self.batch_size * self.n_features)) * self.batch_size
         for start in range(0, len(x), step):
             values = np.ascontiguousarray(x[start : start + step], np.float64)
             if row_sums is not None:
                 row_sums[start : start + step] = sum_rows(values)
+                _check_sums(row_sums[start : start + step], row + start)
             by_batch = values.reshape(-1, self.batch_size, self.n_features)
             self._complete(first + start // self.batch_size, *reduce_items(by_batch, None, 1))
 
@@ -203,6 +220,12 @@ class LaneBuilder:
                 tree.add(offset, mean[start:stop], m2[start:stop], self.values_per_row)
                 self._close_if_complete(batch)
 
+    def leave_out(self, rows: NDArray[np.int64]) -> None:
+        """Count rows as seen whose values are in no moments: batches are complete without them."""
+        for batch, n in zip(*np.unique(rows // self.batch_size, return_counts=True), strict=True):
+            self._left_out[int(batch)] = self._left_out.get(int(batch), 0) + int(n)
+            self._close_if_complete(int(batch))
+
     def _parts(self, first: int, n: int) -> Iterator[tuple[int, int, int, int]]:
         """Yield (start, stop, batch, offset) of runs of whole batches and of the parts of batches around them."""
         size, start = self.batch_size, 0
@@ -214,8 +237,12 @@ class LaneBuilder:
             start = stop
 
     @np.errstate(over="ignore", invalid="ignore")
-    def absorb(self, lane: Lane) -> None:
-        """Add what another lane of the same batch size has seen; its rows must be others."""
+    def absorb(self, lane: Lane, left_out: NDArray[np.int64]) -> None:
+        """Add what another lane of the same batch size has seen; its rows must be others.
+
+        Args:
+            left_out: the rows that the lane left out.
+        """
         self._records.append(lane.records)
         if lane.divergences is not None:
             self._divergences.append(lane.divergences)
@@ -224,6 +251,7 @@ class LaneBuilder:
         for batch, tree in lane.cut.items():
             self._cut.setdefault(batch, MomentsTree()).update(tree.nodes)
             self._close_if_complete(batch)
+        self.leave_out(left_out[~np.isin(left_out // self.batch_size, lane.records["index"])])
 
     def finish(self) -> Lane:
         """Return the lane.
@@ -265,8 +293,31 @@ class LaneBuilder:
         self._tree.update(reduced.tree.nodes)
 
     def _close_if_complete(self, batch: int) -> None:
-        tree = self._cut[batch]
-        if tree.count == self.batch_size * self.values_per_row:
-            del self._cut[batch]
+        tree, left_out = self._cut.get(batch), self._left_out.get(batch, 0)
+        count = 0 if tree is None else tree.count
+        if count + left_out * self.values_per_row < self.batch_size * self.values_per_row:
+            return
+        self._cut.pop(batch, None)
+        self._left_out.pop(batch, None)
+        if tree is not None and not left_out:
             moments = tree.fold()
             self._complete(batch, moments.mean[None], moments.m2[None])
+        else:
+            self._close_without(batch, tree.fold() if tree is not None else Moments.empty((self.n_features,)))
+
+    def _close_without(self, batch: int, moments: Moments) -> None:
+        """Close a batch of which rows were left out; features are not counted as constant by a single value."""
+        constant = self._constant if moments.count >= 2 else np.zeros(self.n_features, np.int64)
+        sums = sum_tiles(moments.mean[None], moments.m2[None], max(moments.count, 1), constant)
+        self._records.append(describe_batches(batch, sums))
+        if moments.count:
+            self._tree.insert(0, batch, moments)
+        if self.reference is not None:
+            self._divergences.append(
+                divergence_from(self.reference, moments.mean[None], moments.m2[None], moments.count)
+            )
+
+
+def _check_sums(sums: Floats | None, start: int) -> None:
+    if sums is not None and not np.isfinite(sums).all():
+        raise NonFiniteRowsError(start)

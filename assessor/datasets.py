@@ -27,6 +27,7 @@ def profile_dataset(
     feature_axis: str = "element",
     calibration_rows: int | None = None,
     reference: Profile | None = None,
+    nonfinite: str = "raise",
     settings: DecodeSettings = DEFAULT,
     on_rows: Callable[[int], None] | None = None,
 ) -> Profile:
@@ -35,7 +36,7 @@ def profile_dataset(
     Args:
         dataset: with `__len__` and `__getitem__` (indexed from 0), or iterable. A sample is an array, tensor, picture
             or list of numbers; a tuple (x,) or (x, y) of one and its label; or a mapping by column.
-        batch_sizes, first_row, feature_axis, calibration_rows, reference: see `Profiler`.
+        batch_sizes, first_row, feature_axis, calibration_rows, reference, nonfinite: see `Profiler`.
         settings: which columns are what, for mappings. One column of arrays is samples of that shape; several are
             joined, each flattened.
         on_rows: called with the number of rows taken, for a progress bar.
@@ -52,6 +53,7 @@ def profile_dataset(
         feature_axis=feature_axis,
         calibration_rows=calibration_rows,
         reference=reference,
+        nonfinite=nonfinite,
     )
     for part in gather(_Samples(settings).read(dataset)):
         if part.name == "x":

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from assessor.errors import FingerprintError, SettingError
 from assessor.measures import measures
-from assessor.measures.scores import Reach
+from assessor.measures.scores import Reach, Scores
 from assessor.methods import choose
 from assessor.moments import Floats
 from assessor.order import SampleOrder, fingerprint
@@ -20,7 +20,7 @@ from assessor.profile import Profile
 from assessor.profiler import profile_array
 from assessor.recommendation import recommend
 from assessor.thresholds import parse_threshold
-from assessor.view import view_batches
+from assessor.view import BatchView, view_batches
 
 if TYPE_CHECKING:
     import pyarrow
@@ -221,13 +221,19 @@ class Plan:
 
     def _reason(self, i: int) -> str:
         score, cutoff, unit = self.scores[i], self.cutoffs[i], f" {self.unit}" if self.unit else ""
+        details = {k: float(v[i]) for k, v in self.details.items()}
+        if n := details.get("nonfinite_rows", 0):
+            return f"{n:.0f} of its rows hold values that are not finite: normalize, as nonfinite='normalize' asks"
+        n = details.get("excluded_rows", 0)
+        without = f"; {n:.0f} of its rows hold values that are not finite and are left out" if n else ""
+        if np.isnan(score) and n:
+            return f"the score is undefined (too few rows are left){without}; skipped"
         if np.isnan(score):
             return "the score is undefined (one value per feature, or no feature varies); skipped"
         compared = f"score {score:.4g} {'>' if self.normalize[i] else '<='} cutoff {cutoff:.4g}{unit}"
         if self.measure not in measures.names():
-            return compared
-        driver = measures.get(self.measure).explain({k: float(v[i]) for k, v in self.details.items()})
-        return f"{compared}: {driver}"
+            return compared + without
+        return f"{compared}: {measures.get(self.measure).explain(details)}{without}"
 
 
 def _read_only(column: NDArray[Any]) -> NDArray[Any]:
@@ -270,7 +276,7 @@ def make_plan(
         raise SettingError(f"expected options of method {method!r} among: {takes}; got {', '.join(unknown)}")
     threshold_text, cut = parse_threshold(chosen_threshold)
     view = view_batches(profile, batch_size, drop_last)
-    scores = measure.score(view, **options)
+    scores = _without_rows(view, measure.score(view, **options))
     cutoffs = np.broadcast_to(np.asarray(cut(scores), np.float64), scores.values.shape)
     with np.errstate(invalid="ignore"):
         normalize = scores.values > cutoffs
@@ -298,6 +304,26 @@ def make_plan(
     )
 
 
+def _without_rows(view: BatchView, scores: Scores) -> Scores:
+    """Return the scores with what follows from rows that were left out: undefined, or to be normalized."""
+    n_left_out = int(view.left_out.sum())
+    if not n_left_out:
+        return scores
+    affected = view.left_out > 0
+    asked = view.profile.schema.nonfinite
+    text = f"{n_left_out} rows in {int(affected.sum())} batches hold values that are not finite and are in no moments"
+    if asked == "normalize":
+        column, values = "nonfinite_rows", np.where(affected, np.inf, scores.values)
+        text += f"; these batches are to be normalized, as nonfinite={asked!r} asks"
+    else:
+        column, few = "excluded_rows", view.too_few
+        values = np.where(few, np.nan, scores.values)
+        if few.any():
+            text += f"; {int(few.sum())} batches have fewer than 2 rows left: their score is undefined"
+    details = {**scores.details, column: view.left_out.astype(np.float64)}
+    return replace(scores, values=values, details=details, notes=(text, *scores.notes))
+
+
 def assess(
     x: ArrayLike,
     *,
@@ -307,6 +333,7 @@ def assess(
     threshold: str | float | None = None,
     drop_last: bool = False,
     feature_axis: str = "element",
+    nonfinite: str = "raise",
     **options: Any,
 ) -> Plan:
     """Return the plan of an array's batches x[0:B], x[B:2B], ...
@@ -317,6 +344,7 @@ def assess(
         labels: shape (N,), integers; used by the method `published`.
         method, threshold, drop_last, **options: see `make_plan`.
         feature_axis: "element" or "channel".
+        nonfinite: "raise", "exclude" or "normalize", see `Profiler`.
 
     Raises:
         AssessorError: bad data or settings.
@@ -328,5 +356,5 @@ def assess(
     (4, 1.0)
     """
     choose(method, threshold)
-    profile = profile_array(x, batch_sizes=[batch_size], labels=labels, feature_axis=feature_axis)
+    profile = profile_array(x, batch_sizes=[batch_size], labels=labels, feature_axis=feature_axis, nonfinite=nonfinite)
     return make_plan(profile, method=method, threshold=threshold, drop_last=drop_last, **options)

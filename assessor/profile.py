@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from assessor.batches import Lane, LaneBuilder
 from assessor.calibration import Calibration
@@ -12,6 +13,8 @@ from assessor.moments import Moments
 from assessor.rows import RowTable, Spans, join_rows
 
 FEATURE_AXES = ("element", "channel")
+NONFINITE = ("raise", "exclude", "normalize")
+"""Rows with NaN or infinity: an error; left out; left out, and their batches are marked to be normalized."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,13 @@ class Schema:
         sample_shape: shape of one sample.
         feature_axis: "element" (every element of a sample is a feature) or "channel" (the sample's first axis).
         calibration_rows: bound of the calibration sample; 0 is off.
+        nonfinite: what becomes of rows with values that are not finite: "raise", "exclude" or "normalize".
     """
 
     sample_shape: tuple[int, ...]
     feature_axis: str
     calibration_rows: int
+    nonfinite: str = "raise"
 
     @property
     def n_features(self) -> int:
@@ -101,6 +106,11 @@ class Profile:
         return tuple(self.lanes)
 
     @property
+    def left_out(self) -> NDArray[np.int64]:
+        """Global numbers of the rows left out because they hold values that are not finite, ascending."""
+        return self.rows.left_out
+
+    @property
     def labelled(self) -> bool:
         """Whether the rows have labels."""
         return self.rows.labels is not None
@@ -173,7 +183,7 @@ def merge(profiles: Iterable[Profile]) -> Profile:
     for size in first.batch_sizes:
         builder = LaneBuilder(size, first.n_features, first.schema.values_per_row, first.reference)
         for profile in given:
-            builder.absorb(profile.lanes[size])
+            builder.absorb(profile.lanes[size], profile.left_out)
         lanes[size] = builder.finish()
     calibration = first.calibration
     for profile in given[1:]:
@@ -192,6 +202,7 @@ def _check_same(a: Profile, b: Profile) -> None:
         ("batch sizes", a.batch_sizes, b.batch_sizes),
         ("feature axis", a.feature_axis, b.feature_axis),
         ("calibration rows", a.schema.calibration_rows, b.schema.calibration_rows),
+        ("nonfinite", a.schema.nonfinite, b.schema.nonfinite),
     ):
         if left != right:
             raise SettingError(

@@ -1,4 +1,9 @@
-"""Profiles as bytes: a safetensors file with a versioned header. Never pickle."""
+"""Profiles as bytes: a safetensors file with a versioned header. Never pickle.
+
+What follows from the rest is left out: the number of a batch (from the spans), the pooled variance (the sum of the
+mean variance and the location variance, to the bit), columns that are zero throughout, and the number of varying
+features where it is that of all. Version 1 held them, and is still read.
+"""
 
 import json
 from itertools import pairwise
@@ -13,10 +18,12 @@ from assessor.batches import RECORD, Lane
 from assessor.calibration import MAX_FEATURES, Calibration
 from assessor.errors import FormatError
 from assessor.moments import Moments, MomentsTree
-from assessor.profile import Profile, Schema
-from assessor.rows import RowTable
+from assessor.profile import NONFINITE, Profile, Schema
+from assessor.rows import RowTable, Spans
 
-SCHEMA = "normgauge.profile/1"
+SCHEMA, EARLIER = "normgauge.profile/2", "normgauge.profile/1"
+MAY_BE_ZERO = ("constant_second_moment", "constant_second_moment_low")
+DERIVED = ("index", "pooled_variance")
 Tensors = dict[str, NDArray[Any]]
 
 
@@ -36,8 +43,12 @@ def dump_profile(profile: Profile) -> bytes:
         if lane.divergences is not None:
             tensors[f"lane.{size}.divergences"] = lane.divergences
         for name in RECORD.names or ():
-            tensors[f"lane.{size}.records.{name}"] = np.ascontiguousarray(lane.records[name])
-        tensors[f"lane.{size}.constant_batches"] = lane.constant_batches
+            column = lane.records[name]
+            zero = name in MAY_BE_ZERO and not column.any() and not np.signbit(column).any()
+            if name not in DERIVED and not zero and not (name == "n_varying" and (column == profile.n_features).all()):
+                tensors[f"lane.{size}.records.{name}"] = np.ascontiguousarray(column)
+        if lane.constant_batches.any():
+            tensors[f"lane.{size}.constant_batches"] = lane.constant_batches
         _dump_tree(tensors, f"lane.{size}.tree", lane.tree)
         for batch, tree in lane.cut.items():
             _dump_tree(tensors, f"lane.{size}.cut.{batch}", tree)
@@ -49,6 +60,7 @@ def dump_profile(profile: Profile) -> bytes:
         "dtypes": profile.dtypes,
         "batch_sizes": profile.batch_sizes,
         "spans": profile.spans,
+        "nonfinite": profile.schema.nonfinite,
     }
     return safetensors.numpy.save(
         {name: np.ascontiguousarray(value) for name, value in sorted(tensors.items())},
@@ -69,7 +81,7 @@ def load_profile(data: bytes) -> Profile:
         known = header["schema"]
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError(f"expected a profile written by to_bytes; got other bytes: {error}") from error
-    if known != SCHEMA:
+    if known not in (SCHEMA, EARLIER):
         raise FormatError(f"expected a profile of schema {SCHEMA}; got {known!r:.80}: profile the data again")
     try:
         profile = _build(header, tensors)
@@ -80,15 +92,25 @@ def load_profile(data: bytes) -> Profile:
 
 
 def _build(header: dict[str, Any], tensors: Tensors) -> Profile:
-    schema = Schema(tuple(header["sample_shape"]), header["feature_axis"], header["calibration_rows"])
+    schema = Schema(
+        tuple(header["sample_shape"]),
+        header["feature_axis"],
+        header["calibration_rows"],
+        header["nonfinite"] if header["schema"] == SCHEMA else "raise",
+    )
+    if schema.nonfinite not in NONFINITE:
+        raise ValueError(f"nonfinite {schema.nonfinite!r:.80}")
     rows = RowTable(
         tuple((start, stop) for start, stop in header["spans"]),
         tensors["rows.means"],
         tensors.get("rows.border_means"),
         tensors.get("rows.labels"),
     )
+    n_rows = sum(stop - start for start, stop in rows.spans)
+    if n_rows != len(rows.means):
+        raise ValueError(f"columns of another length than {n_rows} rows")
     calibration = Calibration(schema.calibration_rows, tensors["calibration.rows"], tensors["calibration.values"])
-    lanes = {size: _load_lane(tensors, size) for size in header["batch_sizes"]}
+    lanes = {size: _load_lane(tensors, size, rows.spans, schema.n_features) for size in header["batch_sizes"]}
     reference = None
     for name, pair in tensors.items():
         if name.startswith("reference."):
@@ -119,6 +141,8 @@ def _check(profile: Profile) -> None:
             raise ValueError(f"moments of another number of features than {profile.n_features}")
         seen = len(lane.records) * lane.batch_size * profile.schema.values_per_row
         seen += sum(tree.count for tree in lane.cut.values())
+        batch_of = profile.left_out // lane.batch_size
+        seen += int((~np.isin(batch_of, lane.records["index"])).sum()) * profile.schema.values_per_row
         if seen != n_rows * profile.schema.values_per_row:
             raise ValueError(f"batches of size {lane.batch_size} that do not hold {n_rows} rows")
         wanted = None if profile.reference is None else (len(lane.records),)
@@ -136,11 +160,28 @@ def _dump_tree(tensors: Tensors, prefix: str, tree: MomentsTree) -> None:
         tensors[name] = np.stack([moments.mean, moments.m2])
 
 
-def _load_lane(tensors: Tensors, size: int) -> Lane:
+def _complete_batches(spans: Spans, size: int) -> NDArray[np.int64]:
+    """Return the numbers of the batches whose rows all lie in the spans."""
+    runs = [np.arange(-(-start // size), stop // size, dtype=np.int64) for start, stop in spans]
+    return np.concatenate([np.zeros(0, np.int64), *runs])
+
+
+def _load_lane(tensors: Tensors, size: int, spans: Spans, n_features: int) -> Lane:
     prefix = f"lane.{size}."
-    records = np.zeros(len(tensors[prefix + "records.index"]), RECORD)
+    records = np.zeros(len(tensors[prefix + "records.pooled_mean"]), RECORD)
+    records["n_varying"] = n_features
     for name in RECORD.names or ():
-        records[name] = tensors[f"{prefix}records.{name}"]
+        if (column := tensors.get(f"{prefix}records.{name}")) is not None:
+            if column.shape != records.shape:
+                raise ValueError(f"columns of batches of size {size} of different lengths")
+            records[name] = column
+        elif name not in (*DERIVED, *MAY_BE_ZERO, "n_varying"):
+            raise KeyError(f"{prefix}records.{name}")
+    index = _complete_batches(spans, size)
+    if index.shape != records.shape:
+        raise ValueError(f"{len(records)} complete batches of size {size} where the spans hold {len(index)}")
+    records["index"] = index
+    records["pooled_variance"] = records["mean_variance"] + records["location_variance"]
     tree = MomentsTree()
     cut: dict[int, MomentsTree] = {}
     for name, pair in tensors.items():
@@ -159,6 +200,6 @@ def _load_lane(tensors: Tensors, size: int) -> Lane:
         records,
         dict(sorted(cut.items())),
         tree,
-        tensors[prefix + "constant_batches"],
+        tensors.get(prefix + "constant_batches", np.zeros(n_features, np.int64)),
         tensors.get(prefix + "divergences"),
     )

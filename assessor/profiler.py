@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from assessor.batches import LaneBuilder
+from assessor.batches import LaneBuilder, NonFiniteRowsError
 from assessor.calibration import CalibrationBuilder, default_rows
 from assessor.errors import (
     EmptyShardError,
@@ -18,7 +18,7 @@ from assessor.errors import (
 from assessor.kernels import sum_rows
 from assessor.kernels.dispatch import BLOCK_VALUES, slice_rows
 from assessor.moments import Floats, Moments, as_numbers
-from assessor.profile import FEATURE_AXES, Profile, Schema
+from assessor.profile import FEATURE_AXES, NONFINITE, Profile, Schema
 from assessor.rows import RowTable
 
 MAX_PENDING_BYTES = 8 << 20
@@ -37,6 +37,9 @@ class Profiler:
         calibration_rows: rows sampled to calibrate the null; None chooses by the number of features, 0 turns it off.
         reference: a profile of earlier data with the same features; of each batch, `population_divergence` from it is
             kept, one float64. Batches are then reduced by NumPy, which is slower than the compiled kernel.
+        nonfinite: what becomes of rows that hold NaN or infinity: "raise" an error that names batch and row; "exclude"
+            them from all moments, so that their batches are judged by their other rows; or "normalize": exclude them
+            and mark their batches to be normalized.
 
     Raises:
         SettingError: a setting out of its range, or a reference that is no profile with rows.
@@ -50,12 +53,16 @@ class Profiler:
         feature_axis: str = "element",
         calibration_rows: int | None = None,
         reference: Profile | None = None,
+        nonfinite: str = "raise",
     ) -> None:
         self._batch_sizes = check_batch_sizes(batch_sizes)
         self._first_row = _whole_number("first_row", first_row)
         if feature_axis not in FEATURE_AXES:
             raise SettingError(f"expected feature_axis among {FEATURE_AXES}; got {feature_axis!r}")
         self._feature_axis = feature_axis
+        if nonfinite not in NONFINITE:
+            raise SettingError(f"expected nonfinite among {', '.join(NONFINITE)}; got {nonfinite!r:.80}")
+        self._nonfinite = nonfinite
         self._calibration_rows = None
         if calibration_rows is not None:
             self._calibration_rows = _whole_number("calibration_rows", calibration_rows)
@@ -160,7 +167,7 @@ class Profiler:
         schema = Schema(sample, self._feature_axis, 0)
         size = self._calibration_rows
         size = default_rows(schema.n_features) if size is None else size
-        self._schema = Schema(sample, self._feature_axis, size)
+        self._schema = Schema(sample, self._feature_axis, size, self._nonfinite)
         reference = self._reference
         if reference is not None and len(reference.mean) != schema.n_features:
             raise ShapeError(
@@ -225,54 +232,108 @@ class Profiler:
         assert self._schema is not None
         schema, n, first = self._schema, len(x), self._first_row + self._done
         sums = np.empty(n)
-        try:
-            self._fill_lanes(first, x, sums)
-        except NonFiniteError:
-            if not np.isfinite(x).all():
-                self._name_bad_row(x, first)
-            raise
-        size = x[0].size
-        if not np.isfinite(sums).all():
-            self._name_bad_row(x, first)
-        self._means.append(sums / size)
-        if len(schema.sample_shape) >= 2 and min(schema.sample_shape[-2:]) >= 2:
-            self._border_means.append(_border_means(x, sums))
-        self._calibration.add(first, x.reshape(n, schema.n_features, -1))
+        left_out = self._fill_lanes(first, x, sums)
+        means = sums / x[0].size
+        border = len(schema.sample_shape) >= 2 and min(schema.sample_shape[-2:]) >= 2
+        border_means = _border_means(x, sums) if border else None
+        if left_out is not None:
+            means[left_out] = np.nan
+            if border_means is not None:
+                border_means[left_out] = np.nan
+            for lane in self._lanes:
+                lane.leave_out(first + np.flatnonzero(left_out))
+        self._means.append(means)
+        if border_means is not None:
+            self._border_means.append(border_means)
+        for start, stop in _runs(left_out, n):
+            self._calibration.add(first + start, x[start:stop].reshape(stop - start, schema.n_features, -1))
         self._done += n
 
-    def _fill_lanes(self, first: int, x: NDArray[Any], sums: Floats) -> None:
-        """Give the rows to every lane, and the sum of each row to `sums`."""
+    def _fill_lanes(self, first: int, x: NDArray[Any], sums: Floats) -> NDArray[np.bool_] | None:
+        """Give the rows to every lane, and the sum of each row to `sums`; return which rows were left out, if any."""
+        assert self._schema is not None
+        n = len(x)
+        if self._schema.feature_axis == "channel":
+            return self._fill_from_channels(first, x, sums)
+        flat = x.reshape(n, -1)
+        left_out, done = None, n
+        try:
+            self._lanes[0].add_values(first, flat, sums)
+        except NonFiniteRowsError as error:
+            done = error.start
+            left_out = self._rows_to_leave_out(flat, first, done)
+        for lane in self._lanes:
+            if lane is self._lanes[0]:
+                if left_out is None:
+                    continue
+                runs, at = _runs(left_out[done:], n - done), done
+            else:
+                runs, at = _runs(left_out, n), 0
+            for start, stop in runs:
+                rows = slice(at + start, at + stop)
+                lane.add_values(first + at + start, flat[rows], sums[rows] if lane is self._lanes[0] else None)
+        return left_out
+
+    def _rows_to_leave_out(self, x: NDArray[Any], first: int, start: int) -> NDArray[np.bool_]:
+        """Return which rows hold values that are not finite, shape (rows,), where some are to be left out.
+
+        Args:
+            x: shape (rows, values); those before `start` are finite.
+
+        Raises:
+            NonFiniteError: a row's sum overflows, or such rows are errors.
+        """
+        left_out = np.zeros(len(x), np.bool_)
+        step = max(1, BLOCK_VALUES // x.shape[1])
+        for at in range(start, len(x), step):
+            block = x[at : at + step]
+            left_out[at : at + step] = bad = ~np.isfinite(block).all(axis=1)
+            if bad.any() and self._nonfinite == "raise":
+                raise self._bad_row(block, first + at, int(np.argmax(bad)))
+            sums = sum_rows(np.ascontiguousarray(block[~bad], np.float64))
+            if not np.isfinite(sums).all():
+                row = first + at + int(np.flatnonzero(~bad)[np.flatnonzero(~np.isfinite(sums))[0]])
+                raise NonFiniteError(
+                    "expected values whose sum over a sample fits float64; "
+                    f"that of row {row} overflows: divide the data first"
+                )
+        return left_out
+
+    def _fill_from_channels(self, first: int, x: NDArray[Any], sums: Floats) -> NDArray[np.bool_] | None:
         assert self._schema is not None
         n, n_features = len(x), self._schema.n_features
-        if self._schema.feature_axis == "element":
-            for k, lane in enumerate(self._lanes):
-                lane.add_values(first, x.reshape(n, -1), sums if k == 0 else None)
-            return
         values = x.astype(np.float64).reshape(n, n_features, -1)
         sums[:] = sum_rows(values.reshape(n, -1))
+        left_out = None
+        if not np.isfinite(sums).all():
+            left_out = self._rows_to_leave_out(x.reshape(n, -1), first, 0)
         # Around the first value, so that the mean of equal values is that value and their variance is 0.
         base = values[..., :1]
         mean = base[..., 0] + (values - base).mean(axis=2)
         deviation = values - mean[..., None]
         m2 = (deviation * deviation).sum(axis=2)
         for lane in self._lanes:
-            lane.add_moments(first, mean, m2)
+            for start, stop in _runs(left_out, n):
+                lane.add_moments(first + start, mean[start:stop], m2[start:stop])
+        return left_out
 
-    def _name_bad_row(self, x: NDArray[Any], first: int) -> None:
-        finite = np.isfinite(x).reshape(len(x), -1)
-        bad_rows = np.flatnonzero(~finite.all(axis=1))
-        if not len(bad_rows):
-            raise NonFiniteError(
-                "expected values whose sum over a sample fits float64; "
-                f"those of a row between {first} and {first + len(x) - 1} overflow: divide the data first"
-            )
-        row = int(bad_rows[0])
-        element = int(np.flatnonzero(~finite[row])[0])
+    def _bad_row(self, x: NDArray[Any], first: int, row: int) -> NonFiniteError:
+        """Return the error that names a row of x with its first value that is not finite."""
+        values = x[row].reshape(-1)
+        element = int(np.flatnonzero(~np.isfinite(values))[0])
         where = ", ".join(f"batch {(first + row) // size} of size {size}" for size in self._batch_sizes)
-        raise NonFiniteError(
-            f"expected finite values; row {first + row}, element {element} is "
-            f"{x[row].reshape(-1)[element]} ({where}): remove or impute such values first"
+        return NonFiniteError(
+            f"expected finite values; row {first + row}, element {element} is {values[element]} ({where}): "
+            'remove or impute such values first, or leave such rows out with nonfinite="exclude"'
         )
+
+
+def _runs(left_out: NDArray[np.bool_] | None, n: int) -> list[tuple[int, int]]:
+    """Return the ranges [start, stop) of n rows between those that are left out."""
+    if left_out is None:
+        return [(0, n)]
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], left_out, [True]]).astype(np.int8)))
+    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
 
 def _border_means(x: NDArray[Any], sums: Floats) -> Floats:
@@ -342,6 +403,7 @@ def profile_array(
     feature_axis: str = "element",
     calibration_rows: int | None = None,
     reference: Profile | None = None,
+    nonfinite: str = "raise",
 ) -> Profile:
     """Return the profile of an array.
 
@@ -351,7 +413,7 @@ def profile_array(
         labels: shape (N,), integers, or None.
         first_row: global number of the first row.
         feature_axis: "element" or "channel".
-        calibration_rows, reference: see `Profiler`.
+        calibration_rows, reference, nonfinite: see `Profiler`.
 
     Raises:
         AssessorError: as `Profiler`.
@@ -362,6 +424,7 @@ def profile_array(
         feature_axis=feature_axis,
         calibration_rows=calibration_rows,
         reference=reference,
+        nonfinite=nonfinite,
     )
     profiler.add(x)
     if labels is not None:

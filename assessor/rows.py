@@ -18,7 +18,7 @@ class RowTable:
 
     Attributes:
         spans: disjoint [start, stop) ranges of global row numbers, ascending, never adjacent.
-        means: shape (rows,), float64: mean of all elements of the sample.
+        means: shape (rows,), float64: mean of all elements of the sample; NaN for a row that was left out.
         border_means: the same without the last row and the last column of an image; None below rank 2.
         labels: shape (rows,), int64, or None.
     """
@@ -32,6 +32,18 @@ class RowTable:
     def n_rows(self) -> int:
         """Rows in all spans."""
         return len(self.means)
+
+    @property
+    def left_out(self) -> NDArray[np.int64]:
+        """Global numbers of the rows that were left out, ascending."""
+        places = np.flatnonzero(np.isnan(self.means))
+        if not len(places):
+            return places
+        starts = np.array([start for start, _ in self.spans], np.int64)
+        lengths = np.array([stop - start for start, stop in self.spans], np.int64)
+        first = np.cumsum(lengths) - lengths
+        span = np.searchsorted(first, places, side="right") - 1
+        return np.asarray(starts[span] + (places - first[span]))
 
 
 def join_rows(tables: Sequence[RowTable]) -> RowTable:

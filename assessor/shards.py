@@ -29,6 +29,7 @@ def profile_shard(
     feature_axis: str = "element",
     calibration_rows: int | None = None,
     reference: Profile | None = None,
+    nonfinite: str = "raise",
     settings: DecodeSettings = DEFAULT,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Profile:
@@ -37,7 +38,7 @@ def profile_shard(
     Args:
         source: a path, or a binary stream at the shard's first byte; a folder's path stands for the pictures in it.
         format: a name in `formats`; None recognizes it: CSV and JSON by the end of the path, others by the first bytes.
-        batch_sizes, first_row, feature_axis, calibration_rows, reference: see `Profiler`.
+        batch_sizes, first_row, feature_axis, calibration_rows, reference, nonfinite: see `Profiler`.
         labels: shape (rows,), integers, for formats that carry none.
         settings: limits, and which columns are what.
         on_bytes: called with the size of each piece read, for a progress bar.
@@ -53,6 +54,7 @@ def profile_shard(
         feature_axis=feature_axis,
         calibration_rows=calibration_rows,
         reference=reference,
+        nonfinite=nonfinite,
     )
     report = on_bytes or _ignore
     if not isinstance(source, str | PathLike):

@@ -1,12 +1,12 @@
 """A profile seen as batches of one size: what measures compute on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assessor.batches import RECORD, Lane, Records, describe_batches, divergence_from
-from assessor.errors import GapError, SettingError
+from assessor.errors import GapError, NonFiniteError, SettingError
 from assessor.kernels import sum_tiles
 from assessor.moments import Floats, Moments
 from assessor.profile import Profile
@@ -27,6 +27,7 @@ class BatchView:
         constant_batches: per feature the complete batches in which it was constant.
         last_moments: moments per feature of a last, smaller batch; None when there is none.
         divergences: shape (batches,): divergence from the profile's reference; None without one.
+        left_out: shape (batches,), int64: samples of each that hold values that are not finite, and are in no record.
     """
 
     profile: Profile
@@ -38,11 +39,17 @@ class BatchView:
     constant_batches: NDArray[np.int64]
     last_moments: Moments | None
     divergences: Floats | None = None
+    left_out: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def counts(self) -> Floats:
-        """Values per feature in each batch, shape (batches,), float64."""
-        return (self.sizes * self.profile.schema.values_per_row).astype(np.float64)
+        """Values per feature in each batch that are in its record, shape (batches,), float64."""
+        return ((self.sizes - self.left_out) * self.profile.schema.values_per_row).astype(np.float64)
+
+    @property
+    def too_few(self) -> NDArray[np.bool_]:
+        """Batches of which rows were left out and fewer than two are left, shape (batches,)."""
+        return np.asarray((self.left_out > 0) & (self.sizes - self.left_out < 2))
 
 
 def view_batches(profile: Profile, batch_size: int | None, drop_last: bool) -> BatchView:
@@ -56,6 +63,7 @@ def view_batches(profile: Profile, batch_size: int | None, drop_last: bool) -> B
     Raises:
         SettingError: the batch size was not profiled, or no batch is left.
         GapError: rows are missing.
+        NonFiniteError: no row is left.
     """
     if not profile.n_rows:
         require_all_rows(profile.spans)
@@ -69,7 +77,12 @@ def view_batches(profile: Profile, batch_size: int | None, drop_last: bool) -> B
             f"{len(lane.records)}: profile the shards again"
         )
     records, sizes = lane.records, np.full(n_complete, size, np.int64)
-    last = lane.cut[n_complete].fold() if tail and not drop_last else None
+    left_out = np.bincount(profile.left_out // size, minlength=-(-n_rows // size))
+    if left_out.sum() == n_rows:
+        raise NonFiniteError("expected a row of finite values; every row holds others: remove or impute them first")
+    last = None
+    if tail and not drop_last:
+        last = lane.cut[n_complete].fold() if n_complete in lane.cut else Moments.empty((profile.n_features,))
     if last is not None:
         record = describe_moments(n_complete, last)
         records = np.concatenate([records, record]) if n_complete else record
@@ -80,12 +93,23 @@ def view_batches(profile: Profile, batch_size: int | None, drop_last: bool) -> B
             "use a smaller batch size or drop_last=False"
         )
     assert records.dtype == RECORD
-    whole = lane.tree.fold() if n_complete else None
+    whole = lane.tree.fold() if lane.tree.nodes else None
     divergences = lane.divergences
     if divergences is not None and last is not None and profile.reference is not None:
         added = divergence_from(profile.reference, last.mean[None], last.m2[None], last.count)
         divergences = np.concatenate([divergences, added])
-    return BatchView(profile, size, records, n_complete, sizes, whole, lane.constant_batches, last, divergences)
+    return BatchView(
+        profile,
+        size,
+        records,
+        n_complete,
+        sizes,
+        whole,
+        lane.constant_batches,
+        last,
+        divergences,
+        left_out[: len(records)],
+    )
 
 
 def describe_moments(index: int, moments: Moments) -> Records:
@@ -96,7 +120,8 @@ def describe_moments(index: int, moments: Moments) -> Records:
     """
     ignored = np.zeros(len(moments.mean), np.int64)
     with np.errstate(over="ignore", invalid="ignore"):
-        return describe_batches(index, sum_tiles(moments.mean[None], moments.m2[None], moments.count, ignored))
+        count = max(moments.count, 1)
+        return describe_batches(index, sum_tiles(moments.mean[None], moments.m2[None], count, ignored))
 
 
 def _chosen_size(profile: Profile, batch_size: int | None) -> int:

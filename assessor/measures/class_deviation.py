@@ -40,7 +40,9 @@ def class_deviation(view: BatchView, *, published_exact: bool = False) -> Scores
         classes, member = np.array([0]), np.zeros(len(means), np.int64)
     else:
         classes, member = np.unique(table.labels, return_inverse=True)
-    class_means = np.bincount(member, weights=means) / np.bincount(member)
+    kept = ~np.isnan(means)  # rows left out have no mean, and a class of such rows none
+    n_kept = np.bincount(member[kept], minlength=len(classes))
+    class_means = np.bincount(member[kept], weights=means[kept], minlength=len(classes)) / np.maximum(n_kept, 1)
     target = class_means[member]
     scale = np.abs(target)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -49,12 +51,14 @@ def class_deviation(view: BatchView, *, published_exact: bool = False) -> Scores
     if published_exact:
         deviation = np.where(target < 0, np.inf, deviation)
 
+    deviation = np.where(kept, deviation, -np.inf)
     starts = np.concatenate([[0], np.cumsum(view.sizes)[:-1]]).astype(np.int64)
     used = int(view.sizes.sum())
     values = np.maximum.reduceat(deviation[:used], starts)
     batch_of = np.repeat(np.arange(len(starts)), view.sizes)
     at_worst = np.flatnonzero(deviation[:used] == values[batch_of])
     worst = at_worst[np.searchsorted(batch_of[at_worst], np.arange(len(starts)))]
+    class_means = class_means[n_kept > 0]
     notes = []
     if table.labels is None:
         notes.append("no labels came: all samples form one class")
@@ -64,7 +68,7 @@ def class_deviation(view: BatchView, *, published_exact: bool = False) -> Scores
             + ("their interval is empty" if published_exact else "|T_c| is taken")
         )
     return Scores(
-        values=values,
+        values=np.where(np.isneginf(values), np.nan, values),
         details={
             "worst_row": worst.astype(np.float64),
             "worst_mean": means[worst],

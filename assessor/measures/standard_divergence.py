@@ -69,7 +69,10 @@ def standard_divergence(view: BatchView) -> Scores:
     mean_log = log_sum / n_active
     divergence = (second_moment - 1 - mean_log) / 2
 
+    values = divergence - batch_noise
     notes = []
+    if view.left_out.any():
+        notes.append("the drift is the mean score less the other parts, since batches without some of their rows count")
     if n_constant:
         notes.append(f"{n_constant} of {len(active)} features are constant over the dataset and left out")
     if n_pairs:
@@ -83,7 +86,7 @@ def standard_divergence(view: BatchView) -> Scores:
     spread = (np.log(np.maximum(records["pooled_variance"], 1e-300)) - records["mean_log_variance"]) / 2
     alike = normal_divergence(counts, np.maximum(n_varying, 1))
     return Scores(
-        values=divergence - batch_noise,
+        values=values,
         details={
             "pooled_mean": records["pooled_mean"],
             "pooled_std": np.sqrt(records["pooled_variance"]),
@@ -96,7 +99,7 @@ def standard_divergence(view: BatchView) -> Scores:
             "feature_axis": view.profile.feature_axis,
         },
         notes=tuple(notes),
-        decomposition=_decompose(view, moments, active, mean_log),
+        decomposition=_decompose(view, moments, active, mean_log, values),
     )
 
 
@@ -107,12 +110,14 @@ def _last_record(last: Moments, moments: Moments, active: NDArray[np.bool_], ind
 
 
 def _decompose(
-    view: BatchView, moments: Moments, active: NDArray[np.bool_], mean_log: Floats
+    view: BatchView, moments: Moments, active: NDArray[np.bool_], mean_log: Floats, scores: Floats
 ) -> dict[str, float] | None:
     """Return the four parts of the mean D of the complete batches (FORMULAS 2.2).
 
     Args:
         mean_log: per batch the mean over the active features of ln v_bf.
+        scores: per batch; where rows were left out, the moments of the dataset and the mean over batches weigh
+            batches otherwise, and the drift takes the difference, so that the parts still sum to the mean score.
     """
     count = view.batch_size * view.profile.schema.values_per_row
     if not view.n_complete or count < 2:
@@ -123,11 +128,18 @@ def _decompose(
     overall = (pooled + pooled_mean**2 - 1 - np.log(pooled)) / 2
     mean_log_variance = float(np.log(variance).mean())
     noise_part = float(noise(count))
-    batch = (mean_log_variance - float(mean_log[: view.n_complete].mean())) / 2
+    feature = float(np.log(pooled) - mean_log_variance) / 2
+    if view.left_out.any():
+        defined = scores[: view.n_complete][~(np.isnan(scores) | view.too_few)[: view.n_complete]]
+        if not len(defined):
+            return None
+        drift = float(defined.mean()) - float(overall) - feature
+    else:
+        drift = (mean_log_variance - float(mean_log[: view.n_complete].mean())) / 2 - noise_part
     return {
         "global": float(overall),
-        "feature": float(np.log(pooled) - mean_log_variance) / 2,
-        "drift": batch - noise_part,
+        "feature": feature,
+        "drift": drift,
         "noise": noise_part,
     }
 

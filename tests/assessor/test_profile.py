@@ -1,10 +1,12 @@
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import safetensors.numpy
 from hypothesis import given, settings
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
@@ -132,12 +134,38 @@ def test_moments_of_a_part_and_of_all() -> None:
 
 
 def test_a_profile_keeps_little() -> None:
-    """Per batch 92 bytes, per row a mean, two moments a feature and node: the data itself is gone."""
+    """Per batch 56 bytes, per row a mean, two moments a feature and node: the data itself is gone."""
     x = RNG.normal(size=(20_000, 64))
     kept = len(profile_array(x, batch_sizes=[8], calibration_rows=0, first_row=3).to_bytes())
     nodes = 2 * (2500).bit_length() + 2 * 2 * (8).bit_length()
-    assert kept < 2500 * 92 + 20_000 * 8 + nodes * 64 * 16 + 64 * 8 + 20_000
-    assert kept < x.nbytes / 24
+    assert kept < 2500 * 56 + 20_000 * 8 + nodes * 64 * 16 + 8_000
+    assert kept < x.nbytes / 30
+
+
+def test_what_follows_from_the_rest_is_not_written() -> None:
+    x = RNG.normal(size=(40, 6))
+    names = set(safetensors.numpy.load(profile_array(x, batch_sizes=[8]).to_bytes()))
+    left_out = {"index", "pooled_variance", "n_varying", "constant_second_moment", "constant_second_moment_low"}
+    assert not names & {f"lane.8.records.{name}" for name in left_out}
+    assert "lane.8.constant_batches" not in names
+    x[:8, 2] = 3.0
+    blank = profile_array(x, batch_sizes=[8])
+    assert {"lane.8.records.n_varying", "lane.8.constant_batches"} <= set(safetensors.numpy.load(blank.to_bytes()))
+    records = Profile.from_bytes(blank.to_bytes()).lanes[8].records
+    assert np.array_equal(records, blank.lanes[8].records)
+    assert np.array_equal(records["pooled_variance"], records["mean_variance"] + records["location_variance"])
+
+
+def test_profiles_of_version_1_are_still_read() -> None:
+    """The file was written by the release before, of the array below."""
+    x = np.arange(66.0).reshape(22, 3) ** 1.5
+    x[:, 1], x[4:8, 2] = 2.0, 7.0
+    now = profile_array(x.astype(np.float32), batch_sizes=[4], labels=np.arange(22) % 2, calibration_rows=4)
+    then = Profile.from_bytes((Path(__file__).parent / "files" / "version1.profile").read_bytes())
+    assert then.schema == now.schema
+    assert then.to_bytes() == now.to_bytes()
+    assert make_plan(then) == make_plan(now)
+    assert merge([then, Profile.empty()]) is then
 
 
 @pytest.mark.parametrize(("dtype", "axes", "axis", "labelled"), CASES)
@@ -203,6 +231,8 @@ def test_merge_refuses_what_does_not_belong_together() -> None:
         merge([a, other(feature_axis="channel")])
     with pytest.raises(SettingError, match="one setting of calibration rows; got 4096 and 7"):
         merge([a, other(calibration_rows=7)])
+    with pytest.raises(SettingError, match="one setting of nonfinite; got raise and exclude"):
+        merge([a, other(nonfinite="exclude")])
     with pytest.raises(LabelError, match="expected labels in every shard or in none; some have them and some do not"):
         merge([a, other(labels=np.zeros(10, int))])
 
@@ -226,8 +256,8 @@ def test_a_batch_that_overflows_only_when_its_parts_meet() -> None:
 def test_bytes_that_are_no_profile() -> None:
     profile = profile_array(data("float32", 30, (3,)), batch_sizes=[4, 7], first_row=2, labels=np.arange(30))
     whole = profile.to_bytes()
-    other = whole.replace(b"normgauge.profile/1", b"normgauge.profile/9")
-    with pytest.raises(FormatError, match=r"schema normgauge.profile/1; got 'normgauge.profile/9'"):
+    other = whole.replace(b"normgauge.profile/2", b"normgauge.profile/9")
+    with pytest.raises(FormatError, match=r"schema normgauge.profile/2; got 'normgauge.profile/9'"):
         Profile.from_bytes(other)
     for bad in (b"", b"{}", b"abc", whole[:7], whole[:100], whole[:-1], whole + b"\0"):
         with pytest.raises(FormatError, match="expected a profile written by to_bytes; got other bytes"):
