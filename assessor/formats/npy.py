@@ -40,10 +40,10 @@ class NpyDecoder:
         view = memoryview(data).cast("B")
         if self._reader is None:
             self._head += view
-            length = _header_length(bytes(self._head[:12]))
+            length = header_length(bytes(self._head[:12]))
             if length is None or len(self._head) < length:
                 return
-            self._reader = _reader(bytes(self._head[:length]), self._name, self._settings)
+            self._reader = make_reader(bytes(self._head[:length]), self._name, self._settings)
             view = memoryview(bytes(self._head[length:]))
             self._head.clear()
         self._came += len(view)
@@ -69,7 +69,7 @@ class NpyDecoder:
         return ()
 
 
-def _header_length(head: bytes) -> int | None:
+def header_length(head: bytes) -> int | None:
     """Return the bytes up to the data, or None while that is not known."""
     magic = b"\x93NUMPY"
     if head[:6] != magic[: len(head)]:
@@ -87,7 +87,7 @@ def _header_length(head: bytes) -> int | None:
     return prefix + length
 
 
-def _reader(head: bytes, name: str, settings: DecodeSettings) -> TensorReader:
+def make_reader(head: bytes, name: str, settings: DecodeSettings) -> TensorReader:
     """Return the reader of the array that a complete header describes."""
     header = _literal(head[10 if head[6] == 1 else 12 :].decode("utf-8" if head[6] == 3 else "latin1", "replace"))
     if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:

@@ -49,10 +49,10 @@ class SafetensorsDecoder:
         view = memoryview(data).cast("B")
         if self._readers is None:
             self._head += view
-            length = _header_length(bytes(self._head[:9]))
+            length = header_length(bytes(self._head[:9]))
             if length is None or len(self._head) < length:
                 return
-            self._readers = _readers(bytes(self._head[8:length]), self._settings)
+            self._readers = make_readers(bytes(self._head[8:length]), self._settings)
             self._left = self._readers[0].n_bytes
             view = memoryview(bytes(self._head[length:]))
             self._head.clear()
@@ -88,7 +88,8 @@ class SafetensorsDecoder:
         return sum(reader.n_bytes for reader in self._readers or [])
 
 
-def _header_length(head: bytes) -> int | None:
+def header_length(head: bytes) -> int | None:
+    """Return the bytes up to the data, or None while that is not known."""
     if len(head) < 9:
         return None
     length = int.from_bytes(head[:8], "little")
@@ -100,7 +101,7 @@ def _header_length(head: bytes) -> int | None:
     return 8 + length
 
 
-def _readers(text: bytes, settings: DecodeSettings) -> list[TensorReader]:
+def make_readers(text: bytes, settings: DecodeSettings) -> list[TensorReader]:
     """Return the tensors' readers, in the order of their bytes."""
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
