@@ -35,9 +35,15 @@ HAS_BODY = (
 )
 HAS_JSON_BODY = (*HAS_BODY, "invalid-request", "json-too-large")
 
-PARAMETER_EXAMPLES = {"assessment_id": "5f0c2b9e61a7d384", "index": 0, "code": "missing-rows"}
+PARAMETER_EXAMPLES = {
+    "assessment_id": "5f0c2b9e61a7d384",
+    "index": 0,
+    "job_id": "0d9c1a2b3e4f5061",
+    "code": "missing-rows",
+}
 
 _JSON = "application/json"
+_LIMITS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
@@ -60,6 +66,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
                 operation["security"] = [{"key": []}, {}]
         components["examples"] = {code: _example(code) for code in KINDS}
         _link(document)
+        _write_integers(document)
         app.openapi_schema = document
     return app.openapi_schema
 
@@ -135,24 +142,42 @@ def _example(code: str) -> dict[str, Any]:
 
 def _describe_parameters(operation: dict[str, Any]) -> None:
     for parameter in operation.get("parameters", []):
-        if parameter["in"] == "path":
+        # One that may be left out is None in our code, but nothing in a request's head is null.
+        kinds = [kind for kind in parameter["schema"].pop("anyOf", ()) if kind != {"type": "null"}]
+        parameter["schema"] |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
+        if parameter["in"] == "path" and parameter["name"] in PARAMETER_EXAMPLES:
             parameter["example"] = PARAMETER_EXAMPLES[parameter["name"]]
 
 
 def _link(document: dict[str, Any]) -> None:
-    """Link what makes an assessment, and a page of a list, to the calls that take an assessment's id."""
-    made = document["paths"]["/v1/assessments"]["post"]["responses"]["201"]
-    stored = document["paths"]["/v1/assessments/{assessment_id}/shards/{index}"]["put"]["responses"]["201"]
-    made["headers"] = {"Location": {"description": "The assessment's path.", "schema": {"type": "string"}}}
+    """Link what makes an assessment or a job to the calls that take its id."""
     for _, operation in _operations(document):
-        names = {parameter["name"] for parameter in operation.get("parameters", []) if parameter["in"] == "path"}
-        if "assessment_id" not in names:
-            continue
-        name = operation["operationId"]
-        made.setdefault("links", {})[name] = _link_to(operation, "$response.body#/id")
-        if names == {"assessment_id"}:
-            stored.setdefault("links", {})[name] = _link_to(operation, "$request.path.assessment_id")
+        for status, name in (("201", "assessment_id"), ("202", "job_id")):
+            response = operation["responses"].get(status)
+            if response is None:
+                continue
+            given = _path_parameters(operation)
+            expression = f"$request.path.{name}" if name in given else "$response.body#/id"
+            links = {
+                other["operationId"]: {"operationId": other["operationId"], "parameters": {name: expression}}
+                for _, other in _operations(document)
+                if name in _path_parameters(other)
+            }
+            response["links"] = links
 
 
-def _link_to(operation: Mapping[str, Any], expression: str) -> dict[str, Any]:
-    return {"operationId": operation["operationId"], "parameters": {"assessment_id": expression}}
+def _write_integers(node: Any) -> None:
+    """Write limits of integers as integers: FastAPI holds them as floating-point numbers, which have fewer digits."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in _LIMITS and isinstance(value, float) and value.is_integer():
+                node[key] = int(value)
+            else:
+                _write_integers(value)
+    elif isinstance(node, list):
+        for value in node:
+            _write_integers(value)
+
+
+def _path_parameters(operation: Mapping[str, Any]) -> set[str]:
+    return {parameter["name"] for parameter in operation.get("parameters", []) if parameter["in"] == "path"}

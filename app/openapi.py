@@ -53,7 +53,14 @@ def shard_body() -> dict[str, Any]:
         f"WebDataset. {SNIFFED_MEDIA_TYPE}: recognized by its first bytes. Never held whole in memory."
     )
     content = dict.fromkeys([*MEDIA_TYPES, SNIFFED_MEDIA_TYPE], binary)
+    content["application/json"] = {"schema": {"type": ["array", "object"]}, "examples": _JSON_SHARDS}
     return {"requestBody": {"required": True, "description": description, "content": content}}
+
+
+_JSON_SHARDS = {
+    "rows": {"summary": "Rows of numbers", "value": [[1.0, 2.5], [3.0, 4.5]]},
+    "columns": {"summary": "Rows and labels by name", "value": {"x": [[1.0, 2.5], [3.0, 4.5]], "y": [0, 1]}},
+}
 
 
 def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
@@ -73,6 +80,7 @@ SHARD_PROBLEMS = (
     "too-many-classes",
     "batch-size-too-large",
     "malformed-encoding",
+    "bad-setting",
     "malformed-shard",
     "bad-shard",
     "empty-shard",

@@ -3,19 +3,27 @@
 from typing import Annotated, Any
 
 from fastapi import Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.problems import ProblemError
 from app.records import Assessment, Shard
 from app.service import find_gaps
 
 MAX_PAGE = 200
-LARGEST_INTEGER = 2**63 - 1
+LARGEST_INTEGER = 2**62
+"""As the assessor's."""
 
 # Limits that the assessor checks itself, with a better message: for the document only.
 _AXES: dict[str, Any] = {"enum": ["element", "channel"]}
 
 CURSOR = r"^n[0-9]{1,18}$"
+
+BatchSize = Annotated[
+    int,
+    # To JSON 32.0 is an integer; a text or true is none.
+    BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value),
+    Field(strict=True, json_schema_extra={"minimum": 1}),
+]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -113,7 +121,7 @@ class NewAssessment(BaseModel):
     )
 
     name: str = Field(min_length=1, max_length=200, description="For people; need not be unique.")
-    batch_sizes: list[Annotated[int, Field(strict=True, json_schema_extra={"minimum": 1})]] = Field(
+    batch_sizes: list[BatchSize] = Field(
         description="Every batch size to profile, in one pass.", json_schema_extra={"minItems": 1}
     )
     method: str = Field(default="need", description="The plan's method where the call names none.")

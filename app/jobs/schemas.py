@@ -42,7 +42,11 @@ class NewIngest(BaseModel):
             "examples": [
                 {"pattern": "s3://data/digits/part-*.npy"},
                 {"shards": [{"uri": "s3://data/digits/a.npy"}, {"uri": "s3://data/digits/b.npy"}]},
-            ]
+            ],
+            "oneOf": [
+                {"required": ["shards"], "properties": {"shards": {"type": "array"}, "pattern": {"type": "null"}}},
+                {"required": ["pattern"], "properties": {"pattern": {"type": "string"}, "shards": {"type": "null"}}},
+            ],
         },
     )
 

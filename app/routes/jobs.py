@@ -72,7 +72,11 @@ async def get_events(
     service: ServiceDep,
     board: BoardDep,
     last_event_id: Annotated[
-        str | None, Header(description="The id of the last event that came; the stream goes on after it.")
+        str | None,
+        Header(
+            description="The id of the last event that came; the stream goes on after it.",
+            json_schema_extra={"pattern": "^[0-9]{1,9}$"},
+        ),
     ] = None,
 ) -> Response:
     """Answer what happened and what happens to a job, as server-sent events, until it ends."""
