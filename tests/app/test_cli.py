@@ -110,6 +110,24 @@ def test_a_measure_and_a_threshold_by_name(capsys: pytest.CaptureFixture[str], s
     assert capsys.readouterr().out.splitlines() == [plan.to_json() for plan in expected]
 
 
+def test_rows_that_are_not_finite(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    x = rows(40).astype(float)
+    x[9, 2] = np.nan
+    text = "\n".join(",".join("" if np.isnan(v) else repr(float(v)) for v in row) for row in x)
+    (tmp_path / "x.csv").write_text("a,b,c,d,e,f\n" + text)
+    arguments = [str(tmp_path / "x.csv"), "--batch-size", "8"]
+    assert "row 9, column 'c' is ''" in fail(capsys, "assess", *arguments)
+    saved = str(tmp_path / "x.profile")
+    for policy in ("exclude", "normalize"):
+        assert main(["assess", *arguments, "--nonfinite", policy, "--json", "--profile", saved]) == 0
+        expected = make_plan(profile_array(x, batch_sizes=[8], nonfinite=policy))
+        assert capsys.readouterr().out == expected.to_json() + "\n"
+    assert "expected --nonfinite normalize, with which" in fail(capsys, "assess", saved, "--nonfinite", "exclude")
+    assert "nonfinite among raise, exclude, normalize" in fail(capsys, "assess", *arguments, "--nonfinite", "drop")
+    assert main(["assess", saved]) == 0
+    assert "1 rows in 1 batches hold values that are not finite" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_reference(capsys: pytest.CaptureFixture[str], shards: list[str], tmp_path: Path) -> None:
     earlier = profile_array(rows(64, seed=1), batch_sizes=[4])
     (tmp_path / "earlier.profile").write_bytes(earlier.to_bytes())
@@ -184,7 +202,7 @@ def test_usage(capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
     assert "usage: normgauge" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["serve", "assess", "demo", "bench"])
+@pytest.mark.parametrize("command", ["serve", "keys", "db", "assess", "demo", "bench"])
 def test_each_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
@@ -216,6 +234,7 @@ def test_assess_imports_no_web_package(shards: list[str]) -> None:
     ("command", "module", "words"),
     [
         ("serve", "fastapi", r"serve needs fastapi.*pip install 'normgauge\[app\]'"),
+        ("serve", "alembic", r"serve needs alembic.*pip install 'normgauge\[app\]'"),
         ("demo", "torch", r"demo needs torch.*pip install 'normgauge\[demo\]'"),
         ("demo", "matplotlib", r"demo needs matplotlib.*pip install 'normgauge\[demo\]'"),
     ],
@@ -239,7 +258,8 @@ def test_output_that_no_one_reads_any_more(shards: list[str]) -> None:
         (["--port", "99999"], "port: .*65535; got 99999"),
         (["--database", "sqlite://"], "database_url: .*expected a file"),
         (["--database", "sqlite:////nowhere/x.db"], "cannot open the database.*unable to open.*--database"),
-        (["--host", "192.0.2.1"], "cannot listen on 192.0.2.1 port 8000.*--host"),
+        (["--database", "mysql://x/y"], "database_url: .*sqlite.*postgresql.*got mysql"),
+        (["--host", "0.0.0.0"], "without API keys.*got host 0.0.0.0.*keys create.*--host 127.0.0.1.*ALLOW_ANONYMOUS"),
     ],
 )
 def test_serve_refuses(
@@ -256,22 +276,51 @@ def test_serve_refuses(
     assert "Traceback" not in error
 
 
-def test_serve_says_where_and_warns_of_other_hosts(tmp_path: Path) -> None:
+def test_serve_refuses_an_address_that_is_not_this_machines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["keys", "create", "someone"]) == 0
+    assert main(["serve", "--host", "192.0.2.1"]) == 1
+    assert re.search("cannot listen on 192.0.2.1 port 8000.*--host", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("guard", ["nothing", "a key", "something in front"])
+def test_serve_says_where_and_who_is_served(capsys: pytest.CaptureFixture[str], tmp_path: Path, guard: str) -> None:
     database = f"sqlite:///{tmp_path}/x.db"
-    command = [sys.executable, "-m", "app", "serve", "--host", "0.0.0.0", "--port", "0", "--database", database]
+    host = "127.0.0.1" if guard == "nothing" else "0.0.0.0"
     environment = {"PATH": "", "NORMGAUGE_PROT": "1", "PYTHONPATH": str(ROOT)}
+    key = ""
+    if guard == "a key":
+        assert main(["keys", "create", "someone", "--database", database]) == 0
+        key = capsys.readouterr().out.strip()
+    if guard == "something in front":
+        environment["NORMGAUGE_ALLOW_ANONYMOUS"] = "true"
+    command = [sys.executable, "-m", "app", "serve", "--host", host, "--port", "0", "--database", database]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
-        said = [server.stderr.readline() for _ in range(3)]
-        assert "NORMGAUGE_PROT is no setting" in said[0]
-        assert "warning: 0.0.0.0 can be reached from other machines and there are no API keys yet" in said[1]
-        address = re.search(r"listening on http://0\.0\.0\.0:(\d+)", said[2])
-        assert address is not None
-        assert httpx.get(f"http://127.0.0.1:{address[1]}/readyz").status_code == 200
-        server.send_signal(signal.SIGINT)
+        said = ""
+        while (address := re.search(rf"listening on http://{re.escape(host)}:(\d+)", said)) is None:
+            line = server.stderr.readline()
+            assert line, said
+            said += line
+        url = f"http://127.0.0.1:{address[1]}"
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        try:
+            statuses = [
+                httpx.get(f"{url}{path}", headers=sent).status_code
+                for path, sent in (("/readyz", {}), ("/v1/assessments", {}), ("/v1/assessments", headers))
+            ]
+        finally:
+            server.send_signal(signal.SIGINT)
         rest = server.stderr.read()
+    assert statuses == [200, 401 if key else 200, 200]
+    assert "NORMGAUGE_PROT is no setting" in said
+    assert ("only this machine is served; normgauge keys create" in said) == (guard == "nothing")
+    assert ("0.0.0.0 can be reached from other machines" in said) == (guard == "something in front")
     assert "Application shutdown complete" in rest
     assert "Traceback" not in rest
+    assert "ng_" not in said + rest
 
 
 def test_bench_lists_and_runs_what_a_checkout_has(
