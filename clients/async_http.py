@@ -10,6 +10,7 @@ import httpx
 from assessor import Plan, SampleOrder
 from clients import calls
 from clients.calls import Call, Request, Response, Wait
+from clients.compression import Sending
 from clients.resources import AssessmentInfo, ShardInfo
 from clients.retry import Backoff
 from clients.uploading import Shard, by_index, found_stored, uploaded_by_tasks
@@ -40,7 +41,10 @@ class AsyncAssessorClient:
         *,
         timeout_s: float = 300.0,
         retries: int | Backoff = 3,
+        compress: str | None = None,
+        content_digest: bool = True,
     ) -> None:
+        self._sending = Sending(compress, content_digest)
         self._where = shown_url(base_url)
         self._backoff = as_backoff(retries)
         self._http = httpx.AsyncClient(**client_options(base_url, api_key, timeout_s), transport=transport)
@@ -66,6 +70,7 @@ class AsyncAssessorClient:
                 threshold=threshold,
                 drop_last=drop_last,
                 options=options,
+                sending=self._sending,
             )
         )
 
@@ -95,7 +100,9 @@ class AsyncAssessorClient:
     ) -> ShardInfo:
         """Return what the service stored of one shard."""
         return await self._run(
-            calls.put_shard(assessment_id, index, data, labels, first_row=first_row, progress=progress)
+            calls.put_shard(
+                assessment_id, index, data, labels, first_row=first_row, progress=progress, sending=self._sending
+            )
         )
 
     async def put_shards(
@@ -113,7 +120,9 @@ class AsyncAssessorClient:
         )
 
     async def _put_missing(self, assessment_id: str, shard: Shard, stored: Mapping[int, ShardInfo]) -> ShardInfo:
-        call = calls.put_shard(assessment_id, shard.index, shard.data, shard.labels, first_row=shard.first_row)
+        call = calls.put_shard(
+            assessment_id, shard.index, shard.data, shard.labels, first_row=shard.first_row, sending=self._sending
+        )
         there = found_stored(call, shard, stored)
         return await self._run(call) if there is None else there
 

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from assessor import DtypeError, LabelError, SettingError, ShapeError
+from clients.compression import AS_IS, Sending, compressed, content_digest
 
 NPY = "application/x-npy"
 SAFETENSORS = "application/vnd.safetensors"
@@ -39,18 +40,35 @@ class Body:
 
     Attributes:
         media_type: Content-Type.
-        size_bytes: Content-Length; None sends chunks of unknown number.
+        size_bytes: bytes in all, before compression; None where it is not known.
         open: returns the pieces, from the beginning if `repeatable`.
         repeatable: may be sent again after a failure.
+        sending: whether they are compressed, and a digest goes ahead of them.
+        progress: called with (bytes sent, before compression; size) after each piece; from 0 when sent again.
     """
 
     media_type: str
     size_bytes: int | None
     open: Callable[[], Iterator[bytes]]
     repeatable: bool = True
+    sending: Sending = AS_IS
+    progress: Callable[[int, int | None], None] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
-        return self.open()
+        """Yield the pieces as they are sent."""
+        return self._encoded(self.open() if self.progress is None else self._watched(self.progress))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header fields of a request with this body. A digest is computed, where one is to be sent."""
+        headers = {"Content-Type": self.media_type}
+        if self.sending.compress is not None:
+            headers["Content-Encoding"] = self.sending.compress
+        elif self.size_bytes is not None:
+            headers["Content-Length"] = str(self.size_bytes)
+        if self.sending.content_digest and self.repeatable:
+            headers["Content-Digest"] = content_digest(self._encoded(self.open()))
+        return headers
 
     def identity(self) -> str:
         """Return what the service calls the shard by, BLAKE3 of its bytes; the body must be repeatable."""
@@ -59,22 +77,20 @@ class Body:
             digest.update(piece)
         return f"blake3:{digest.hexdigest()}"
 
-    def watched(self, progress: Callable[[int, int | None], None]) -> "Body":
-        """Return the body that calls progress(bytes sent, size) after each piece; from 0 when sent again."""
-
-        def pieces() -> Iterator[bytes]:
-            sent_bytes = 0
-            for piece in self.open():
-                yield piece
-                sent_bytes += len(piece)
-                progress(sent_bytes, self.size_bytes)
-
-        return replace(self, open=pieces)
-
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the pieces to an asynchronous transport."""
+        for piece in self:
+            yield piece
+
+    def _encoded(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        return pieces if self.sending.compress is None else compressed(pieces, self.sending.compress)
+
+    def _watched(self, progress: Callable[[int, int | None], None]) -> Iterator[bytes]:
+        sent_bytes = 0
         for piece in self.open():
             yield piece
+            sent_bytes += len(piece)
+            progress(sent_bytes, self.size_bytes)
 
 
 def shard_body(data: Any, labels: Any = None) -> Body:

@@ -7,13 +7,14 @@ one core serves the synchronous and the asynchronous client.
 
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from assessor import Plan, SampleOrder, SettingError, ShapeError
 from clients.bodies import Body, shard_body
+from clients.compression import CHECKED, Sending
 from clients.errors import ServiceError, ServiceUnavailableError, service_error
 from clients.resources import AssessmentInfo, ShardInfo
 from clients.retry import Backoff
@@ -40,12 +41,7 @@ class Request:
     @property
     def headers(self) -> dict[str, str]:
         """Headers that the body asks for."""
-        if self.body is None:
-            return {}
-        headers = {"Content-Type": self.body.media_type}
-        if self.body.size_bytes is not None:
-            headers["Content-Length"] = str(self.body.size_bytes)
-        return headers
+        return {} if self.body is None else self.body.headers
 
 
 @dataclass(frozen=True)
@@ -139,10 +135,11 @@ def assess(
     threshold: float | str | None,
     drop_last: bool,
     options: Mapping[str, Any],
+    sending: Sending = CHECKED,
 ) -> Call[Plan]:
     """Return the call for the plan of one shard; nothing is kept by the service."""
     query = _query(batch_size=batch_size, method=method, threshold=threshold, drop_last=drop_last, **options)
-    request = Request("POST", "/v1/assess", query, _body(x, labels))
+    request = Request("POST", "/v1/assess", query, replace(_body(x, labels), sending=sending))
     return Call(request, _read_plan)
 
 
@@ -176,12 +173,12 @@ def put_shard(
     *,
     first_row: int | None,
     progress: Callable[[int, int | None], None] | None = None,
+    sending: Sending = CHECKED,
 ) -> Call[ShardInfo]:
     """Return the call that stores a shard."""
     path = f"{_assessment_path(assessment_id)}/shards/{int(index)}"
-    body = _body(data, labels)
-    watched = body if progress is None else body.watched(progress)
-    request = Request("PUT", path, _query(first_row=first_row), watched)
+    body = replace(_body(data, labels), sending=sending, progress=progress)
+    request = Request("PUT", path, _query(first_row=first_row), body)
     return Call(request, lambda content: ShardInfo.from_dict(json.loads(content)))
 
 

@@ -10,6 +10,7 @@ import httpx
 from assessor import Plan, SampleOrder
 from clients import calls
 from clients.calls import Call, Request, Response, Wait
+from clients.compression import Sending
 from clients.resources import AssessmentInfo, ShardInfo
 from clients.retry import Backoff
 from clients.uploading import Shard, by_index, found_stored, uploaded_by_threads
@@ -49,7 +50,10 @@ class AssessorClient:
         *,
         timeout_s: float = 300.0,
         retries: int | Backoff = 3,
+        compress: str | None = None,
+        content_digest: bool = True,
     ) -> None:
+        self._sending = Sending(compress, content_digest)
         self._where = shown_url(base_url)
         self._backoff = as_backoff(retries)
         self._http = httpx.Client(**client_options(base_url, api_key, timeout_s), transport=transport)
@@ -75,6 +79,7 @@ class AssessorClient:
                 threshold=threshold,
                 drop_last=drop_last,
                 options=options,
+                sending=self._sending,
             )
         )
 
@@ -115,7 +120,11 @@ class AssessorClient:
             first_row: the row at which the shard begins; None: after the shard before it.
             progress: called with (bytes sent, bytes of the body or None) after each piece.
         """
-        return self._run(calls.put_shard(assessment_id, index, data, labels, first_row=first_row, progress=progress))
+        return self._run(
+            calls.put_shard(
+                assessment_id, index, data, labels, first_row=first_row, progress=progress, sending=self._sending
+            )
+        )
 
     def put_shards(
         self,
@@ -142,7 +151,9 @@ class AssessorClient:
         )
 
     def _put_missing(self, assessment_id: str, shard: Shard, stored: Mapping[int, ShardInfo]) -> ShardInfo:
-        call = calls.put_shard(assessment_id, shard.index, shard.data, shard.labels, first_row=shard.first_row)
+        call = calls.put_shard(
+            assessment_id, shard.index, shard.data, shard.labels, first_row=shard.first_row, sending=self._sending
+        )
         there = found_stored(call, shard, stored)
         return self._run(call) if there is None else there
 

@@ -1,7 +1,11 @@
 """Shard bodies: whole files to their readers, and no copy of the array in memory."""
 
+import base64
+import gzip
+import hashlib
 import io
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ import torch
 
 from assessor import DtypeError, LabelError, SettingError, ShapeError
 from clients.bodies import NPY, SAFETENSORS, UNNAMED, shard_body
+from clients.compression import Sending, zstd
 
 DTYPES = ["uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 
@@ -132,3 +137,34 @@ def test_no_second_copy_of_the_array(labelled: bool, order: Any) -> None:
         tracemalloc.stop()
     assert sent > x.nbytes
     assert peak < 4 * 2**20
+
+
+@pytest.mark.parametrize(("encoding", "decompress"), [("gzip", gzip.decompress), ("zstd", zstd.decompress)])
+def test_compressed(encoding: str, decompress: Any) -> None:
+    x = np.arange(3_000_000).reshape(-1, 10)
+    plain = shard_body(x)
+    seen: list[tuple[int, int | None]] = []
+    body = replace(plain, sending=Sending(encoding), progress=lambda *sent: seen.append(sent))
+    sent = b"".join(body)
+    assert len(sent) < x.nbytes / 2
+    assert decompress(sent) == b"".join(plain)
+    assert b"".join(body) == sent
+    assert body.identity() == plain.identity()
+    assert seen[-1] == (plain.size_bytes, plain.size_bytes)
+    digest = base64.b64encode(hashlib.sha256(sent).digest()).decode()
+    assert body.headers == {
+        "Content-Type": "application/x-npy",
+        "Content-Encoding": encoding,
+        "Content-Digest": f"sha-256=:{digest}:",
+    }
+
+
+def test_headers_of_what_can_be_read_once() -> None:
+    body = replace(shard_body(iter([b"ab"])), sending=Sending())
+    assert body.headers == {"Content-Type": "application/octet-stream"}
+    assert b"".join(body) == b"ab"
+
+
+def test_unknown_compression() -> None:
+    with pytest.raises(SettingError, match="expected compress among zstd, gzip or None; got 'br'"):
+        Sending("br")

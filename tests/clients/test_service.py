@@ -6,6 +6,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -13,7 +14,7 @@ import torch
 
 import assessor
 from assessor import SampleOrder, assess
-from clients import AssessedLoader, AssessorClient, AsyncAssessorClient, ServiceUnavailableError, errors
+from clients import AssessedLoader, AssessorClient, AsyncAssessorClient, ServiceUnavailableError, Shard, errors
 
 from .datasets import Pairs, two_sources
 
@@ -184,7 +185,7 @@ def test_no_service_at_all() -> None:
 @pytest.mark.parametrize("labelled", [False, True])
 def test_an_upload_copies_nothing(service_url: str, labelled: bool) -> None:
     """The service runs in this process, so its own pieces are in the figure too."""
-    x = np.random.default_rng(0).normal(size=(8000, 1000)).astype(np.float32)  # 32 MB
+    x = np.random.default_rng(0).normal(size=(16_000, 1000)).astype(np.float32)  # 64 MB
     y = np.zeros(len(x), np.int64) if labelled else None
     with AssessorClient(service_url) as client:
         info = client.create_assessment("large", [1000])
@@ -238,3 +239,44 @@ def test_a_failed_assessment_leaves_nothing_on_the_service(service_url: str, mon
             with pytest.raises(assessor.UnknownNameError):
                 assert AssessedLoader(Pairs(X, Y), 4, service=service, method="best").plan
         assert {info.id for info in client.list_assessments()} == before
+
+
+@pytest.mark.parametrize("compress", [None, "zstd", "gzip"])
+def test_compressed_shards_are_the_same_shards(service_url: str, compress: str | None) -> None:
+    with AssessorClient(service_url, compress=compress) as client, AssessorClient(service_url) as plain:
+        info = client.create_assessment("compressed", [4])
+        stored = client.put_shard(info.id, 0, X, Y)
+        assert plain.put_shard(info.id, 0, X, Y) == stored
+        assert client.plan(info.id).to_json() == assess(X, batch_size=4, labels=Y).to_json()
+        assert client.assess(X, batch_size=4).to_json() == assess(X, batch_size=4).to_json()
+        [again] = client.put_shards(info.id, [Shard(0, X, Y)])
+        assert again == stored
+
+
+def test_asynchronous_client_compresses(service_url: str) -> None:
+    async def run() -> None:
+        async with AsyncAssessorClient(service_url, compress="zstd") as client:
+            info = await client.create_assessment("compressed", [4])
+            await client.put_shard(info.id, 0, X, Y)
+            plan = await client.plan(info.id)
+            assert plan.to_json() == assess(X, batch_size=4, labels=Y).to_json()
+
+    asyncio.run(run())
+
+
+def test_damaged_on_the_way(service_url: str) -> None:
+    """What a proxy changed is refused, not stored."""
+
+    class Damaging(httpx.HTTPTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            if request.method == "PUT":
+                body = bytearray(request.read())
+                body[-1] ^= 1
+                request = httpx.Request(request.method, request.url, headers=request.headers, content=bytes(body))
+            return super().handle_request(request)
+
+    with AssessorClient(service_url, transport=Damaging()) as client:
+        info = client.create_assessment("damaged", [4])
+        with pytest.raises(errors.DigestMismatchError, match="expected a body whose sha-256 is"):
+            client.put_shard(info.id, 0, X)
+        assert client.get_assessment(info.id).shards == ()
