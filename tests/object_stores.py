@@ -1,5 +1,6 @@
 """Object stores for the tests: moto's S3 server, and an endpoint that misbehaves as told."""
 
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -101,6 +102,44 @@ def scripted(
     try:
         yield f"http://{host}:{server.server_port}", asked
     finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def endless(head: bytes) -> Iterator[str]:
+    """Run an endpoint while the block runs whose one object begins with `head` and goes on, slowly, without end."""
+    over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep standard error clean."""
+
+        def do_GET(self) -> None:
+            """Send zeros until the test is over or the client goes."""
+            self.send_response(200)
+            for name, value in (OBJECT | {"Content-Length": str(10**12)}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.close_connection = True
+            if self.command == "GET":
+                with contextlib.suppress(OSError):
+                    self.wfile.write(head + bytes(1 << 20))
+                    while not over.wait(0.01):
+                        self.wfile.write(bytes(1 << 20))
+
+        do_HEAD = do_GET  # noqa: N815 - the base class looks for this name
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        over.set()
         server.shutdown()
         thread.join()
         server.server_close()

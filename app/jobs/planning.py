@@ -4,18 +4,19 @@ from typing import Any
 
 from app.jobs.board import Board
 from app.jobs.records import Job, Lease
+from app.records import Assessment
 from app.service import Service, check_complete
 
 
-def plan_fingerprint(service: Service, assessment_id: str) -> tuple[list[list[Any]], int, tuple[int, ...]]:
-    """Return what an assessment's plans depend on, its rows, and the batch sizes profiled; blocks.
+def plan_parts(service: Service, assessment_id: str) -> tuple[Assessment, list[list[Any]], int]:
+    """Return an assessment, what its plans are made of, for JSON, and its rows; blocks.
 
     Raises:
         ProblemError: no such assessment. GapError: rows are missing.
     """
     assessment, shards = service.store.get_assessment(assessment_id)
     check_complete(shards)
-    return [[s.first_row, s.digest] for s in shards], shards[-1].end_row, assessment.batch_sizes
+    return assessment, [[shard.first_row, shard.digest] for shard in shards], shards[-1].end_row
 
 
 def ask_for_plan(service: Service, assessment_id: str, spec: dict[str, Any], made_of: list[list[Any]]) -> Job:
@@ -25,7 +26,7 @@ def ask_for_plan(service: Service, assessment_id: str, spec: dict[str, Any], mad
         service: as the assessment's owner sees it.
         assessment_id: of the assessment.
         spec: the arguments of `Service.plan_stored`.
-        made_of: see `plan_fingerprint`.
+        made_of: see `plan_parts`.
 
     Raises:
         ProblemError: as `Board.submit`.

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from app.jobs.board import Board
-from app.jobs.planning import ask_for_plan, plan_fingerprint
+from app.jobs.planning import ask_for_plan, plan_parts
 from app.jobs.schemas import JobState
 from app.openapi import PLAN_RESPONSE, REQUEST_PROBLEMS, problem_responses
 from app.routes.checks import check_method
 from app.routes.jobs import told_of
 from app.schemas import PlanQuery, check_query
-from app.service import Service, ServiceDep
+from app.service import ServiceDep
 
 router = APIRouter(
     prefix="/v1/assessments/{assessment_id}/plan",
@@ -48,12 +48,13 @@ async def get_plan(
 
     A plan of very many batches is made by a job: 202, and the same call again answers the plan once it is made.
     """
+    assessment, made_of, n_rows = await service.blocking(lambda: plan_parts(service, assessment_id))
     spec = {"batch_size": query.batch_size, "method": query.method, **query.make_plan_options()}
+    n_batches = -(-n_rows // max(1, query.batch_size or min(assessment.batch_sizes)))
     asked = prefer is not None and "respond-async" in [part.strip().lower() for part in prefer.split(",")]
-    made_of, n_batches = await service.blocking(lambda: _size(service, assessment_id, query.batch_size))
     if asked or n_batches > service.settings.max_plan_batches:
-        if query.method is not None:
-            check_method(query.method, query.threshold)
+        spec["method"] = spec["method"] or assessment.method  # named or not, it is the same plan
+        check_method(spec["method"], query.threshold)
         job = await service.blocking(lambda: ask_for_plan(service, assessment_id, spec, made_of))
         if job.state == "succeeded":
             board = Board(service.store, max_jobs=service.settings.max_jobs)
@@ -68,9 +69,3 @@ async def get_plan(
         return service.plan_stored(assessment_id, **spec).to_json()
 
     return Response(await service.blocking(plan_as_json), media_type="application/json")
-
-
-def _size(service: Service, assessment_id: str, batch_size: int | None) -> tuple[list[list[Any]], int]:
-    """Return what the plan is made of and how many batches it will have, at most."""
-    made_of, n_rows, batch_sizes = plan_fingerprint(service, assessment_id)
-    return made_of, -(-n_rows // max(1, batch_size or min(batch_sizes)))
