@@ -87,6 +87,7 @@ def _add_assess(commands: Commands) -> None:
         "Examples:\n"
         "  normgauge assess part-*.npy --batch-size 4,8,16,32\n"
         "  normgauge assess train.npy --batch-size 32 --save plan.json --report report.html\n"
+        "  normgauge assess table.csv --batch-size 16 --nonfinite exclude\n"
         "  normgauge assess table.csv --batch-size 16 --columns width,height --label-column species\n"
         "  normgauge assess images.npy --labels digits.csv --batch-size 32 --method published\n"
         "  normgauge assess train.npy --batch-size 4,32 --profile train.profile\n"
@@ -135,6 +136,12 @@ def _add_assess(commands: Commands) -> None:
 
 
 def _add_decoding(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--nonfinite",
+        metavar="POLICY",
+        help="rows with NaN, infinity or missing values: raise an error (default), exclude them, or normalize: exclude "
+        "them and mark their batches",
+    )
     parser.add_argument(
         "--format",
         metavar="NAME",

@@ -40,6 +40,7 @@ ASSESSMENTS = sa.Table(
     sa.Column("batch_sizes", sa.JSON, nullable=False),
     sa.Column("method", sa.String(100), nullable=False),
     sa.Column("feature_axis", sa.String(20), nullable=False),
+    sa.Column("nonfinite", sa.String(20), nullable=False, server_default="raise"),
     sa.Column("sample_order", sa.JSON, nullable=False),
     # Whose it is; null: made without a key, while none was configured.
     sa.Column("key_id", sa.String(16), sa.ForeignKey("api_keys.id", name="fk_assessments_key_id")),

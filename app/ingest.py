@@ -48,7 +48,7 @@ class ShardReader:
     """Turns the pieces of one shard into its profile; blocks, so it runs in a worker thread.
 
     Args:
-        batch_sizes, feature_axis, first_row: as of `assessor.Profiler`.
+        batch_sizes, feature_axis, nonfinite, first_row: as of `assessor.Profiler`.
         format_name: the shard's format; None recognizes it by its first bytes.
         settings: the limits.
         like: a stored shard whose sample shape this one must have, checked with the first rows.
@@ -63,12 +63,16 @@ class ShardReader:
         *,
         batch_sizes: Sequence[int],
         feature_axis: str,
+        nonfinite: str = "raise",
         settings: Settings,
         format_name: str | None = None,
         first_row: int = 0,
         like: Shard | None = None,
     ) -> None:
-        self._profiler = Profiler(batch_sizes=batch_sizes, first_row=first_row, feature_axis=feature_axis)
+        self._profiler = Profiler(
+            batch_sizes=batch_sizes, first_row=first_row, feature_axis=feature_axis, nonfinite=nonfinite
+        )
+        self._missing = nonfinite != "raise"
         self._first_row = first_row
         self._largest_batch = max(batch_sizes)
         self._format_name = format_name
@@ -104,7 +108,9 @@ class ShardReader:
         """
         if self._decoder is None:
             self._format_name = self._format_name or decoder_for(bytes(piece[:RECOGNIZED_BYTES]))
-            self._decoder = formats.get(self._format_name)(_decode_settings(self._format_name, self._settings))
+            self._decoder = formats.get(self._format_name)(
+                replace(_decode_settings(self._format_name, self._settings), missing=self._missing)
+            )
         self._undecoded_bytes += len(piece)
         for part in self._decoder.feed(piece):
             self._undecoded_bytes = 0

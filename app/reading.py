@@ -28,6 +28,7 @@ def read_profile(
     format: str | None = None,
     settings: DecodeSettings | None = None,
     reference: Profile | None = None,
+    nonfinite: str | None = None,
     show_progress: bool = False,
 ) -> Profile:
     """Return the profile of a dataset's shards in row order, or the merged one of saved profiles.
@@ -39,6 +40,7 @@ def read_profile(
         format: of the shards; None recognizes it.
         settings: which of the shards' columns are what; None takes the defaults.
         reference: of the shards' batches, see `profile_shard`; saved profiles have their own.
+        nonfinite: "raise" (None), "exclude" or "normalize"; for saved profiles, None or theirs.
         show_progress: draw a bar on standard error.
 
     Raises:
@@ -59,6 +61,7 @@ def read_profile(
             format=format,
             settings=settings or DecodeSettings(),
             reference=reference,
+            nonfinite=nonfinite or "raise",
         )
     if len(saved) < len(paths):
         other = next(path for path in paths if path not in saved)
@@ -75,6 +78,11 @@ def read_profile(
     if feature_axis not in (None, profile.feature_axis):
         raise SettingError(
             f"expected --feature-axis {profile.feature_axis}, with which {saved[0]} was made; got {feature_axis}: "
+            "profile the data again"
+        )
+    if nonfinite not in (None, profile.schema.nonfinite):
+        raise SettingError(
+            f"expected --nonfinite {profile.schema.nonfinite}, with which {saved[0]} was made; got {nonfinite}: "
             "profile the data again"
         )
     return profile

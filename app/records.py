@@ -20,6 +20,7 @@ class Assessment:
     method: str
     feature_axis: str
     order: dict[str, Any]
+    nonfinite: str = "raise"
     expires_at: str | None = None
     n_shards: int = 0
 

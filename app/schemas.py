@@ -15,6 +15,14 @@ LARGEST_INTEGER = 2**62
 
 # Limits that the assessor checks itself, with a better message: for the document only.
 _AXES: dict[str, Any] = {"enum": ["element", "channel"]}
+Nonfinite = Annotated[
+    str,
+    Field(
+        description="Rows with NaN or infinity: raise (an error), exclude (left out), or normalize (left out, and "
+        "their batches are to be normalized).",
+        json_schema_extra={"enum": ["raise", "exclude", "normalize"]},
+    ),
+]
 
 CURSOR = r"^n[0-9]{1,18}$"
 
@@ -109,6 +117,7 @@ class AssessQuery(PlanOptions):
         description="element: every element of a sample is a feature; channel: axis 1 is.",
         json_schema_extra=_AXES,
     )
+    nonfinite: Nonfinite = "raise"
 
 
 class NewAssessment(BaseModel):
@@ -126,6 +135,7 @@ class NewAssessment(BaseModel):
     )
     method: str = Field(default="need", description="The plan's method where the call names none.")
     feature_axis: str = Field(default="element", description="element or channel.", json_schema_extra=_AXES)
+    nonfinite: Nonfinite = "raise"
     order: dict[str, Any] = Field(
         default_factory=lambda: {"kind": "rows"},
         description='How dataset rows were laid out: {"kind": "rows"} or {"kind": "shuffled", '
@@ -201,6 +211,7 @@ class AssessmentSummary(BaseModel):
     batch_sizes: list[int] = Field(description="Ascending.", examples=[[4, 32]])
     method: str = Field(examples=["need"])
     feature_axis: str = Field(examples=["element"])
+    nonfinite: str = Field(examples=["raise"])
     order: dict[str, Any] = Field(examples=[{"kind": "rows"}])
 
     @classmethod
@@ -280,5 +291,6 @@ def _summary_fields(assessment: Assessment) -> dict[str, Any]:
         "batch_sizes": list(assessment.batch_sizes),
         "method": assessment.method,
         "feature_axis": assessment.feature_axis,
+        "nonfinite": assessment.nonfinite,
         "order": assessment.order,
     }

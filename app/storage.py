@@ -75,6 +75,7 @@ class Store:
         method: str,
         feature_axis: str,
         order: dict[str, Any],
+        nonfinite: str = "raise",
     ) -> Assessment:
         """Return a new assessment, stored.
 
@@ -91,6 +92,7 @@ class Store:
             "batch_sizes": list(batch_sizes),
             "method": method,
             "feature_axis": feature_axis,
+            "nonfinite": nonfinite,
             "sample_order": order,
         }
         with self.writing() as connection:
@@ -265,6 +267,7 @@ class Store:
             batch_sizes=tuple(row["batch_sizes"]),
             method=row["method"],
             feature_axis=row["feature_axis"],
+            nonfinite=row["nonfinite"],
             order=row["sample_order"],
             n_shards=row["n_shards"],
         )

@@ -1,6 +1,7 @@
 """A shard file or stream, read in bounded pieces and reduced to a profile."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
@@ -57,6 +58,7 @@ def profile_shard(
         nonfinite=nonfinite,
     )
     report = on_bytes or _ignore
+    settings = replace(settings, missing=nonfinite != "raise")
     if not isinstance(source, str | PathLike):
         return _profile(_parts(source, None, format, settings, report), profiler, labels)
     path = Path(source)

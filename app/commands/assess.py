@@ -28,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
         feature_axis=arguments.feature_axis,
         format=arguments.format,
         settings=decode_settings(arguments),
+        nonfinite=arguments.nonfinite,
         reference=load_profile(Path(arguments.reference)) if arguments.reference else None,
         show_progress=not arguments.quiet and sys.stderr.isatty(),
     )

@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         feature_axis=earlier.feature_axis,
         format=arguments.format,
         settings=decode_settings(arguments),
+        nonfinite=arguments.nonfinite,
         show_progress=not arguments.quiet and sys.stderr.isatty(),
     )
     drift = measure_drift(new, earlier)

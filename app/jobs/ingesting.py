@@ -100,6 +100,7 @@ class IngestWork:
         reader = ShardReader(
             batch_sizes=assessment.batch_sizes,
             feature_axis=assessment.feature_axis,
+            nonfinite=assessment.nonfinite,
             format_name=item["format"] or TEXT_SUFFIXES.get(_suffix(uri)),
             first_row=find_first_row(item["index"], item["first_row"], shards),
             like=shards[0] if shards else None,

@@ -34,6 +34,7 @@ async def assess_shard(request: Request, query: Annotated[AssessQuery, Query()],
     reader = ShardReader(
         batch_sizes=[query.batch_size],
         feature_axis=query.feature_axis,
+        nonfinite=query.nonfinite,
         format_name=format_of(request),
         settings=service.settings,
     )

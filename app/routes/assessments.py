@@ -39,7 +39,7 @@ router = APIRouter(prefix="/v1/assessments", tags=["assessments"], dependencies=
 async def create_assessment(body: NewAssessment, response: Response, service: ServiceDep) -> AssessmentState:
     """Create an assessment; shards then come with PUT, in any order and from many machines."""
     check_batch_sizes(body.batch_sizes, service.settings)
-    Profiler(batch_sizes=body.batch_sizes, feature_axis=body.feature_axis)
+    Profiler(batch_sizes=body.batch_sizes, feature_axis=body.feature_axis, nonfinite=body.nonfinite)
     methods.get(body.method)
     order = SampleOrder.from_dict(body.order)
     assessment = await service.blocking(
@@ -48,6 +48,7 @@ async def create_assessment(body: NewAssessment, response: Response, service: Se
             batch_sizes=sorted(set(body.batch_sizes)),
             method=body.method,
             feature_axis=body.feature_axis,
+            nonfinite=body.nonfinite,
             order=order.to_dict(),
         )
     )

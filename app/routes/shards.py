@@ -83,6 +83,7 @@ async def _store(
     reader = ShardReader(
         batch_sizes=assessment.batch_sizes,
         feature_axis=assessment.feature_axis,
+        nonfinite=assessment.nonfinite,
         format_name=format_of(request),
         first_row=find_first_row(index, first_row, shards),
         like=shards[0] if shards else None,

@@ -168,7 +168,7 @@ class ArrowRows:
         return np.require(values, requirements="A")
 
     def _without_nulls(self, array: Array, name: str, shape: list[int]) -> Array:
-        if array.null_count:
+        if array.null_count and not (self._settings.missing and self._pa.types.is_floating(array.type)):
             k = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
             inside = f", value {k % max(1, math.prod(shape[1:]))}" if len(shape) > 1 else ""
             raise NonFiniteError(

@@ -155,7 +155,7 @@ class CsvDecoder:
                     f"expected {len(self._names)} columns; got {len(fields)} in row {row}: check the commas"
                 )
             for j, k in enumerate(features):
-                x[i, j] = _feature(fields[k], row, self._names[k])
+                x[i, j] = _feature(fields[k], row, self._names[k], missing=self._settings.missing)
             if label is not None:
                 y[i] = _class(fields[label], row, self._names[label])
         return x, None if label is None else y
@@ -177,9 +177,11 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _feature(text: str, row: int, name: str) -> float:
+def _feature(text: str, row: int, name: str, *, missing: bool) -> float:
     value = _number(text)
-    if text.strip().lower() in _EMPTY or (value is not None and not np.isfinite(value)):
+    if missing and text.strip().lower() in _EMPTY:
+        return float("nan")
+    if not missing and (text.strip().lower() in _EMPTY or (value is not None and not np.isfinite(value))):
         raise NonFiniteError(
             f"expected finite numbers; row {row}, column {name!r:.80} is {text.strip()!r:.80}: "
             "remove or impute such values first"

@@ -57,7 +57,7 @@ class NdjsonDecoder:
         """Return the sample and the label of one record."""
         x, y = self._fields(record) if isinstance(record, dict) else (record, None)
         where = f"row {self._rows}"
-        row = _numbers(x, where, self._names)
+        row = _numbers(_filled(x, self._settings), where, self._names)
         label = None if y is None else int(_labels([y], where)[0])
         self._rows += 1
         return row, label
@@ -117,7 +117,7 @@ class JsonDecoder:
             yield from gather(records._record(record) for record in document)
             return
         x, y = (document, None) if isinstance(document, list) else _document(document)
-        block = _numbers(x, "x", None)
+        block = _numbers(_filled(x, self._settings), "x", None)
         if block.ndim < 2 and len(block):
             raise ShapeError(
                 f"expected x of shape (rows, features) or more axes; got {block.shape}: write a list of lists"
@@ -169,6 +169,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r:.80} comes twice")
     return record
+
+
+def _filled(values: Any, settings: DecodeSettings) -> Any:
+    """Return nested lists with NaN for null, where that is asked for."""
+    if not settings.missing or not isinstance(values, list):
+        return values
+    return [float("nan") if value is None else _filled(value, settings) for value in values]
 
 
 def _numbers(values: Any, where: str, names: list[str] | None) -> NDArray[np.float64]:

@@ -20,6 +20,8 @@ class DecodeSettings:
         max_page_bytes: most bytes that one compressed piece may grow to: a Parquet page, an Arrow record batch.
         columns: the columns that are features, in this order; None takes all but the label.
         label: the column that holds the labels; None takes `y` or `label`, if there is one.
+        missing: read nulls, empty fields and what is not finite in text as NaN, where they are refused else; set by
+            `profile_shard` for nonfinite="exclude" or "normalize".
 
     >>> DecodeSettings(label="class").label
     'class'
@@ -31,6 +33,7 @@ class DecodeSettings:
     max_page_bytes: int = 64 << 20
     columns: tuple[str, ...] | None = None
     label: str | None = None
+    missing: bool = False
 
     def __post_init__(self) -> None:
         for name in ("max_features", "max_spool_bytes", "max_decoded_bytes", "max_page_bytes"):

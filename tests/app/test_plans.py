@@ -71,6 +71,30 @@ def test_method_threshold_and_options(client: httpx.Client, query: dict[str, str
     assert client.get(f"{path}/plan", params=query).text == expected
 
 
+@pytest.mark.parametrize("policy", ["exclude", "normalize"])
+def test_rows_that_are_not_finite(client: httpx.Client, policy: str) -> None:
+    x = rows(30)
+    x[4, 1], x[17, 3] = np.nan, np.inf
+    expected = make_plan(profile_array(x, batch_sizes=[8], nonfinite=policy)).to_json()
+    path = create(client, batch_sizes=[8], nonfinite=policy)
+    assert client.get(path).json()["nonfinite"] == policy
+    for index, (start, stop) in enumerate(((0, 3), (3, 18), (18, 30))):
+        response = client.put(f"{path}/shards/{index}?first_row={start}", content=npy(x[start:stop]))
+        assert response.status_code == 201, response.text
+    assert client.get(f"{path}/plan").text == expected
+    query = {"batch_size": 8, "nonfinite": policy}
+    assert client.post("/v1/assess", params=query, content=npy(x)).text == expected
+    text = "\n".join(",".join("" if np.isnan(v) else repr(float(v)) for v in row) for row in x)
+    headers = {"Content-Type": "text/csv"}
+    response = client.post("/v1/assess", params=query, content="a,b,c,d,e,f\n" + text, headers=headers)
+    assert Plan.from_json(response.text).details.keys() == Plan.from_json(expected).details.keys()
+    check_problem(client.post("/v1/assess?batch_size=8", content=npy(x)), 422, "non-finite", "row 4, element 1")
+    wrong = client.post("/v1/assess?batch_size=8&nonfinite=drop", content=npy(x))
+    check_problem(wrong, 422, "bad-setting", "nonfinite among raise, exclude, normalize; got 'drop'")
+    body = {"name": "x", "batch_sizes": [8], "nonfinite": "drop"}
+    check_problem(client.post("/v1/assessments", json=body), 422, "bad-setting", "nonfinite among", "'drop'")
+
+
 def test_plan_carries_the_order(client: httpx.Client) -> None:
     path = create(client, order={"kind": "shuffled", "seed": 3, "version": 1})
     client.put(f"{path}/shards/0", content=npy(rows(10)))

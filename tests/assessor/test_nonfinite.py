@@ -1,10 +1,15 @@
 """Rows that hold NaN or infinity: left out to the bit for any cutting, and plans that say so."""
 
+import json
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
+import pyarrow
+import pyarrow.ipc
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from numpy.testing import assert_allclose
@@ -20,6 +25,7 @@ from assessor import (
     merge,
     profile_array,
     profile_dataset,
+    profile_shard,
 )
 from assessor.kernels import choice
 
@@ -43,7 +49,7 @@ def data(n: int = 62, shape: tuple[int, ...] = (4, 3), bad: dict[int, float] | N
     rng = np.random.default_rng(1)
     x = rng.normal(1, 2, (n, *shape)) * np.arange(1, shape[-1] + 1)
     for row, value in (BAD if bad is None else bad).items():
-        x[row].reshape(-1)[row % 12] = value
+        x[row].reshape(-1)[row % x[0].size] = value
     return x
 
 
@@ -224,3 +230,35 @@ def test_memory_stays_bounded_where_every_batch_lacks_rows() -> None:
     assert len(made.lanes[32].records) == 100
     assert not made.lanes[32].cut
     assert len(made.to_bytes()) < x.size * 4 / 15
+
+
+@pytest.mark.parametrize("ending", ["npy", "csv", "json", "jsonl", "parquet", "arrow"])
+def test_shards_with_missing_values(tmp_path: Path, ending: str) -> None:
+    """Empty fields and nulls are rows to leave out, in every format that can have them."""
+    x = data(30, (3,), {4: np.nan, 21: np.nan})
+    names = ["a", "b", "c"]
+    columns = {name: [None if np.isnan(v) else float(v) for v in x[:, k]] for k, name in enumerate(names)}
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    path = tmp_path / f"x.{ending}"
+    if ending == "npy":
+        np.save(path, x)
+    elif ending == "csv":
+        text = [",".join("" if v is None else repr(v) for v in row) for row in rows]
+        path.write_text("\n".join([",".join(names), *text]))
+    elif ending == "json":
+        path.write_text(json.dumps({"x": rows}))
+    elif ending == "jsonl":
+        path.write_text("\n".join(json.dumps({"x": row}) for row in rows))
+    elif ending == "parquet":
+        pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    else:
+        table = pyarrow.table(columns)
+        with pyarrow.ipc.new_stream(path, table.schema) as writer:
+            writer.write_table(table)
+    format_name = "json" if ending == "json" else None
+    made = profile_shard(path, batch_sizes=[4, 7], nonfinite="exclude", format=format_name)
+    assert made.left_out.tolist() == [4, 21]
+    whole = profile(x)
+    assert np.array_equal(made.lanes[4].records, whole.lanes[4].records)
+    with pytest.raises(NonFiniteError):
+        profile_shard(path, batch_sizes=[4], format=format_name)
