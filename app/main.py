@@ -47,6 +47,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await service.open()
         # Loading the compiled kernel takes half a second, compiling it once a machine some: not within a request.
         await to_thread.run_sync(warm)
+        _app.openapi()  # made once, and by one: FastAPI cannot make it for two requests at a time
         runner = _app.state.runner = Runner(service)
         runner.start()
         stopping = asyncio.create_task(runner.stop_when_draining())

@@ -253,7 +253,7 @@ class Health(BaseModel):
     status: str = "ok"
 
 
-def check_query(request: Request) -> None:
+async def check_query(request: Request) -> None:
     """Check that each query parameter is one that the call has, and came once.
 
     Raises:

@@ -41,16 +41,24 @@ class Target:
         Raises:
             OSError: the connection ended.
         """
-        head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Length: {size_bytes}\r\n{fields}\r\n"
         try:
-            self._socket.sendall(head.encode())
+            self.begin(method, path, size_bytes, fields)
             for piece in pieces:
-                self._socket.sendall(piece)
+                self.write(piece)
         except (BrokenPipeError, ConnectionResetError):
             pass  # refused before all of it was sent: the answer is there to be read
         with HTTPResponse(self._socket) as response:
             response.begin()
             return response.status, response.read()
+
+    def begin(self, method: str, path: str, size_bytes: int, fields: str = "") -> None:
+        """Send the head of a request."""
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Length: {size_bytes}\r\n{fields}\r\n"
+        self._socket.sendall(head.encode())
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Send a part of a body."""
+        self._socket.sendall(piece)
 
     def json(self, method: str, path: str, document: Any = None) -> Any:
         """Return the answer to a request with a JSON body, which must succeed."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from assessor import SettingError
 
 if sys.version_info >= (3, 14):
-    from compression import zstd
+    from compression import zstd as zstd
 else:
-    from backports import zstd
+    from backports import zstd as zstd
 
 ENCODINGS = ("zstd", "gzip")
 _LEVEL = 1

@@ -101,7 +101,8 @@ def test_as_long_as_it_may_be(encoding: str) -> None:
 
 
 def test_zstd_window_is_capped() -> None:
-    options = {zstd.CompressionParameter.window_log: 24, zstd.CompressionParameter.content_size_flag: 0}
+    parameter = zstd.CompressionParameter
+    options: dict[int, int] = {parameter.window_log: 24, parameter.content_size_flag: 0}
     compressor = zstd.ZstdCompressor(options=options)
     body = compressor.compress(b"rows" * 1000) + compressor.flush()
     refused("zstd", [body], "malformed-encoding", "Content-Encoding zstd")

@@ -1,0 +1,208 @@
+"""The connection: what the client sees of malformed, slow, oversized and half-closed requests, on a real server."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from app.problems import KINDS
+from app.serving import running
+from app.settings import Settings
+from tests.app.support import check_problem, create, npy, npy_head, rows
+from tests.app.test_streaming import read_answer, send_raw, shard_head
+
+
+@pytest.fixture
+def url(client: httpx.Client) -> str:
+    return str(client.base_url)
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """Return all that comes until the server closes."""
+    answer = b""
+    while received := connection.recv(65536):
+        answer += received
+    return answer
+
+
+def check_raw(answer: bytes, code: str) -> dict[str, object]:
+    """Check that an answer is a problem document of this kind."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    problem: dict[str, object] = json.loads(body)
+    assert head.startswith(f"HTTP/1.1 {KINDS[code].status} ".encode()), head
+    assert b"connection: close" in head.lower()
+    assert problem["type"] == f"/problems/{code}"
+    assert str(problem["detail"]).startswith("expected ")
+    return problem
+
+
+@contextmanager
+def limited(settings: Settings, **limits: float) -> Iterator[str]:
+    with running(settings.model_copy(update=limits)) as url:
+        yield url
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+    ],
+)
+def test_no_http(url: str, sent: bytes) -> None:
+    with send_raw(url, "", sent) as connection:
+        check_raw(read_to_end(connection), "malformed-http")
+
+
+def test_malformed_chunk_stores_nothing(client: httpx.Client, url: str) -> None:
+    path = create(client)
+    with send_raw(url, shard_head(path, "Transfer-Encoding: chunked"), b"5\r\n\x93NUMP\r\nnonsense\r\n") as connection:
+        check_raw(read_to_end(connection), "malformed-http")
+    assert client.get(path).json()["shards"] == []
+    assert client.put(f"{path}/shards/0", content=npy(rows(4))).status_code == 201
+
+
+def test_headers_too_large(url: str) -> None:
+    for size in (70_000, 300_000):
+        with send_raw(url, "GET /livez HTTP/1.1\nHost: a\nX-Long: ", b"x" * size + b"\r\n\r\n") as connection:
+            problem = check_raw(read_to_end(connection), "headers-too-large")
+        assert "65536 bytes" in str(problem["detail"])
+        assert "NORMGAUGE_MAX_HEADER_BYTES" in str(problem["detail"])
+    # One long header without an end, and many short ones.
+    with send_raw(url, "GET /livez HTTP/1.1\nHost: a\n", b"x" * 200_000) as connection:
+        check_raw(read_to_end(connection), "headers-too-large")
+    fields = "".join(f"X-{k}: 1\n" for k in range(10_000))
+    with send_raw(url, f"GET /livez HTTP/1.1\nHost: a\n{fields}\n") as connection:
+        check_raw(read_to_end(connection), "headers-too-large")
+
+
+def test_headers_as_large_as_they_may_be(url: str) -> None:
+    response = httpx.get(f"{url}/livez", headers={"x-long": "x" * 60_000})
+    assert response.status_code == 200
+
+
+def test_head_that_does_not_come(settings: Settings) -> None:
+    with limited(settings, header_timeout_s=0.2) as url:
+        with send_raw(url, "GET /livez HTTP/1.1\nHost:") as connection:
+            check_raw(read_to_end(connection), "headers-timeout")
+        with send_raw(url, "") as connection:
+            assert read_to_end(connection) == b""
+        with httpx.Client(base_url=url) as client:
+            assert client.get("/livez").status_code == 200
+
+
+def test_too_many_connections(settings: Settings) -> None:
+    with limited(settings, max_connections=2) as url:
+        first, second = send_raw(url, ""), send_raw(url, "")
+        with first, second, send_raw(url, "") as third:
+            answer = read_to_end(third)
+        assert b"retry-after: 1" in answer.lower()
+        check_raw(answer, "too-many-connections")
+
+
+def test_half_closed_after_the_request_is_answered(client: httpx.Client, url: str) -> None:
+    path, body = create(client), npy(rows(8))
+    with send_raw(url, shard_head(path, f"Content-Length: {len(body)}"), body) as connection:
+        connection.shutdown(socket.SHUT_WR)
+        answer = read_to_end(connection)
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert client.get(path).json()["rows"] == 8
+
+
+def test_half_closed_in_mid_body_is_no_shard(client: httpx.Client, url: str) -> None:
+    path, body = create(client), npy(rows(8))
+    with send_raw(url, shard_head(path, f"Content-Length: {len(body)}"), body[:-1]) as connection:
+        connection.shutdown(socket.SHUT_WR)
+        assert read_to_end(connection) == b""
+    assert client.get(path).json()["shards"] == []
+
+
+def test_requests_one_after_another_on_a_connection(url: str) -> None:
+    requests = "GET /livez HTTP/1.1\nHost: a\n\nGET /livez HTTP/1.1\nHost: a\nConnection: close\n\n"
+    with send_raw(url, requests) as connection:
+        answer = read_to_end(connection)
+    assert answer.count(b"HTTP/1.1 200 ") == 2
+
+
+def test_body_after_expect(client: httpx.Client, url: str) -> None:
+    path, body = create(client), npy(rows(8))
+    with send_raw(url, shard_head(path, f"Content-Length: {len(body)}", "Expect: 100-continue")) as connection:
+        assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert read_answer(connection).startswith(b"HTTP/1.1 201 ")
+
+
+def test_refusal_of_a_long_body_is_heard(settings: Settings) -> None:
+    """The client goes on sending for a while; it is not reset before it can read why."""
+    with limited(settings, max_body_bytes=1000) as url, httpx.Client(base_url=url) as client:
+        path = create(client)
+        with send_raw(url, shard_head(path, f"Content-Length: {2**26}")) as connection:
+            for _ in range(256):
+                connection.sendall(bytes(65536))
+            check_raw(read_to_end(connection), "body-too-large")
+
+
+def test_too_many_requests_at_once(settings: Settings) -> None:
+    with limited(settings, max_requests=1) as url, httpx.Client(base_url=url) as client:
+        path = create(client)
+        with send_raw(url, shard_head(path, "Content-Length: 1000"), b"\x93NUMPY"):
+            refused = _until(client, path, 503)
+            check_problem(refused, 503, "too-many-requests-at-once", "at most 1 requests", "NORMGAUGE_MAX_REQUESTS")
+            assert refused.headers["retry-after"] == "1"
+            assert client.get("/livez").status_code == 200
+        assert _until(client, path, 200).json()["shards"] == []
+
+
+def test_too_many_uploads_at_once(settings: Settings) -> None:
+    with limited(settings, max_uploads=1) as url, httpx.Client(base_url=url) as client:
+        path = create(client)
+        body = npy(rows(4))
+        with send_raw(url, shard_head(path, "Content-Length: 1000"), body[:100]):
+            deadline = time.monotonic() + 10
+            while (refused := client.put(f"{path}/shards/1?first_row=4", content=body)).status_code == 201:
+                assert time.monotonic() < deadline, "the first upload never began"
+                client.delete(path)
+                path = create(client)
+            check_problem(refused, 503, "too-many-uploads", "at most 1 shards", "NORMGAUGE_MAX_UPLOADS")
+            assert refused.headers["retry-after"] == "1"
+            assert client.get(path).status_code == 200
+        deadline = time.monotonic() + 10
+        while client.put(f"{path}/shards/1?first_row=4", content=body).status_code == 503:
+            assert time.monotonic() < deadline, "the slot was never given back"
+
+
+def test_body_that_comes_too_slowly(settings: Settings) -> None:
+    with (
+        limited(settings, body_rate_window_s=0.3, body_min_bytes_per_s=10_000) as url,
+        httpx.Client(base_url=url) as client,
+    ):
+        path = create(client)
+        with send_raw(url, shard_head(path, "Content-Length: 1000000"), npy_head((10**6, 6))) as connection:
+            connection.settimeout(0.05)
+            answer = b""
+            for _ in range(200):
+                try:
+                    answer += connection.recv(65536)
+                except TimeoutError:
+                    connection.sendall(b"x")
+                if answer.endswith(b"}"):
+                    break
+        problem = check_raw(answer, "slow-upload")
+        assert "10000 bytes a second" in str(problem["detail"])
+        assert client.get(path).json()["shards"] == []
+        assert client.put(f"{path}/shards/0", content=npy(rows(4))).status_code == 201
+
+
+def _until(client: httpx.Client, path: str, status: int) -> httpx.Response:
+    """Return the first answer of a status; what another connection does takes a moment to be seen."""
+    deadline = time.monotonic() + 10
+    while (response := client.get(path)).status_code != status:
+        assert time.monotonic() < deadline, response.text
+    return response
