@@ -72,7 +72,9 @@ def _plain(field: FieldInfo, value: Any) -> Any:
     """Return a value as JSON can hold it, without what is secret in it."""
     if is_secret(field) and value:
         return _masked(str(value))
-    return value if isinstance(value, str | int | float | list | None) else str(value)
+    if isinstance(value, tuple):
+        return list(value)
+    return value if isinstance(value, str | int | float | None) else str(value)
 
 
 def _masked(value: str) -> str:
@@ -85,4 +87,4 @@ def _masked(value: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    return "" if value is None else ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return "" if value is None else " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,12 +1,18 @@
-"""What can be read from Dockerfile and compose file without an engine; docs/operations.md has the rest."""
+"""What can be read from Dockerfile and compose file without an engine; docs/operations.md has the rest.
+
+What the profile "cluster" does when it runs is in tests/app/test_topology.py.
+"""
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy.engine import make_url
 
+from app.serving import CUT_TIMEOUT_S
 from app.settings import Settings, unknown_variables
 
 ROOT = Path(__file__).parents[1]
@@ -31,11 +37,9 @@ def last_stage() -> dict[str, list[str]]:
 
 
 @pytest.fixture
-def service() -> dict[str, Any]:
-    """The compose file's one service."""
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    assert list(compose["services"]) == ["service"]
-    return dict(compose["services"]["service"])
+def compose() -> dict[str, Any]:
+    """The compose file."""
+    return dict(yaml.safe_load((ROOT / "docker-compose.yml").read_text()))
 
 
 def test_two_stages_of_a_slim_image() -> None:
@@ -53,7 +57,7 @@ def test_runs_as_a_numeric_user_that_is_not_root() -> None:
 def test_installs_the_service_under_constraints_and_no_torch() -> None:
     steps = [rest for word, rest in instructions() if word == "RUN"]
     install = next(step for step in steps if "pip --python" in step)
-    assert '"normgauge[app,fast,report] @' in install
+    assert '"normgauge[app,fast,otel,report] @' in install
     assert "--constraint constraints.txt" in install
     for step in steps:
         assert not re.search(r"\[(\w+,)*(torch|demo|dev)", step)
@@ -90,27 +94,84 @@ def test_environment_names_settings() -> None:
     assert Settings(database_url=variables["NORMGAUGE_DATABASE_URL"]).database_url == "sqlite:////data/normgauge.db"
 
 
-def test_compose_keeps_the_port_to_this_machine(service: dict[str, Any]) -> None:
-    assert service["ports"] == ["127.0.0.1:8000:8000"]
+def of_image(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the services that run our image."""
+    return {name: service for name, service in compose["services"].items() if service["image"] == "normgauge"}
 
 
-def test_compose_confines_the_service(service: dict[str, Any]) -> None:
-    assert service["read_only"] is True
-    assert service["tmpfs"] == ["/tmp"]
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
-    assert not service.get("privileged")
-    assert "user" not in service  # the image's own
+def test_compose_has_two_profiles(compose: dict[str, Any]) -> None:
+    profiles: dict[str, set[str]] = {}
+    for name, service in compose["services"].items():
+        (profile,) = service["profiles"]
+        profiles.setdefault(profile, set()).add(name)
+    assert profiles == {
+        "sqlite": {"service"},
+        "cluster": {"database", "store", "migrate", "node1", "node2", "proxy"},
+        "keys": {"keys", "cluster-keys"},
+    }
 
 
-def test_compose_keeps_the_data(service: dict[str, Any]) -> None:
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    assert service["volumes"] == ["data:/data"]
-    assert "data" in compose["volumes"]
+def test_compose_keeps_the_ports_to_this_machine(compose: dict[str, Any]) -> None:
+    ports = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
+    assert ports == {"service": ["127.0.0.1:8000:8000"], "proxy": ["127.0.0.1:8000:8080"]}
+    assert compose["networks"]["inside"] == {"internal": True}
 
 
-def test_compose_probe_is_python_that_compiles(service: dict[str, Any]) -> None:
-    kind, program, flag, code = service["healthcheck"]["test"]
-    assert (kind, program, flag) == ("CMD", "python", "-c")
-    compile(code, "healthcheck", "exec")
-    assert "/readyz" in code
+def test_compose_confines_the_service(compose: dict[str, Any]) -> None:
+    for service in [*of_image(compose).values(), compose["services"]["proxy"]]:
+        assert service["read_only"] is True
+        assert service["tmpfs"][0].startswith("/tmp")
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert not service.get("privileged")
+        assert "user" not in service  # the image's own
+
+
+def test_compose_keeps_the_data(compose: dict[str, Any]) -> None:
+    assert compose["services"]["service"]["volumes"] == ["data:/data"]
+    used = {
+        volume.partition(":")[0]
+        for service in compose["services"].values()
+        for volume in service.get("volumes", [])
+        if not volume.startswith(".")
+    }
+    assert used == set(compose["volumes"])
+
+
+def test_compose_probe_is_python_that_compiles(compose: dict[str, Any]) -> None:
+    for service in of_image(compose).values():
+        if service["healthcheck"].get("disable"):
+            continue
+        kind, program, flag, code = service["healthcheck"]["test"]
+        assert (kind, program, flag) == ("CMD", "python", "-c")
+        compile(code, "healthcheck", "exec")
+        assert "/readyz" in code
+
+
+def test_compose_waits_longer_than_the_service_needs_to_go_down(compose: dict[str, Any]) -> None:
+    node = compose["services"]["node1"]
+    needed_s = float(node["environment"]["NORMGAUGE_SHUTDOWN_DELAY_S"]) + Settings().shutdown_timeout_s + CUT_TIMEOUT_S
+    assert float(node["stop_grace_period"].removesuffix("s")) > needed_s
+
+
+def test_compose_environment_names_settings(compose: dict[str, Any]) -> None:
+    for service in of_image(compose).values():
+        assert unknown_variables(service.get("environment", {})) == []
+
+
+def test_compose_secrets_are_made_by_the_script(compose: dict[str, Any], tmp_path: Path) -> None:
+    script = tmp_path / "secrets.sh"
+    script.write_text((ROOT / "deploy" / "compose" / "secrets.sh").read_text())
+    subprocess.run(["sh", str(script)], check=True)
+    made = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+    assert {f"deploy/compose/secrets/{name}" for name in made} == {
+        *(secret["file"] for secret in compose["secrets"].values()),
+        compose["services"]["store"]["env_file"][0]["path"],
+    }
+    url = make_url(made["database_url"].strip())
+    assert url.password == made["postgres_password"].strip()
+    assert len(made["postgres_password"].strip()) == 48
+    assert Settings(database_url=made["database_url"].strip()).database_url.startswith("postgresql://")
+    assert (tmp_path / "secrets").stat().st_mode & 0o077 == 0
+    subprocess.run(["sh", str(script)], check=True)
+    assert {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()} == made

@@ -1,45 +1,25 @@
 """How the service goes down: a real process, a real signal, real uploads under way."""
 
 import json
-import os
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from assessor import assess
+from tests.app.processes import served
 from tests.app.support import check_problem, create, npy, rows
 
 MOST_POLLS = 100_000
 
 
-@contextmanager
-def served(folder: Path, **settings: Any) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """Run `normgauge serve` in a process; give its URL and the process."""
-    variables = {f"NORMGAUGE_{name.upper()}": str(value) for name, value in settings.items()}
-    environment = os.environ | {"NORMGAUGE_DATABASE_URL": f"sqlite:///{folder}/normgauge.db"} | variables
-    command = [sys.executable, "-m", "app", "serve", "--port", "0"]
-    server = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    assert server.stderr is not None
-    try:
-        for line in server.stderr:
-            if "listening on" in line:
-                yield line.split("listening on ")[1].split()[0], server
-                break
-        else:
-            raise AssertionError("the server did not start")
-    finally:
-        server.kill()
-        server.wait()
-        server.stderr.close()
+def database_in(folder: Path) -> str:
+    """Return the URL of a SQLite file in a folder."""
+    return f"sqlite:///{folder}/normgauge.db"
 
 
 def begin_upload(url: str, path: str, body: bytes, sent: int) -> socket.socket:
@@ -92,7 +72,7 @@ def wait_until_closed(url: str) -> None:
 def test_upload_under_way_ends_after_sigterm_and_is_kept(tmp_path: Path) -> None:
     x = rows(20_000, features=16)
     body = npy(x)
-    with served(tmp_path, shutdown_delay_s=1, shutdown_timeout_s=20) as (url, server):
+    with served(database_in(tmp_path), shutdown_delay_s=1, shutdown_timeout_s=20) as (url, server):
         with httpx.Client(base_url=url) as client:
             path = create(client)
             connection = begin_upload(url, f"{path}/shards/0", body, len(body) // 2)
@@ -111,7 +91,7 @@ def test_upload_under_way_ends_after_sigterm_and_is_kept(tmp_path: Path) -> None
         assert stored.status_code == 201
         assert stored.headers["connection"] == "close"
         assert server.wait(timeout=30) == 0 or server.returncode == -signal.SIGTERM
-    with served(tmp_path, shutdown_timeout_s=600) as (url, server), httpx.Client(base_url=url) as client:
+    with served(database_in(tmp_path), shutdown_timeout_s=600) as (url, server), httpx.Client(base_url=url) as client:
         assert client.get(path).json()["shards"] == [stored.json()]
         assert client.get(f"{path}/plan").text == assess(x, batch_size=4).to_json()
         # Nothing is under way now, so none of the ten minutes is waited, though this client's connection is open.
@@ -121,7 +101,7 @@ def test_upload_under_way_ends_after_sigterm_and_is_kept(tmp_path: Path) -> None
 
 def test_uploads_that_do_not_end_are_cut_cleanly(tmp_path: Path) -> None:
     body = npy(rows(20_000, features=16))
-    with served(tmp_path, shutdown_timeout_s=0.3) as (url, server):
+    with served(database_in(tmp_path), shutdown_timeout_s=0.3) as (url, server):
         with httpx.Client(base_url=url) as client:
             path = create(client)
             # One has sent its first rows, the other nothing but the head.
