@@ -60,6 +60,10 @@ class Store:
     def writing(self) -> Iterator[Connection]:
         """Give a connection in a transaction that may write; it is committed at the block's end."""
         with self.engine.execution_options(immediate=True).begin() as connection:
+            if connection.dialect.name == "postgresql":
+                # A process that stands still in mid-transaction must not hold its locks for good.
+                idle_ms = round(self._settings.busy_timeout_s * 1000)
+                connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {idle_ms}")
             yield connection
 
     def is_mine(self) -> sa.ColumnElement[bool]:

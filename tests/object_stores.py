@@ -143,3 +143,75 @@ def endless(head: bytes) -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class Gated:
+    """An endpoint whose objects can be held up: the next read of one waits until it is let go; later reads do not.
+
+    Attributes:
+        url: of the endpoint, while it is served.
+        objects: body by path.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.objects: dict[str, bytes] = {}
+        self._held: dict[str, threading.Event] = {}
+        self._gone = threading.Event()
+        self._reads: list[str] = []
+
+    def hold(self, path: str) -> threading.Event:
+        """Hold up the next read of an object; return the event that says that it has come."""
+        self._gone = threading.Event()
+        self._held[path] = threading.Event()
+        return self._held[path]
+
+    def let_go(self) -> None:
+        """Let the read that is held up go on."""
+        self._gone.set()
+
+    def reads(self, path: str) -> int:
+        """Return how often an object was read."""
+        return self._reads.count(path)
+
+    @contextmanager
+    def serving(self) -> Iterator["Gated"]:
+        """Serve the objects while the block runs."""
+        gated = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Keep standard error clean."""
+
+            def do_GET(self) -> None:
+                """Send an object, when it may go."""
+                body = gated.objects[self.path]
+                if self.command == "GET":
+                    gated._reads.append(self.path)
+                    held, gone = gated._held.pop(self.path, None), gated._gone
+                    if held is not None:
+                        held.set()
+                        gone.wait(60)
+                with contextlib.suppress(OSError):
+                    self.send_response(200)
+                    for name, value in (OBJECT | {"Content-Length": str(len(body))}).items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    if self.command == "GET":
+                        self.wfile.write(body)
+
+            do_HEAD = do_GET  # noqa: N815 - the base class looks for this name
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        self.url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            yield self
+        finally:
+            self.let_go()
+            server.shutdown()
+            thread.join()
+            server.server_close()
