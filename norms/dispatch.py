@@ -1,0 +1,138 @@
+"""Which code computes a norm: chosen here by device, dtype and circumstances, and nowhere else.
+
+plain   torch operations under autograd: differentiable any number of times, forward mode, vmap
+whole   the same steps with the gradient in closed form, on whole tensors: what a compiler fuses
+blocks  the same in blocks that fit a CPU's cache
+triton  kernels for CUDA (norms/kernels), where Triton is there
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Literal, NamedTuple, cast, get_args
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from norms.errors import OptionError
+
+Path = Literal["plain", "whole", "blocks", "triton"]
+SETTING = "NORMGAUGE_NORM_KERNEL"
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class Chosen(NamedTuple):
+    """The path and why it was chosen."""
+
+    path: Path
+    reason: str
+
+
+def choose(x: Tensor, requested: str | None = None) -> Chosen:
+    """Return which path a norm takes for the input x, and why.
+
+    Args:
+        x: the input; only its device, dtype and kind are looked at.
+        requested: a path; None: the one that the environment variable NORMGAUGE_NORM_KERNEL names, if it does.
+
+    Raises:
+        OptionError: an unknown path, or one that cannot take x.
+
+    >>> choose(torch.zeros(2, 3)).path, choose(torch.zeros(2, 3), "whole")
+    ('blocks', Chosen(path='whole', reason='asked for'))
+    """
+    asked = requested or _setting()
+    if asked is not None:
+        return _asked(asked, x)
+    if needs_plain(x):
+        return Chosen("plain", "within torch.func, forward-mode differentiation or a trace")
+    if torch.compiler.is_compiling():
+        return Chosen("whole", "compiled: the compiler fuses it")
+    if x.device.type == "cpu":
+        return Chosen("blocks", "CPU")
+    if x.device.type == "cuda" and x.dtype in FLOATS and has_triton():
+        return Chosen("triton", "CUDA with Triton")
+    return Chosen("whole", f"{x.device.type}, {x.dtype}: no kernel for it")
+
+
+def needs_plain(x: Tensor) -> bool:
+    """Return whether x is being transformed: batched, dual or traced; only torch's own operations know how."""
+    if torch.compiler.is_compiling():
+        return False
+    return (
+        torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+        or torch._C._get_tracing_state() is not None
+    )
+
+
+def has_triton() -> bool:
+    """Return whether Triton is installed."""
+    return find_spec("triton") is not None
+
+
+def steps(path: Path) -> ModuleType:
+    """Return the module that does the four steps of norms/cells.py for a path other than "plain"."""
+    if path == "triton":
+        from norms.kernels import cells as kernels
+
+        return kernels
+    if path == "blocks":
+        from norms import blocks
+
+        return blocks
+    from norms import cells
+
+    return cells
+
+
+@contextmanager
+def use_kernel(path: Path) -> Iterator[None]:
+    """Let every norm take one path within the block; sets NORMGAUGE_NORM_KERNEL, so it holds for all threads.
+
+    >>> with use_kernel("plain"):
+    ...     choose(torch.zeros(2, 3)).path
+    'plain'
+    """
+    _known(path)
+    before = os.environ.get(SETTING)
+    os.environ[SETTING] = path
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SETTING]
+        else:
+            os.environ[SETTING] = before
+
+
+def _setting() -> str | None:
+    return os.environ.get(SETTING)
+
+
+def _known(path: str) -> Path:
+    if path not in get_args(Path):
+        raise OptionError(f"expected a path among: {', '.join(get_args(Path))}; got {path!r}: None chooses by itself")
+    return cast(Path, path)
+
+
+def _asked(path: str, x: Tensor) -> Chosen:
+    known = _known(path)
+    if known != "plain" and needs_plain(x):
+        return Chosen("plain", f"within torch.func, forward-mode differentiation or a trace, where {path!r} cannot be")
+    if known == "triton":
+        if not has_triton():
+            raise OptionError("expected Triton for the path 'triton'; found none: pip install 'normgauge[gpu]'")
+        if x.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+            raise OptionError(
+                f"expected a CUDA tensor for the path 'triton'; got one on {x.device}: use another path, or "
+                "TRITON_INTERPRET=1, which is slow"
+            )
+        if x.dtype not in FLOATS:
+            raise OptionError(
+                f"expected float32, float16 or bfloat16 for the path 'triton'; got {x.dtype}: use 'whole'"
+            )
+    return Chosen(known, "asked for")

@@ -1,0 +1,178 @@
+"""Norms over pools of cells: forward and backward in two readings of the input each."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from norms import cells
+from norms.dispatch import Path, choose, steps
+from norms.pools import Pool, coefficients, slopes, standards
+from norms.statistics import compute_dtype, per_channel
+
+
+class Way(NamedTuple):
+    """What the norm does: over which pools, with eps, taking means off, a relu behind it."""
+
+    pools: tuple[Pool, ...]
+    eps: float
+    centred: bool
+    relu: bool
+
+
+class Pooled(NamedTuple):
+    """The normalized input, and mean and biased variance of each cell, (N, C, 1, ...), without a gradient."""
+
+    y: Tensor
+    mean: Tensor
+    variance: Tensor
+
+
+def pooled_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    pools: Sequence[Pool],
+    *,
+    eps: float,
+    centred: bool = True,
+    given: tuple[Tensor, Tensor] | None = None,
+    residual: Tensor | None = None,
+    relu: bool = False,
+    kernel: str | None = None,
+) -> Pooled:
+    """Return gamma sum_k s_k (x - m_k) / sqrt(v_k + eps) + beta (+ residual, then relu), with moments over pools.
+
+    Forward x is read twice and y written once; backward x and its gradient are read twice and one is written.
+
+    Args:
+        x: shape (N, C, *), floating; any memory layout, which the result has too.
+        weight: gamma of shape (C,), or None for 1.
+        bias: beta of shape (C,), or None for 0.
+        pools: see norms/pools.py; their sizes must divide N and C.
+        eps: added to the variance.
+        centred: False takes no mean off and divides by the root mean square.
+        given: m_0 and s_0, (C,), add gamma s_0 (x - m_0): running statistics, without a gradient.
+        residual: shape of x; added before the relu.
+        relu: apply max(0, .).
+        kernel: a path of norms/dispatch.py; None: what it chooses.
+
+    Source: the gradient of batch normalization, Ioffe & Szegedy, arXiv 1502.03167, section 3, pool by pool.
+
+    >>> x = torch.tensor([[1.0, 5.0], [3.0, 9.0]])
+    >>> pooled_norm(x, None, None, (Pool(None, 1),), eps=0.0).y.tolist()
+    [[-1.0, -1.0], [1.0, 1.0]]
+    """
+    path = choose(x, kernel).path
+    way = Way(tuple(pools), eps, centred, relu)
+    m0, s0 = (None, None) if given is None else (per_channel(v.to(compute_dtype(x.dtype)), x.ndim) for v in given)
+    if path == "plain":
+        return _plain(x, weight, bias, residual, m0, s0, way)
+    y, mean, variance = _PooledNorm.apply(  # type: ignore[no-untyped-call]  # torch has no types here
+        x, weight, bias, residual, m0, s0, way, path
+    )
+    return Pooled(y, mean, variance)
+
+
+@torch.no_grad()
+def cell_moments(x: Tensor, kernel: str | None = None) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance of each cell, (N, C, 1, ...), without a gradient."""
+    path = choose(x, kernel).path
+    found: tuple[Tensor, Tensor] = (cells if path == "plain" else steps(path)).moments(x, True)
+    return found
+
+
+def _plain(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    m0: Tensor | None,
+    s0: Tensor | None,
+    way: Way,
+) -> Pooled:
+    mean, variance = cells.moments(x, way.centred)
+    scale, shift = coefficients(standards(mean, variance, way.pools, way.eps), way.pools, mean, m0, s0)
+    scale, shift = _affine(scale, shift, weight, bias)
+    return Pooled(cells.apply(x, mean, scale, shift, residual, way.relu), mean.detach(), variance.detach())
+
+
+def _affine(scale: Tensor, shift: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    if weight is not None:
+        gamma = per_channel(weight.to(scale.dtype), scale.ndim)
+        scale, shift = scale * gamma, shift * gamma
+    return scale, shift if bias is None else shift + per_channel(bias.to(shift.dtype), shift.ndim)
+
+
+class _PooledNorm(torch.autograd.Function):
+    """The closed form. A gradient that is itself to be differentiated is taken from `_plain` instead."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        residual: Tensor | None,
+        m0: Tensor | None,
+        s0: Tensor | None,
+        way: Way,
+        path: Path,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        does = steps(path)
+        mean, variance = does.moments(x, way.centred)
+        scale, shift = coefficients(standards(mean, variance, way.pools, way.eps), way.pools, mean, m0, s0)
+        scale, shift = _affine(scale, shift, weight, bias)
+        y = does.apply(x, mean, scale, shift, residual, way.relu)
+        ctx.save_for_backward(x, weight, bias, residual, m0, s0, mean, variance, y if way.relu else None)
+        ctx.way, ctx.path = way, path
+        ctx.mark_non_differentiable(mean, variance)
+        ctx.set_materialize_grads(False)
+        return y, mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor | None, *unused: Tensor | None) -> tuple[Tensor | None, ...]:
+        if g is None:
+            return (None,) * 8
+        x, weight, bias, residual, m0, s0, mean, variance, y = ctx.saved_tensors
+        way, wanted = ctx.way, ctx.needs_input_grad
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return _differentiable(wanted, x, weight, bias, residual, m0, s0, way, g)
+        does = steps(ctx.path)
+        found = standards(mean, variance, way.pools, way.eps)
+        scale, shift = coefficients(found, way.pools, mean, m0, s0)
+        plain, along = does.sums(g, x, mean, y)
+        dims = (0, *range(2, x.ndim))
+        dx = dweight = dbias = dresidual = None
+        if weight is not None and wanted[1]:
+            dweight = (scale * along + shift * plain).sum(dims).to(weight.dtype)
+        if bias is not None and wanted[2]:
+            dbias = plain.sum(dims).to(bias.dtype)
+        if wanted[0]:
+            if weight is not None:
+                gamma = per_channel(weight.to(mean.dtype), x.ndim)
+                scale, plain, along = scale * gamma, plain * gamma, along * gamma
+            slope, offset = slopes(found, way.pools, plain, along, x.shape[2:].numel(), way.centred)
+            dx = does.gradient(g, x, mean, scale, slope, offset, y)
+        if residual is not None and wanted[3]:
+            dresidual = (g if y is None else torch.where(y > 0, g, 0.0)).to(residual.dtype)
+        return (dx, dweight, dbias, dresidual, None, None, None, None)
+
+
+def _differentiable(
+    wanted: Sequence[bool],
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    m0: Tensor | None,
+    s0: Tensor | None,
+    way: Way,
+    g: Tensor,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients by autograd through `_plain`, so that they have gradients themselves."""
+    four = [t if needed else None for t, needed in zip((x, weight, bias, residual), wanted, strict=False)]
+    y = _plain(x, weight, bias, residual, m0, s0, way).y
+    found = iter(torch.autograd.grad(y, [t for t in four if t is not None], g, create_graph=True))
+    return (*(None if t is None else next(found) for t in four), None, None, None, None)
