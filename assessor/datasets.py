@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from assessor.bfloat16 import as_bits, widen
 from assessor.errors import DtypeError, FormatError, LabelError, NonFiniteError, ShapeError
 from assessor.formats.columns import choose_columns
 from assessor.formats.gather import gather
@@ -146,8 +147,8 @@ def _array(value: Any, row: int, name: str) -> NDArray[Any]:
 
 def _from_tensor(tensor: Any) -> Any:
     """Return a torch tensor as an array; NumPy has no bfloat16, which float32 holds exactly."""
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    bits = as_bits(tensor)
+    return tensor.detach().cpu().numpy() if bits is None else widen(bits)
 
 
 def _label(value: Any, row: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from assessor.bfloat16 import as_bits, widen
 from assessor.errors import DtypeError, ShapeError
 
 Floats = NDArray[np.float64]
@@ -24,9 +25,11 @@ def as_numbers(x: ArrayLike) -> NDArray[np.generic]:
         ShapeError: rows of different lengths.
         DtypeError: not such numbers.
     """
-    if hasattr(x, "detach"):  # a torch tensor, of which NumPy takes neither gradients nor bfloat16
+    if (bits := as_bits(x)) is not None:
+        return widen(bits)
+    if hasattr(x, "detach"):  # a torch tensor, of whose gradients NumPy knows nothing
         tensor: Any = x.detach()
-        x = tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
+        x = tensor
     try:
         array = np.asarray(x)
     except ValueError as error:

@@ -177,10 +177,10 @@ def _load_lane(tensors: Tensors, size: int, spans: Spans, n_features: int) -> La
             records[name] = column
         elif name not in (*DERIVED, *MAY_BE_ZERO, "n_varying"):
             raise KeyError(f"{prefix}records.{name}")
-    index = _complete_batches(spans, size)
-    if index.shape != records.shape:
-        raise ValueError(f"{len(records)} complete batches of size {size} where the spans hold {len(index)}")
-    records["index"] = index
+    batches = _complete_batches(spans, size)
+    if batches.shape != records.shape:
+        raise ValueError(f"{len(records)} complete batches of size {size} where the spans hold {len(batches)}")
+    records["index"] = batches
     records["pooled_variance"] = records["mean_variance"] + records["location_variance"]
     tree = MomentsTree()
     cut: dict[int, MomentsTree] = {}

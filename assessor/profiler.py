@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from assessor.batches import LaneBuilder, NonFiniteRowsError
+from assessor.bfloat16 import NAME, as_bits, widen
 from assessor.calibration import CalibrationBuilder, default_rows
 from assessor.errors import (
     EmptyShardError,
@@ -16,7 +17,7 @@ from assessor.errors import (
     ShapeError,
 )
 from assessor.kernels import sum_rows
-from assessor.kernels.dispatch import BLOCK_VALUES, slice_rows
+from assessor.kernels.dispatch import BLOCK_VALUES, WIDENED_VALUES, slice_rows
 from assessor.moments import Floats, Moments, as_numbers
 from assessor.profile import FEATURE_AXES, NONFINITE, Profile, Schema
 from assessor.rows import RowTable
@@ -83,14 +84,22 @@ class Profiler:
         """Add rows, in order.
 
         Args:
-            block: shape (n, *sample_shape), n >= 0, of booleans, integers or floats of at most 64 bits.
+            block: shape (n, *sample_shape), n >= 0, of booleans, integers or floats of at most 64 bits; bfloat16 (torch
+                tensors, arrays of ml_dtypes) is widened piece by piece.
             dtype: name of the dtype in the file, where the block was widened from it (bfloat16).
 
         Raises:
             DtypeError: not numeric. ShapeError: another sample shape, or ragged. EmptyShardError: no features.
             NonFiniteError: NaN or infinity, named with its row, or a masked value.
         """
+        bits = as_bits(block)
+        if bits is not None and bits.ndim and len(bits) > 1:
+            step = max(1, WIDENED_VALUES // max(1, bits[0].size))
+            for start in range(0, len(bits), step):
+                self.add(widen(bits[start : start + step]), dtype=NAME)
+            return
         rows = as_numbers(block)
+        dtype = NAME if bits is not None else dtype
         if np.ma.is_masked(block):
             raise NonFiniteError("expected values everywhere; the array has masked ones: remove or impute them first")
         if self._schema is None:

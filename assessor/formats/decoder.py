@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from assessor.bfloat16 import NAME, widen
 from assessor.errors import DtypeError, EmptyShardError, FeatureLimitError, LabelError, ShapeError
 from assessor.formats.settings import DEFAULT, DecodeSettings
 from assessor.registry import Registry
@@ -113,9 +114,7 @@ class TensorReader:
 
     def _part(self, data: bytes | memoryview) -> Part:
         block = np.frombuffer(data, self.dtype).reshape(-1, *self.shape[1:])
-        if self.label == "bfloat16":
-            block = (block.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        return Part(self.name, block, self.label)
+        return Part(self.name, widen(block) if self.label == NAME else block, self.label)
 
 
 def check_numeric(dtype: np.dtype[Any], what: str) -> None:

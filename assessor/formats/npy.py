@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from assessor.bfloat16 import NAME
 from assessor.errors import DtypeError, FormatError
 from assessor.formats.decoder import Part, TensorReader, check_numeric, formats
 from assessor.formats.settings import DEFAULT, DecodeSettings
@@ -93,7 +94,9 @@ def make_reader(head: bytes, name: str, settings: DecodeSettings) -> TensorReade
     if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
         raise FormatError(f"expected an npy header of descr, fortran_order and shape; got {header!r:.200}")
     shape, fortran = header["shape"], header["fortran_order"]
-    dtype = _dtype(header["descr"])
+    # NumPy writes arrays of ml_dtypes.bfloat16 so; it has no other use for two bytes without a kind.
+    bfloat16 = header["descr"] in ("<V2", "|V2")
+    dtype = np.dtype("<u2") if bfloat16 else _dtype(header["descr"])
     if not isinstance(shape, tuple) or any(type(n) is not int or n < 0 for n in shape) or type(fortran) is not bool:
         raise FormatError(
             f"expected a shape of integers >= 0 and fortran_order True or False; got {shape!r:.80}, {fortran!r:.80}"
@@ -102,7 +105,7 @@ def make_reader(head: bytes, name: str, settings: DecodeSettings) -> TensorReade
         raise FormatError(
             "expected rows one after another (C order); got Fortran order: save numpy.ascontiguousarray(array)"
         )
-    return TensorReader(name, shape, dtype, dtype.name, settings)
+    return TensorReader(name, shape, dtype, NAME if bfloat16 else dtype.name, settings)
 
 
 def _literal(text: str) -> Any:

@@ -4,7 +4,7 @@ Source: Apache Parquet, "File Format".
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 from assessor.errors import FormatError, GrowthLimitError
@@ -37,9 +37,11 @@ class ParquetDecoder(FileDecoder):
         super().__init__(settings)
         self._pa = load_pyarrow()
 
-    def read(self, file: BinaryIO) -> Iterator[Part]:
-        """Yield the rows, row group after row group."""
+    def read(self, file: BinaryIO, row_groups: Sequence[int] | None = None) -> Iterator[Part]:
+        """Yield the rows, row group after row group; of some row groups only where their numbers are given."""
         size_bytes, groups = read_metadata(file)
+        numbers = range(len(groups)) if row_groups is None else row_groups
+        groups = [groups[number] for number in numbers]
         errors = data_errors(self._pa)
         try:
             parquet = self._pa.parquet.ParquetFile(
@@ -55,16 +57,17 @@ class ParquetDecoder(FileDecoder):
         except errors as error:
             raise _unreadable(error) from error
         if reading.held_bytes <= HELD_BYTES or reading.has_lists:
-            for batch in self._batches(parquet, reading.batch_rows, rows.column_names):
+            for batch in self._batches(parquet, reading.batch_rows, rows.column_names, row_groups=list(numbers)):
                 yield from rows.parts(batch)
             came = rows.rows
         else:
             came = 0
-            for number, group in enumerate(groups):
+            for number, group in zip(numbers, groups, strict=True):
                 yield from self._wide(parquet, number, group, rows, reading)
                 came += group.rows
-        if came != parquet.metadata.num_rows:
-            raise FormatError(f"expected {parquet.metadata.num_rows} rows, as the metadata says; got {came}")
+        told = parquet.metadata.num_rows if row_groups is None else sum(group.rows for group in groups)
+        if came != told:
+            raise FormatError(f"expected {told} rows, as the metadata says; got {came}")
 
     def _batches(self, parquet: Any, batch_rows: int, names: list[str], **options: Any) -> Iterator[Any]:
         """Yield validated record batches of some columns."""
