@@ -133,6 +133,10 @@ class Sender:
         self._target.write(sent.body[: sent.cut_bytes])
         self._reconnect()
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._target.close()
+
     def _reconnect(self) -> None:
         self._target.close()
         self._target = Target(self._url, timeout_s=60)
@@ -149,6 +153,7 @@ def fuzz(url: str, seed: int, numbers: range, connections: int) -> tuple[Counter
         sender = Sender(url, seed)
         for number in numbers[k::connections]:
             sender.send(number)
+        sender.close()
         return sender
 
     with ThreadPoolExecutor(connections) as pool:

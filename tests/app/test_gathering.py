@@ -1,0 +1,107 @@
+"""Bodies on their way from packets to pieces: nothing is lost, nothing comes twice, memory is bounded."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.gathering import LATENCY_S, UNREAD_BYTES, Gatherer
+from app.pieces import SMALLEST_BYTES, PiecePool
+from app.problems import ProblemError
+
+PACKETS = st.lists(st.integers(1, 3 * SMALLEST_BYTES), max_size=12)
+
+
+def pool(*, total: int = 4 * SMALLEST_BYTES, most: int = 2) -> PiecePool:
+    return PiecePool(max_uploads=most, total_bytes=total, largest_bytes=2 * SMALLEST_BYTES)
+
+
+def pattern(size: int, start: int) -> bytes:
+    """Return bytes that tell their place."""
+    return bytes((start + k) * 7 % 251 for k in range(251)) * (size // 251 + 1)
+
+
+async def through(packets: list[bytes], give_back: bool) -> tuple[bytes, list[int]]:
+    """Return what a consumer got of packets that a producer added, and the sizes of the pieces."""
+    pieces, woken = pool(), asyncio.Event()
+    gatherer = Gatherer(pieces, asyncio.get_running_loop(), woken.set)
+    resumed = asyncio.Event()
+    got, sizes = bytearray(), []
+
+    async def produce() -> None:
+        for packet in packets:
+            gatherer.add(packet)
+            while gatherer.full:
+                resumed.clear()
+                await resumed.wait()
+            await asyncio.sleep(0)
+        gatherer.end()
+
+    producer = asyncio.create_task(produce())
+    more = True
+    while more:
+        gatherer.want()
+        if not gatherer.full:
+            resumed.set()
+        await woken.wait()
+        woken.clear()
+        piece, more = gatherer.take()
+        got += piece
+        sizes.append(len(piece))
+        if give_back:
+            pieces.give_back(piece)
+    await producer
+    return bytes(got), sizes
+
+
+@given(PACKETS, st.booleans())
+def test_all_comes_in_order(sizes: list[int], give_back: bool) -> None:
+    packets = [pattern(size, k)[:size] for k, size in enumerate(sizes)]
+    got, pieces = asyncio.run(through(packets, give_back))
+    assert got == b"".join(packets)
+    # A piece is no larger than a buffer, or than what is taken without one.
+    assert max(pieces, default=0) <= max(2 * SMALLEST_BYTES, UNREAD_BYTES + 3 * SMALLEST_BYTES)
+
+
+def test_few_bytes_wait_a_moment_for_others_only() -> None:
+    async def run() -> None:
+        woken = asyncio.Event()
+        gatherer = Gatherer(pool(), asyncio.get_running_loop(), woken.set)
+        gatherer.want()
+        gatherer.add(b"ab")
+        assert not woken.is_set()
+        await asyncio.wait_for(woken.wait(), 100 * LATENCY_S)
+        assert gatherer.take() == (b"ab", True)
+        gatherer.end()
+        assert gatherer.take() == (b"", False)
+
+    asyncio.run(run())
+
+
+def test_nothing_is_gathered_for_an_application_that_does_not_ask() -> None:
+    async def run() -> None:
+        gatherer = Gatherer(pool(), asyncio.get_running_loop(), lambda: None)
+        gatherer.add(bytes(UNREAD_BYTES))
+        assert not gatherer.full
+        gatherer.add(b"x")
+        assert gatherer.full
+        gatherer.close()
+
+    asyncio.run(run())
+
+
+def test_buffers_shrink_with_uploads_and_are_used_again() -> None:
+    pieces = pool()
+    with pieces.upload():
+        buffer = pieces.take()
+        assert len(buffer) == 2 * SMALLEST_BYTES
+        pieces.give_back(memoryview(buffer))
+        assert pieces.take() is buffer
+        with pieces.upload():
+            assert len(pieces.take()) == SMALLEST_BYTES
+            pieces.give_back(memoryview(buffer))  # of another size now: dropped
+            assert len(pieces.take()) == SMALLEST_BYTES
+            with pytest.raises(ProblemError, match="at most 2 shards to come in at once"), pieces.upload():
+                pass
+    assert pieces.uploads == 0
