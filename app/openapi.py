@@ -46,13 +46,13 @@ METRICS_RESPONSE: dict[int | str, dict[str, Any]] = {
 
 def shard_body() -> dict[str, Any]:
     """Return the part of an operation that describes a streamed shard as its body."""
-    binary = {"schema": {"type": "string", "format": "binary"}}
+    binary: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
     description = (
         "One shard, rows first. npy: one array (rows, *). safetensors, npz: x (rows, *) and optionally y (rows,) with "
         "integer labels. Arrow, Parquet, CSV, JSON: columns of numbers or of lists, and optionally y or label. tar: "
         f"WebDataset. {SNIFFED_MEDIA_TYPE}: recognized by its first bytes. Never held whole in memory."
     )
-    content = dict.fromkeys([*MEDIA_TYPES, SNIFFED_MEDIA_TYPE], binary)
+    content: dict[str, Any] = dict.fromkeys([*MEDIA_TYPES, SNIFFED_MEDIA_TYPE], binary)
     content["application/json"] = {"schema": {"type": ["array", "object"]}, "examples": _JSON_SHARDS}
     return {"requestBody": {"required": True, "description": description, "content": content}}
 

@@ -3,6 +3,8 @@
 It is loaded by schemathesis itself (SCHEMATHESIS_HOOKS), in the process that `benchmarks.schema_check` starts.
 """
 
+from typing import Any
+
 import schemathesis
 from hypothesis import strategies as st
 
@@ -30,7 +32,7 @@ def _bodies(good: list[bytes]) -> st.SearchStrategy[bytes]:
 
 @schemathesis.check
 def described_requests_are_understood(
-    _context: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+    _context: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case[Any]
 ) -> None:
     """A request of the form described is never refused for its form.
 

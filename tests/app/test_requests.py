@@ -87,7 +87,7 @@ def test_every_answer_has_an_id_and_security_headers(client: httpx.Client, metho
 
 @pytest.mark.parametrize("given", ["", "a b", "ä", "-x", "x" * 129, "a\tb", '{"a":1}', None])
 def test_an_id_of_another_form_is_replaced(client: httpx.Client, given: str | None) -> None:
-    headers = {} if given is None else {"X-Request-ID": given.encode("latin-1")}
+    headers = {} if given is None else {b"X-Request-ID": given.encode("latin-1")}
     made = client.get("/livez", headers=headers).headers["x-request-id"]
     assert re.fullmatch("[0-9a-f]{32}", made)
 
