@@ -1,0 +1,146 @@
+"""Which objects form a dataset, and in which order: URIs, paths, patterns, folders and manifests.
+
+The order is the dataset's row order: places in the order given; what a pattern or a folder stands for, sorted by the
+characters of its keys; a manifest's lines as they stand.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assessor.errors import FormatError, SettingError, SourceUriError
+from assessor.sources.globs import is_pattern
+from assessor.sources.settings import StoreSettings
+from assessor.sources.stores import LONGEST_LIST, Source, Store, find_pattern, open_store
+from assessor.sources.uris import SCHEMES, SourceUri
+
+MANIFEST_MARK = "@"
+"""A place that begins so is a manifest."""
+MAX_MANIFEST_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An object of a dataset, and how many rows it has where that is known."""
+
+    source: Source
+    rows: int | None = None
+
+
+def is_remote(place: str) -> bool:
+    """Return whether a place is a URI, not a path.
+
+    >>> is_remote("s3://data/x.npy"), is_remote("data/x.npy")
+    (True, False)
+    """
+    return place.partition("://")[0] in SCHEMES and "://" in place
+
+
+def find_sources(places: Sequence[str | os.PathLike[str]], stores: StoreSettings) -> list[Listed]:
+    """Return the objects of a dataset, in row order.
+
+    Args:
+        places: each a URI or path of an object; a pattern (`s3://data/digits/part-*.npy`); a folder, with a slash at
+            its end, for all objects below it; or `@` and the URI or path of a manifest: a JSON object a line, with
+            "uri" (or a path from the manifest's folder), and optionally "rows".
+        stores: how object stores are reached.
+
+    Raises:
+        SourceError: a place holds nothing, or cannot be read. FormatError: a manifest is malformed.
+        SettingError: an object comes twice, or no place is given.
+    """
+    found: list[Listed] = []
+    opened: dict[tuple[str, str], Store] = {}
+
+    def store_of(uri: SourceUri) -> Store:
+        key = (uri.scheme, uri.container)
+        if key not in opened:
+            opened[key] = open_store(uri, stores)
+        return opened[key]
+
+    for place in places:
+        text = os.fspath(place)
+        if text.startswith(MANIFEST_MARK):
+            uri, _ = to_uri(text.removeprefix(MANIFEST_MARK))
+            found.extend(_read_manifest(uri, store_of))
+        else:
+            found.extend(map(Listed, _expand(text, store_of)))
+    if not found:
+        raise SettingError("expected at least one source; got none: name objects, a pattern or a manifest")
+    _check_once(found)
+    return found
+
+
+def to_uri(place: str) -> tuple[SourceUri, bool]:
+    """Return the URI that a place is, and whether it stands for all objects below it.
+
+    Raises:
+        SourceUriError: it is none that can be read.
+    """
+    if is_remote(place):
+        return SourceUri.parse(place), place.endswith("/")
+    if "://" in place:
+        raise SourceUriError(f"expected a path, or a URI that begins with s3:// or file://; got {place!r:.100}")
+    path = os.path.abspath(place)
+    uri = SourceUri("file", "", path.lstrip("/"))
+    return SourceUri.parse(str(uri)), place.endswith("/") or os.path.isdir(path)
+
+
+def _expand(place: str, store_of: Any) -> list[Source]:
+    uri, is_folder = to_uri(place)
+    store: Store = store_of(uri)
+    if is_folder:
+        below = sorted(store.list(uri), key=lambda source: source.uri)
+        if not below:
+            raise SourceUriError(f"expected a folder with objects; there is none below {place!r:.200}: check the path")
+        return below
+    literal = uri.scheme == "file" and Path("/", uri.key).exists()
+    if is_pattern(uri.key) and not literal:
+        return find_pattern(store, uri, limit=LONGEST_LIST)
+    return [store.find(uri)]
+
+
+def _read_manifest(uri: SourceUri, store_of: Any) -> Iterator[Listed]:
+    store: Store = store_of(uri)
+    manifest = store.find(uri)
+    if manifest.size_bytes > MAX_MANIFEST_BYTES:
+        raise FormatError(
+            f"{uri}: expected a manifest of at most {MAX_MANIFEST_BYTES} bytes; got {manifest.size_bytes}"
+        )
+    folder = SourceUri(uri.scheme, uri.container, uri.key.rpartition("/")[0])
+    for number, line in enumerate(store.read(manifest, 0, manifest.size_bytes).splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            place, rows = entry["uri"], entry.get("rows")
+            usable = isinstance(place, str) and (rows is None or (type(rows) is int and rows >= 1))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            usable = False
+        if not usable:
+            raise FormatError(
+                f'{uri}: expected {{"uri": "...", "rows": 1000}} with rows >= 1 or left out; '
+                f"line {number} is {line[:100]!r}"
+            )
+        target = _target(place, folder)
+        yield Listed(store_of(target).find(target), rows)
+
+
+def _target(place: str, folder: SourceUri) -> SourceUri:
+    if is_remote(place):
+        return SourceUri.parse(place)
+    if place.startswith("/") and folder.scheme == "file":
+        return to_uri(place)[0]
+    joined = SourceUri(folder.scheme, folder.container, f"{folder.key}/{place}".lstrip("/"))
+    return SourceUri.parse(str(joined))
+
+
+def _check_once(found: Iterable[Listed]) -> None:
+    seen: set[SourceUri] = set()
+    for listed in found:
+        if listed.source.uri in seen:
+            raise SettingError(f"expected each source once; {listed.source.uri} comes twice: name it once")
+        seen.add(listed.source.uri)

@@ -1,0 +1,199 @@
+"""What workers do: look at objects, and profile blocks of their rows."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from assessor.errors import AssessorError, FormatError, SourceUnavailableError
+from assessor.execution.engines import Report
+from assessor.execution.merging import MergeTree
+from assessor.formats.settings import DEFAULT, DecodeSettings
+from assessor.profile import Profile
+from assessor.profiler import Profiler
+from assessor.sources.blocks import Block, read_block
+from assessor.sources.extents import Extent, inspect_source
+from assessor.sources.settings import StoreSettings
+from assessor.sources.stores import Source, Store, open_store
+
+LOOKS_AT_A_TIME = 16
+"""Headers asked for at a time by one worker."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all tasks of a run share.
+
+    Attributes:
+        batch_sizes, feature_axis, calibration_rows, reference, nonfinite: see `Profiler`.
+        decode: limits, and which columns are what.
+        stores: how object stores are reached.
+        format: of all sources; None recognizes each.
+    """
+
+    batch_sizes: tuple[int, ...]
+    feature_axis: str = "element"
+    calibration_rows: int | None = None
+    reference: Profile | None = None
+    nonfinite: str = "raise"
+    decode: DecodeSettings = DEFAULT
+    stores: StoreSettings = field(default_factory=StoreSettings)
+    format: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check what a profiler checks, and let the decoders read what `nonfinite` allows."""
+        self.profiler(0)
+        object.__setattr__(self, "decode", replace(self.decode, missing=self.nonfinite != "raise"))
+
+    def profiler(self, first_row: int) -> Profiler:
+        """Return a profiler of rows from `first_row` on. Raises SettingError."""
+        return Profiler(
+            batch_sizes=self.batch_sizes,
+            first_row=first_row,
+            feature_axis=self.feature_axis,
+            calibration_rows=self.calibration_rows,
+            reference=self.reference,
+            nonfinite=self.nonfinite,
+        )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why something could not be read.
+
+    Attributes:
+        error: the message, with the object's URI.
+        kind: the class of the error.
+        transient: whether another try may help.
+    """
+
+    error: str
+    kind: type[Exception]
+    transient: bool
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A block and the number that its first row has in the dataset; `number` is the block's own, in that order."""
+
+    number: int
+    block: Block
+    first_row: int
+
+
+Kind = tuple[tuple[int, ...], bool]
+"""What all sources of a dataset have in common: a sample's shape, and whether there are labels."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The profile of some blocks of one kind, as `Profile.to_bytes` writes it."""
+
+    kind: Kind
+    numbers: tuple[int, ...]
+    profile: bytes
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """What came of a task: profiles, one a kind, and the blocks that failed."""
+
+    parts: tuple[Part, ...]
+    failures: tuple[tuple[int, Failure], ...]
+
+
+def inspect_sources(
+    settings: Settings, task: Sequence[tuple[int, Source, int | None]], report: Report
+) -> list[tuple[int, Extent | Failure]]:
+    """Return what each object holds, or why that cannot be told; failures are not raised.
+
+    Args:
+        settings: of the run.
+        task: objects with their number, and their rows where these are known.
+        report: called with the bytes that were read to count rows.
+    """
+
+    def look(item: tuple[int, Source, int | None]) -> tuple[int, Extent | Failure]:
+        number, source, rows = item
+        try:
+            store = _store(source.uri.scheme, source.uri.container, settings.stores)
+            found = inspect_source(store, source, settings.decode, format=settings.format, rows=rows, on_bytes=report)
+            return number, found
+        except AssessorError as error:
+            return number, describe(error, source)
+
+    if len(task) == 1 or task[0][1].uri.scheme == "file":
+        return [look(item) for item in task]
+    with ThreadPoolExecutor(min(LOOKS_AT_A_TIME, len(task))) as pool:
+        return list(pool.map(look, task))
+
+
+def profile_blocks(settings: Settings, task: Sequence[Placed], report: Report) -> Profiled:
+    """Return the profile of some blocks; a block that fails is told and left out.
+
+    Args:
+        settings: of the run.
+        task: the blocks.
+        report: called with the bytes that were read.
+    """
+    trees: dict[Kind, MergeTree] = {}
+    numbers: dict[Kind, list[int]] = {}
+    failures = []
+    for placed in task:
+        try:
+            profile = _profile(settings, placed, report)
+        except AssessorError as error:
+            failures.append((placed.number, describe(error, placed.block.source)))
+            continue
+        kind = (profile.sample_shape, profile.labelled)
+        trees.setdefault(kind, MergeTree()).add(profile)
+        numbers.setdefault(kind, []).append(placed.number)
+    parts = [Part(kind, tuple(numbers[kind]), tree.finish().to_bytes()) for kind, tree in trees.items()]
+    return Profiled(tuple(parts), tuple(failures))
+
+
+def describe(error: AssessorError, source: Source) -> Failure:
+    """Return a failure that names its object."""
+    text, uri = str(error), str(source.uri)
+    transient = isinstance(error, SourceUnavailableError)
+    return Failure(text if uri in text else f"{uri}: {text}", type(error), transient)
+
+
+def _profile(settings: Settings, placed: Placed, report: Report) -> Profile:
+    block = placed.block
+    store = _store(block.source.uri.scheme, block.source.uri.container, settings.stores)
+    profiler = settings.profiler(placed.first_row)
+    for part in read_block(store, block, settings.decode, report):
+        if part.name == "x":
+            profiler.add(part.block, dtype=part.dtype)
+        else:
+            profiler.add_labels(part.block)
+    profile = profiler.finish()
+    if profile.n_rows != block.rows:
+        raise FormatError(
+            f"expected {block.rows} rows, as counted before or as the manifest says; got {profile.n_rows}: "
+            "correct the manifest, or start again when the source is complete"
+        )
+    return profile
+
+
+@lru_cache(maxsize=64)
+def _store(scheme: str, container: str, settings: StoreSettings) -> Store:
+    """Return the store of a bucket, or of this machine's files, opened once a worker."""
+    from assessor.sources.uris import SourceUri
+
+    return open_store(SourceUri(scheme, container, ""), settings)
+
+
+def group(placed: Sequence[Placed], task_bytes: int) -> Iterator[tuple[Placed, ...]]:
+    """Yield blocks that follow each other, so many at a time that a task is about `task_bytes` of reading."""
+    waiting: list[Placed] = []
+    size = 0
+    for item in placed:
+        if waiting and size + item.block.size_bytes > task_bytes:
+            yield tuple(waiting)
+            waiting, size = [], 0
+        waiting.append(item)
+        size += item.block.size_bytes
+    if waiting:
+        yield tuple(waiting)

@@ -1,0 +1,142 @@
+"""Objects cut into blocks of rows, each of which can be read by itself.
+
+npy and safetensors are cut at any row, Arrow files between record batches, Parquet between row groups; other formats
+are one block. The cutting depends on the object and `block_bytes` only, never on the number of workers.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import BinaryIO, cast
+
+from assessor.formats.arrow import CONTINUATION, ArrowDecoder
+from assessor.formats.decoder import Part
+from assessor.formats.parquet import ParquetDecoder
+from assessor.formats.settings import DecodeSettings
+from assessor.sources.extents import Extent, decode_all
+from assessor.sources.ranged import RangedFile, read_range
+from assessor.sources.stores import Source, Store
+
+_ARROW_SCHEMA_AT = 8
+"""Byte at which an Arrow file's schema begins."""
+_END = CONTINUATION + bytes(4)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows [first, first + rows) of an object.
+
+    Attributes:
+        extent: the object; of its groups, those in the block only.
+        first, rows: the rows, counted from the object's first.
+        first_group: number of the block's first group in the object.
+        schema_stop: where the schema of an Arrow file ends.
+        whole: whether these are all of the object's rows.
+        size_bytes: bytes read for it, about.
+    """
+
+    extent: Extent
+    first: int
+    rows: int
+    first_group: int
+    schema_stop: int
+    whole: bool
+    size_bytes: int
+
+    @property
+    def source(self) -> Source:
+        """The object as it was found."""
+        return self.extent.source
+
+
+def cut(extent: Extent, block_bytes: int) -> list[Block]:
+    """Return the blocks of an object, in order: of about `block_bytes` where its format can be cut, at least one row.
+
+    Args:
+        extent: the object.
+        block_bytes: >= 1.
+    """
+    if extent.tensors:
+        row_bytes = -(-sum(_size(tensor.shape, tensor.stored) for tensor in extent.tensors) // extent.rows)
+        step = max(1, block_bytes // max(1, row_bytes))
+        starts = range(0, extent.rows, step)
+        whole = len(starts) == 1
+        return [
+            Block(extent, first, rows, 0, 0, whole, rows * row_bytes)
+            for first in starts
+            if (rows := min(step, extent.rows - first))
+        ]
+    runs: list[tuple[int, int]] = []
+    at = size = 0
+    for number, group in enumerate(extent.groups):
+        size += group.stop - group.start
+        if size >= block_bytes or number + 1 == len(extent.groups):
+            runs.append((at, number + 1))
+            at, size = number + 1, 0
+    if len(runs) < 2:
+        return [Block(replace(extent, groups=()), 0, extent.rows, 0, 0, True, extent.source.size_bytes)]
+    blocks, first = [], 0
+    for begin, end in runs:
+        groups = extent.groups[begin:end]
+        rows, size = sum(group.rows for group in groups), sum(group.stop - group.start for group in groups)
+        if rows:
+            schema_stop = extent.groups[0].start
+            blocks.append(Block(replace(extent, groups=groups), first, rows, begin, schema_stop, False, size))
+        first += rows
+    return blocks
+
+
+def read_block(store: Store, block: Block, settings: DecodeSettings, on_bytes: Callable[[int], None]) -> Iterator[Part]:
+    """Yield the rows of a block and their labels; a few megabytes are in memory at a time.
+
+    Args:
+        store: that holds the object.
+        block: what to read.
+        settings: limits, and which columns are what.
+        on_bytes: called with the number of bytes of each piece read.
+
+    Raises:
+        ShardError: the object is malformed. SourceError: it cannot be read, or has changed.
+    """
+    extent = block.extent
+    if extent.tensors:
+        yield from _tensors(store, block, settings, on_bytes)
+    elif block.whole:
+        yield from decode_all(store, extent.source, extent.format, settings, on_bytes)
+    elif extent.format == "parquet":
+        numbers = range(block.first_group, block.first_group + len(extent.groups))
+        yield from ParquetDecoder(settings).read(cast(BinaryIO, RangedFile(store, extent.source)), numbers)
+        on_bytes(block.size_bytes)
+    else:
+        yield from _record_batches(store, block, settings, on_bytes)
+
+
+def _tensors(store: Store, block: Block, settings: DecodeSettings, on_bytes: Callable[[int], None]) -> Iterator[Part]:
+    for tensor in block.extent.tensors:
+        reader = tensor.reader(block.rows, settings)
+        row_bytes = reader.n_bytes // block.rows
+        start = tensor.offset + block.first * row_bytes
+        for piece in read_range(store, block.source, start, start + reader.n_bytes):
+            yield from reader.feed(memoryview(piece))
+            on_bytes(len(piece))
+
+
+def _record_batches(
+    store: Store, block: Block, settings: DecodeSettings, on_bytes: Callable[[int], None]
+) -> Iterator[Part]:
+    """Read record batches as the stream that the schema, they and an end mark make."""
+    decoder = ArrowDecoder(settings)
+    groups = block.extent.groups
+    yield from decoder.feed(store.read(block.source, _ARROW_SCHEMA_AT, block.schema_stop))
+    for piece in read_range(store, block.source, groups[0].start, groups[-1].stop):
+        yield from decoder.feed(piece)
+        on_bytes(len(piece))
+    yield from decoder.feed(_END)
+    yield from decoder.finish()
+
+
+def _size(shape: tuple[int, ...], stored: str) -> int:
+    import math
+
+    import numpy as np
+
+    return math.prod(shape) * np.dtype(stored).itemsize
