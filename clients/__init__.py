@@ -38,6 +38,8 @@ _PLACES = {
     "ClientError": "clients.errors",
     "DatasetError": "clients.errors",
     "GateCallback": "clients.lightning",
+    "JobCancelledError": "clients.errors",
+    "JobInfo": "clients.jobs",
     "LoaderError": "clients.errors",
     "PlanMismatchWarning": "clients.errors",
     "RandomSampleWarning": "clients.errors",

@@ -8,9 +8,10 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from assessor import Plan, SampleOrder
-from clients import calls
+from clients import calls, jobs
 from clients.calls import Call, Request, Response, Wait
 from clients.compression import Sending
+from clients.jobs import JobInfo, Watch
 from clients.resources import AssessmentInfo, ShardInfo
 from clients.retry import Backoff
 from clients.uploading import Shard, by_index, found_stored, uploaded_by_tasks
@@ -126,6 +127,37 @@ class AsyncAssessorClient:
         there = found_stored(call, shard, stored)
         return await self._run(call) if there is None else there
 
+    async def ingest(
+        self,
+        assessment_id: str,
+        uris: str | Iterable[str | Shard],
+        *,
+        first_index: int = 0,
+        first_row: int | None = None,
+    ) -> JobInfo:
+        """Return the job that stores objects as shards; see `AssessorClient.ingest`."""
+        return await self._run(jobs.ingest(assessment_id, uris, first_index=first_index, first_row=first_row))
+
+    async def get_job(self, job_id: str) -> JobInfo:
+        """Return a job as it is now."""
+        return await self._run(jobs.get_job(job_id))
+
+    async def wait_for_job(
+        self, job_id: str, *, progress: Callable[[JobInfo], None] | None = None, timeout_s: float | None = None
+    ) -> JobInfo:
+        """Return a job when it has succeeded; see `AssessorClient.wait_for_job`."""
+        watch = Watch(progress, timeout_s)
+        while True:
+            job = await self.get_job(job_id)
+            wait_s = watch.look(job)
+            if wait_s is None:
+                return job
+            await asyncio.sleep(wait_s)
+
+    async def cancel_job(self, job_id: str) -> JobInfo:
+        """Return a job that is being cancelled, or has ended; what it stored stays."""
+        return await self._run(jobs.cancel_job(job_id))
+
     async def plan(
         self,
         assessment_id: str,
@@ -137,7 +169,7 @@ class AsyncAssessorClient:
         **options: Any,
     ) -> Plan:
         """Return the plan for what has come in."""
-        return await self._run(
+        answer = await self._run(
             calls.plan(
                 assessment_id,
                 batch_size=batch_size,
@@ -145,8 +177,13 @@ class AsyncAssessorClient:
                 threshold=threshold,
                 drop_last=drop_last,
                 options=options,
+                read=jobs.read_plan_or_job,
             )
         )
+        if isinstance(answer, Plan):
+            return answer
+        made = await self.wait_for_job(answer.id)
+        return await self._run(jobs.plan_of_job(made.id))
 
     async def get_assessment(self, assessment_id: str) -> AssessmentInfo:
         """Return an assessment with the shards that have come in."""

@@ -32,10 +32,13 @@ class Request:
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = None
+    idempotent: bool = False
 
     @property
     def repeatable(self) -> bool:
         """Sending it twice does what sending it once does, and its body can be sent again."""
+        if self.idempotent:
+            return self.body is None or self.body.repeatable
         return self.method == "GET" or (self.method == "PUT" and self.body is not None and self.body.repeatable)
 
     @property
@@ -140,7 +143,7 @@ def assess(
     """Return the call for the plan of one shard; nothing is kept by the service."""
     query = _query(batch_size=batch_size, method=method, threshold=threshold, drop_last=drop_last, **options)
     request = Request("POST", "/v1/assess", query, replace(_body(x, labels), sending=sending))
-    return Call(request, _read_plan)
+    return Call(request, read_plan)
 
 
 def create_assessment(
@@ -152,7 +155,7 @@ def create_assessment(
     order: SampleOrder,
 ) -> Call[AssessmentInfo]:
     """Return the call that creates an assessment."""
-    text = json.dumps(
+    body = json_body(
         {
             "name": name,
             "batch_sizes": _sizes(batch_sizes),
@@ -160,8 +163,7 @@ def create_assessment(
             "feature_axis": feature_axis,
             "order": order.to_dict(),
         }
-    ).encode()
-    body = Body("application/json", len(text), lambda: iter([text]))
+    )
     return Call(Request("POST", "/v1/assessments", body=body), _read_assessment)
 
 
@@ -176,7 +178,7 @@ def put_shard(
     sending: Sending = CHECKED,
 ) -> Call[ShardInfo]:
     """Return the call that stores a shard."""
-    path = f"{_assessment_path(assessment_id)}/shards/{int(index)}"
+    path = f"{assessment_path(assessment_id)}/shards/{int(index)}"
     body = replace(_body(data, labels), sending=sending, progress=progress)
     request = Request("PUT", path, _query(first_row=first_row), body)
     return Call(request, lambda content: ShardInfo.from_dict(json.loads(content)))
@@ -190,15 +192,16 @@ def plan(
     threshold: float | str | None,
     drop_last: bool,
     options: Mapping[str, Any],
-) -> Call[Plan]:
-    """Return the call for the plan of what has come in."""
+    read: Callable[[bytes], T],
+) -> Call[T]:
+    """Return the call for the plan of what has come in; a job may make it, which `read` must know."""
     query = _query(batch_size=batch_size, method=method, threshold=threshold, drop_last=drop_last, **options)
-    return Call(Request("GET", f"{_assessment_path(assessment_id)}/plan", query), _read_plan)
+    return Call(Request("GET", f"{assessment_path(assessment_id)}/plan", query), read)
 
 
 def get_assessment(assessment_id: str) -> Call[AssessmentInfo]:
     """Return the call for one assessment."""
-    return Call(Request("GET", _assessment_path(assessment_id)), _read_assessment)
+    return Call(Request("GET", assessment_path(assessment_id)), _read_assessment)
 
 
 def list_assessments(cursor: str | None) -> Call[tuple[list[AssessmentInfo], str | None]]:
@@ -208,13 +211,24 @@ def list_assessments(cursor: str | None) -> Call[tuple[list[AssessmentInfo], str
 
 def delete_assessment(assessment_id: str) -> Call[None]:
     """Return the call that removes an assessment."""
-    return Call(Request("DELETE", _assessment_path(assessment_id)), lambda _: None)
+    return Call(Request("DELETE", assessment_path(assessment_id)), lambda _: None)
 
 
-def _assessment_path(assessment_id: str) -> str:
+def assessment_path(assessment_id: str) -> str:
+    """Return an assessment's path.
+
+    Raises:
+        ValueError: a text that is no id.
+    """
     if not assessment_id or not assessment_id.replace("-", "").replace("_", "").isalnum():
         raise ValueError(f"expected an assessment's id, as in AssessmentInfo; got {assessment_id!r}")
     return f"/v1/assessments/{assessment_id}"
+
+
+def json_body(value: Any) -> Body:
+    """Return a value as a body of JSON."""
+    text = json.dumps(value).encode()
+    return Body("application/json", len(text), lambda: iter([text]))
 
 
 def _body(data: Any, labels: Any) -> Body:
@@ -245,7 +259,8 @@ def _query(**values: Any) -> dict[str, str]:
     }
 
 
-def _read_plan(content: bytes) -> Plan:
+def read_plan(content: bytes) -> Plan:
+    """Return the plan of an answer."""
     return Plan.from_json(content.decode())
 
 

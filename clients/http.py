@@ -8,9 +8,10 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from assessor import Plan, SampleOrder
-from clients import calls
+from clients import calls, jobs
 from clients.calls import Call, Request, Response, Wait
 from clients.compression import Sending
+from clients.jobs import JobInfo, Watch
 from clients.resources import AssessmentInfo, ShardInfo
 from clients.retry import Backoff
 from clients.uploading import Shard, by_index, found_stored, uploaded_by_threads
@@ -157,6 +158,59 @@ class AssessorClient:
         there = found_stored(call, shard, stored)
         return self._run(call) if there is None else there
 
+    def ingest(
+        self,
+        assessment_id: str,
+        uris: str | Iterable[str | Shard],
+        *,
+        first_index: int = 0,
+        first_row: int | None = None,
+    ) -> JobInfo:
+        """Return the job that stores objects of a store, or files of the server, as shards; it has just begun.
+
+        The service reads what lies under prefixes that its operator allowed. Asked for again, it finds what is stored
+        and stores what is missing.
+
+        Args:
+            assessment_id: `AssessmentInfo.id`.
+            uris: a pattern such as "s3://bucket/folder/*.npy", whose objects are taken in the order of their keys; or
+                URIs in their order, or `Shard`s with a URI as their data.
+            first_index: of the first shard.
+            first_row: the row at which the first shard begins; None: after the shard before it.
+        """
+        return self._run(jobs.ingest(assessment_id, uris, first_index=first_index, first_row=first_row))
+
+    def get_job(self, job_id: str) -> JobInfo:
+        """Return a job as it is now."""
+        return self._run(jobs.get_job(job_id))
+
+    def wait_for_job(
+        self, job_id: str, *, progress: Callable[[JobInfo], None] | None = None, timeout_s: float | None = None
+    ) -> JobInfo:
+        """Return a job when it has succeeded.
+
+        Args:
+            job_id: `JobInfo.id`.
+            progress: called with the job each time something has changed.
+            timeout_s: longest time to wait; None: as long as it takes.
+
+        Raises:
+            ServiceError: it failed; the class is that of its problem.
+            JobCancelledError: it was cancelled.
+            TimeoutError: it takes longer; it goes on at the service.
+        """
+        watch = Watch(progress, timeout_s)
+        while True:
+            job = self.get_job(job_id)
+            wait_s = watch.look(job)
+            if wait_s is None:
+                return job
+            time.sleep(wait_s)
+
+    def cancel_job(self, job_id: str) -> JobInfo:
+        """Return a job that is being cancelled, or has ended; what it stored stays."""
+        return self._run(jobs.cancel_job(job_id))
+
     def plan(
         self,
         assessment_id: str,
@@ -177,7 +231,7 @@ class AssessorClient:
             drop_last: leave out the last batch where it is not full.
             **options: of the method: null= for heterogeneity, published_exact= for published.
         """
-        return self._run(
+        answer = self._run(
             calls.plan(
                 assessment_id,
                 batch_size=batch_size,
@@ -185,8 +239,13 @@ class AssessorClient:
                 threshold=threshold,
                 drop_last=drop_last,
                 options=options,
+                read=jobs.read_plan_or_job,
             )
         )
+        if isinstance(answer, Plan):
+            return answer
+        made = self.wait_for_job(answer.id)
+        return self._run(jobs.plan_of_job(made.id))
 
     def get_assessment(self, assessment_id: str) -> AssessmentInfo:
         """Return an assessment with the shards that have come in."""

@@ -122,13 +122,14 @@ def test_a_job_that_was_taken_over_cannot_be_written_by_its_old_worker(
     write = there.writer(old, "shard", {"index": 0}, shards_done=1)
     with pytest.raises(LeaseLostError):
         store.add_shard(assessment, SHARD, b"profile", max_shards=9, also=write)
-    for call in (
+    refused: list[Callable[[], None]] = [
         lambda: there.write(old, "shard", {}, shards_done=1),
         lambda: there.succeed(old),
         lambda: there.fail(old, {}),
         lambda: there.cancel(old),
         lambda: there.give_back(old),
-    ):
+    ]
+    for call in refused:
         with pytest.raises(LeaseLostError):
             call()
     assert store.get_assessment(assessment)[1] == []
@@ -174,9 +175,9 @@ def test_handing_back_counts_as_no_attempt_and_dying_does(store: Store, board: B
         assert board.get(job).state == "queued"
     dying = leases(store, lease_s=0.005, max_attempts=2)
     for attempt in (1, 2):
-        lease = dying.take()
-        assert lease is not None
-        assert lease.attempts == attempt
+        dead = dying.take()
+        assert dead is not None
+        assert dead.attempts == attempt
         time.sleep(0.01)
     assert dying.take() is None
     given_up = board.get(job)

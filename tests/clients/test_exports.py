@@ -17,6 +17,8 @@ NAMES = [
     "ClientError",
     "DatasetError",
     "GateCallback",
+    "JobCancelledError",
+    "JobInfo",
     "LoaderError",
     "PlanMismatchWarning",
     "RandomSampleWarning",
