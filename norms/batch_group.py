@@ -6,8 +6,7 @@ from torch import Tensor
 from norms.base import RunningNorm
 from norms.errors import InputError, OptionError
 from norms.per_sample import usual_groups
-from norms.ranks import Ranks
-from norms.statistics import compute_dtype, moments, snapshot, standardize
+from norms.statistics import compute_dtype, moments, per_sample_channel, snapshot, standardize
 
 
 class BatchGroupNorm(RunningNorm):
@@ -117,6 +116,11 @@ class BatchGroupNorm(RunningNorm):
 
     def _with_groups(self, x: Tensor) -> Tensor:
         """Return x standardized by the moments of its groups."""
+        mean, variance = (per_sample_channel(values, x.ndim) for values in self._group_moments(x))
+        return standardize(x, mean, variance, self.eps)
+
+    def _group_moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return for each sample and channel the moments of its group, shape (N, C)."""
         n = x.shape[0]
         size = n if self.examples_per_group is None else min(self.examples_per_group, n)
         per_sample = self.channels_per_group * x.shape[2:].numel()
@@ -126,19 +130,14 @@ class BatchGroupNorm(RunningNorm):
                 f"expected more than one value per group; got shape {tuple(x.shape)} in groups of {size} "
                 f"samples and {self.channels_per_group} channels: use larger groups or batches"
             )
-        parts = [
-            self._standardize_groups(x[start:stop], per_group, ranks)
-            for start, stop, per_group in group_ranges(n, size, per_sample)
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _standardize_groups(self, x: Tensor, size: int, ranks: Ranks | None) -> Tensor:
-        """Return x, whose samples are a multiple of `size`, standardized group by group."""
-        n = x.shape[0]
-        groups = self.num_features // self.channels_per_group
-        grouped = x.reshape(n // size, size, groups, self.channels_per_group, -1)
-        mean, variance = moments(grouped, (1, 3, 4), ranks)
-        return standardize(grouped, mean, variance, self.eps).reshape(x.shape)
+        channel_groups = self.num_features // self.channels_per_group
+        found = []
+        for start, stop, per_group in group_ranges(n, size, per_sample):
+            shape = ((stop - start) // per_group, per_group, channel_groups, self.channels_per_group)
+            pair = moments(x[start:stop].reshape(*shape, -1), (1, 3, 4), ranks)
+            found.append([values.expand(*shape, 1).reshape(-1, self.num_features) for values in pair])
+        mean, variance = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return mean, variance
 
     def _with_running(self, x: Tensor) -> Tensor:
         """Return x standardized by running statistics, weighed with each sample's own."""

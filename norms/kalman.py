@@ -15,6 +15,7 @@ from norms.statistics import (
     compute_dtype,
     moments,
     per_channel,
+    per_sample_channel,
     share_of_rank,
     snapshot,
     standardize,
@@ -152,12 +153,7 @@ class KalmanNorm(RunningNorm):
         if prior is not None:
             mean, variance = self._fuse(prior, mean, variance, ranks)
         counts = [part.shape[0] for part in parts]
-        means = torch.split(mean[:, None, :, None], counts)
-        variances = torch.split(variance[:, None, :, None], counts)
-        done = [
-            standardize(part, m, v, self.eps).reshape(-1, *x.shape[1:])
-            for part, m, v in zip(parts, means, variances, strict=True)
-        ]
+        centre, spread = (self._per_sample(values, counts, ranges, x.ndim) for values in (mean, variance))
         if self._follows(x, update):
             whole = 1.0 if ranks is None else share_of_rank(x, (0,), ranks)
             share = [torch.full((c,), k / n, dtype=wide.dtype) for c, (_, _, k) in zip(counts, ranges, strict=True)]
@@ -166,8 +162,14 @@ class KalmanNorm(RunningNorm):
             if ranks is not None:
                 running = [ranks.total(values) for values in running]
             self._update(running_mean=running[0], running_var=running[1])
-        y = self._scale_shift(torch.cat(done), x.dtype)
+        y = self._scale_shift(standardize(wide, centre, spread, self.eps), x.dtype)
         return y, State(mean, variance)
+
+    def _per_sample(self, values: Tensor, counts: list[int], ranges: list[tuple[int, int, int]], rank: int) -> Tensor:
+        """Return what each group has, (groups, C), for each of its samples: (N, C, 1, ...)."""
+        split = torch.split(values, counts)
+        rows = [part[:, None].expand(-1, k, -1).flatten(0, 1) for part, (_, _, k) in zip(split, ranges, strict=True)]
+        return per_sample_channel(torch.cat(rows), rank)
 
     def _fuse(self, prior: State, mean: Tensor, variance: Tensor, ranks: Ranks | None) -> tuple[Tensor, Tensor]:
         """Return the fused moments, or the observed ones where the guard says so."""

@@ -26,6 +26,15 @@ def per_channel(values: Tensor, rank: int) -> Tensor:
     return values.reshape(1, -1, *(1,) * (rank - 2)) if values.ndim == 1 else values
 
 
+def per_sample_channel(values: Tensor, rank: int) -> Tensor:
+    """Return `values` of shape (N, C) as a view (N, C, 1, ...) of `rank` axes.
+
+    >>> per_sample_channel(torch.zeros(2, 3), 4).shape
+    torch.Size([2, 3, 1, 1])
+    """
+    return values.reshape(*values.shape, *(1,) * (rank - 2))
+
+
 def snapshot(running: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a buffer in `dtype`, as a copy where autograd might save it: the next batch updates it in place."""
     return running.to(dtype, copy=torch.is_grad_enabled())

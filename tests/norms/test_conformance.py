@@ -185,13 +185,18 @@ def test_copies_and_checkpoints_are_the_same_layer(name: str) -> None:
         assert torch.equal(other.eval()(x), want)
 
 
-@pytest.mark.parametrize("name", [n for n in names() if n != "none"])
-def test_channels_last_memory_format_is_kept(name: str) -> None:
-    x = data(4).contiguous(memory_format=torch.channels_last)
-    y = create(name, C)(x)
-    assert torch.equal(y, create(name, C)(x.contiguous())) or torch.allclose(
-        y, create(name, C)(x.contiguous()), atol=1e-5
-    )
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", names())
+def test_memory_format_is_kept(name: str, training: bool) -> None:
+    x = data(4)
+    norm = create(name, C).train(training)
+    want = copy.deepcopy(norm)(x)
+    assert want.is_contiguous()
+    y = norm(x.contiguous(memory_format=torch.channels_last))
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(y, want, atol=1e-5, rtol=1e-5)
+    deep = data(5).contiguous(memory_format=torch.channels_last_3d)
+    assert norm(deep).is_contiguous(memory_format=torch.channels_last_3d)
 
 
 @pytest.mark.parametrize("name", [n for n in names() if n != "none"])
@@ -218,12 +223,45 @@ def test_device_and_dtype_options(name: str) -> None:
     assert {(t.device.type, t.dtype) for t in tensors} == {("meta", torch.float64)}
 
 
+@pytest.mark.parametrize("name", names())
+def test_from_the_meta_device_to_a_real_one(name: str) -> None:
+    norm = create(name, C, device="meta")
+    for mode in (True, False):
+        assert norm.train(mode)(torch.empty(SHAPES[4], device="meta")).shape == SHAPES[4]
+    norm.to_empty(device="cpu")
+    norm.reset_parameters()  # type: ignore[operator]  # of every norm
+    x = data(4)
+    torch.testing.assert_close(norm.train()(x), create(name, C)(x))
+
+
+@pytest.mark.parametrize("name", names())
+def test_autocast_keeps_float32_statistics(name: str) -> None:
+    norm = create(name, C)
+    x = data(4).bfloat16()
+    wide = copy.deepcopy(norm)(x.float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = norm(x)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), wide, atol=TOLERANCE[torch.bfloat16], rtol=0)
+    assert all(b.dtype == torch.float32 for b in norm.buffers() if b.is_floating_point())
+
+
+@pytest.mark.parametrize("name", [n for n in names() if n != "none"])
+def test_an_activation_in_place_may_follow(name: str) -> None:
+    norm = create(name, C)
+    x = data(4).requires_grad_()
+    (want,) = torch.autograd.grad(copy.deepcopy(norm)(x).relu().square().sum(), x)
+    (found,) = torch.autograd.grad(norm(x).relu_().square().sum(), x)
+    torch.testing.assert_close(found, want)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("name", RUNNING)
-def test_activation_checkpoint_updates_once(name: str) -> None:
+def test_activation_checkpoint_updates_once(name: str, reentrant: bool) -> None:
     plain, checked = create(name, C), create(name, C)
     x = data(4).requires_grad_()
     torch.autograd.backward(plain(x).sum())
-    y = checkpoint(checked, x, use_reentrant=False)
+    y = checkpoint(checked, x, use_reentrant=reentrant)
     torch.autograd.backward(y.sum())
     for key, value in plain.state_dict().items():
         assert torch.equal(checked.state_dict()[key], value)
