@@ -36,7 +36,7 @@ from app.pieces import PiecePool
 from app.protocol import ServiceProtocol
 from app.serving import make_server, open_socket, url_of
 from app.settings import Settings
-from benchmarks.sending import Target, memory_bytes, npy_head, percentile, reset_peak
+from benchmarks.sending import Target, memory_bytes, npy_head, percentile, processor_seconds, reset_peak
 
 MB = 10**6
 BATCH_SIZES = [32]
@@ -142,10 +142,15 @@ class Assessment:
         return path
 
 
-def compare(urls: dict[str, str], shard: Shard, repeats: int) -> None:
-    """Print the times of both servers, which take turns."""
-    seconds: dict[str, list[float]] = {kind: [] for kind in urls}
-    with Target(urls["service"]) as service, Target(urls["discard"]) as bare, Target(urls["discard, ours"]) as ours:
+def compare(servers: dict[str, tuple[str, int]], shard: Shard, repeats: int) -> None:
+    """Print the times of the servers, which take turns, and the processor time of each."""
+    seconds: dict[str, list[float]] = {kind: [] for kind in servers}
+    busy = dict.fromkeys(servers, 0.0)
+    with (
+        Target(servers["service"][0]) as service,
+        Target(servers["discard"][0]) as bare,
+        Target(servers["discard, ours"][0]) as ours,
+    ):
         assessment = Assessment(service)
         runs: dict[str, Callable[[], float]] = {
             "discard": lambda: shard.put(bare, "/"),
@@ -154,13 +159,16 @@ def compare(urls: dict[str, str], shard: Shard, repeats: int) -> None:
         }
         for number in range(repeats + 1):
             for kind, run in runs.items():
+                before = processor_seconds(servers[kind][1])
                 took = run()
                 if number:  # the first warms up
                     seconds[kind].append(took)
+                    busy[kind] += processor_seconds(servers[kind][1]) - before
     for kind, times in seconds.items():
         rate = shard.size_bytes / np.median(times) / 1e9
         spread = f"{min(times):.3f} to {max(times):.3f}"
-        print(f"{kind:13} {np.median(times):.3f} s (median of {repeats}; {spread}), {rate:.2f} GB/s")
+        processor = f"{busy[kind] / repeats:.3f} s of processor time"
+        print(f"{kind:13} {np.median(times):.3f} s (median of {repeats}; {spread}), {rate:.2f} GB/s; {processor}")
     for kind in ("discard", "discard, ours"):
         pairs = [own / bare for own, bare in zip(seconds["service"], seconds[kind], strict=True)]
         best = min(seconds["service"]) / min(seconds[kind])
@@ -224,12 +232,12 @@ def main() -> None:
     shard = Shard(arguments.mb * MB, arguments.features)
     with (
         tempfile.TemporaryDirectory() as folder,
-        running("service", folder) as (service, _),
-        running("discard", folder) as (bare, _),
-        running("discard, ours", folder) as (ours, _),
+        running("service", folder) as service,
+        running("discard", folder) as bare,
+        running("discard, ours", folder) as ours,
     ):
         compare({"discard": bare, "discard, ours": ours, "service": service}, shard, arguments.repeats)
-        measure_probe(service, shard, 4)
+        measure_probe(service[0], shard, 4)
     if arguments.large_mb:
         measure_memory(arguments.large_mb * MB, arguments.features)
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import socket
 from collections.abc import Iterable, Sequence
 from http.client import HTTPResponse
@@ -95,6 +96,12 @@ def memory_bytes(pid: int, *, peak: bool) -> int:
         if line.startswith(name):
             return int(line.split()[1]) * 1024
     raise RuntimeError(f"expected {name} in /proc/{pid}/status; got none")
+
+
+def processor_seconds(pid: int) -> float:
+    """Return the processor time that a process has used, in steps of 10 ms."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def reset_peak(pid: int) -> None:

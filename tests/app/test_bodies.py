@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -31,7 +32,7 @@ ALL = [(name, number) for name, bodies in BODIES.items() for number in range(len
 def test_every_format_in_every_encoding(client: httpx.Client, name: str, number: int) -> None:
     body = BODIES[name][number]
     path = create(client, batch_sizes=[2])
-    answers = []
+    answers: list[tuple[dict[str, Any], str]] = []
     for encoding, encode in ENCODINGS.items():
         headers = {"content-type": MEDIA_TYPE_OF[name], "content-encoding": encoding}
         sent = encode(body)

@@ -82,10 +82,11 @@ def test_few_bytes_wait_a_moment_for_others_only() -> None:
 def test_nothing_is_gathered_for_an_application_that_does_not_ask() -> None:
     async def run() -> None:
         gatherer = Gatherer(pool(), asyncio.get_running_loop(), lambda: None)
-        gatherer.add(bytes(UNREAD_BYTES))
-        assert not gatherer.full
-        gatherer.add(b"x")
-        assert gatherer.full
+        full = []
+        for packet in (bytes(UNREAD_BYTES), b"x"):
+            gatherer.add(packet)
+            full.append(gatherer.full)
+        assert full == [False, True]
         gatherer.close()
 
     asyncio.run(run())
@@ -102,6 +103,7 @@ def test_buffers_shrink_with_uploads_and_are_used_again() -> None:
             assert len(pieces.take()) == SMALLEST_BYTES
             pieces.give_back(memoryview(buffer))  # of another size now: dropped
             assert len(pieces.take()) == SMALLEST_BYTES
-            with pytest.raises(ProblemError, match="at most 2 shards to come in at once"), pieces.upload():
-                pass
+            third = pieces.upload()
+            with pytest.raises(ProblemError, match="at most 2 shards to come in at once"):
+                third.__enter__()
     assert pieces.uploads == 0
