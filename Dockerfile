@@ -23,6 +23,7 @@ ENV PATH=/opt/normgauge/bin:$PATH \
     NUMBA_CACHE_DIR=/tmp/numba \
     NORMGAUGE_HOST=0.0.0.0 \
     NORMGAUGE_PORT=8000 \
+    NORMGAUGE_REQUIRE_KEYS=true \
     NORMGAUGE_DATABASE_URL=sqlite:////data/normgauge.db
 COPY --from=build /opt/normgauge /opt/normgauge
 # A new volume takes over the owner of the folder that it covers.
@@ -31,7 +32,7 @@ WORKDIR /data
 VOLUME /data
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['NORMGAUGE_PORT']}/readyz\", timeout=2)"]
 ENTRYPOINT ["normgauge"]
 CMD ["serve"]
