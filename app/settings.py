@@ -51,6 +51,10 @@ class Settings(BaseSettings):
         default=False,
         description="Serve other machines while there is no API key, for where something in front asks who they are.",
     )
+    require_keys: bool = Field(
+        default=False,
+        description="Serve no one without an API key, also while there is none; the image sets it.",
+    )
     rate_limit: str = Field(
         default="6000/minute",
         description="Calls of one key, or of one address where anonymous calls come from other machines; or off.",

@@ -39,7 +39,7 @@ class AccessMiddleware:
         self._keys = keys
         self._rates = rates
         self._rates_of_strangers = settings.allow_anonymous
-        self._anonymous = settings.allow_anonymous or is_loopback(settings.host)
+        self._anonymous = not settings.require_keys and (settings.allow_anonymous or is_loopback(settings.host))
         # Its own threads: those that profile shards may all be busy.
         self._limiter = CapacityLimiter(_THREADS)
 

@@ -58,7 +58,9 @@ def _check_database(settings: Settings) -> None:
         _LOGGER.warning("%s", state)
     if has_keys:
         return
-    if is_loopback(settings.host):
+    if settings.require_keys:
+        _LOGGER.warning("there are no API keys: every call is refused until normgauge keys create NAME makes one")
+    elif is_loopback(settings.host):
         _LOGGER.info("there are no API keys, so only this machine is served; normgauge keys create NAME makes one")
     elif settings.allow_anonymous:
         _LOGGER.warning(
@@ -70,5 +72,5 @@ def _check_database(settings: Settings) -> None:
         raise CommandError(
             f"without API keys the service listens on this machine only; got host {settings.host}: make a key first "
             "(normgauge keys create NAME), or take --host 127.0.0.1, or set NORMGAUGE_ALLOW_ANONYMOUS=true where "
-            "something in front asks who is calling"
+            "something in front asks who is calling, or NORMGAUGE_REQUIRE_KEYS=true to refuse all calls until then"
         )

@@ -285,7 +285,7 @@ def test_serve_refuses_an_address_that_is_not_this_machines(
     assert re.search("cannot listen on 192.0.2.1 port 8000.*--host", capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("guard", ["nothing", "a key", "something in front"])
+@pytest.mark.parametrize("guard", ["nothing", "a key", "something in front", "keys to come"])
 def test_serve_says_where_and_who_is_served(capsys: pytest.CaptureFixture[str], tmp_path: Path, guard: str) -> None:
     database = f"sqlite:///{tmp_path}/x.db"
     host = "127.0.0.1" if guard == "nothing" else "0.0.0.0"
@@ -296,6 +296,8 @@ def test_serve_says_where_and_who_is_served(capsys: pytest.CaptureFixture[str], 
         key = capsys.readouterr().out.strip()
     if guard == "something in front":
         environment["NORMGAUGE_ALLOW_ANONYMOUS"] = "true"
+    if guard == "keys to come":
+        environment["NORMGAUGE_REQUIRE_KEYS"] = "true"
     command = [sys.executable, "-m", "app", "serve", "--host", host, "--port", "0", "--database", database]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
@@ -314,7 +316,9 @@ def test_serve_says_where_and_who_is_served(capsys: pytest.CaptureFixture[str], 
         finally:
             server.send_signal(signal.SIGINT)
         rest = server.stderr.read()
-    assert statuses == [200, 401 if key else 200, 200]
+    open_to_all = guard in ("nothing", "something in front")
+    assert statuses == [200, 200 if open_to_all else 401, 401 if guard == "keys to come" else 200]
+    assert ("every call is refused until normgauge keys create" in said) == (guard == "keys to come")
     assert "NORMGAUGE_PROT is no setting" in said
     assert ("only this machine is served; normgauge keys create" in said) == (guard == "nothing")
     assert ("0.0.0.0 can be reached from other machines" in said) == (guard == "something in front")

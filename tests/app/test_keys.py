@@ -177,6 +177,16 @@ def test_host_that_others_reach_needs_a_key(settings: Settings) -> None:
                 check_problem(response, 401, "unauthenticated", "normgauge keys create")
 
 
+def test_keys_may_be_required_from_the_start(settings: Settings) -> None:
+    """What the image sets: it runs before there is a key, and lets no one in, not even from the same machine."""
+    with tenancy(settings.model_copy(update={"require_keys": True, "allow_anonymous": True})) as service:
+        with service.client(None) as client:
+            check_problem(client.get("/v1/assessments"), 401, "unauthenticated", "no key yet", "normgauge keys create")
+            assert client.get("/readyz").status_code == 200
+        with service.client(service.make_key("first")) as client:
+            assert listed(client) == []
+
+
 def test_client_sends_its_key(service: Tenancy) -> None:
     x = rows(64)
     with AssessorClient(service.url, api_key=service.make_key("training")) as client:
