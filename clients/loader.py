@@ -60,7 +60,7 @@ class AssessedLoader(HandOut):
             batches each epoch, scored in the workers by the plan's rule. False: the same order
             every epoch. Beside a sampler, "batches" and False keep its first reading.
         on_mismatch: what to do with a plan of other batches: "error"; "warn": keep its decisions
-            for the batches that it holds and score the others by its rule; "rescore": assess
+            for the batches that it holds, if any, and score the others by its rule; "rescore": assess
             again with its method, threshold and order.
         input_key: which part of a sample is scored: an item's number or name, an attribute's
             name, or a function of the sample. Default: the sample itself if it is a tensor or
@@ -75,11 +75,11 @@ class AssessedLoader(HandOut):
             in the worker; "model": by attached models in training, on the device they run on.
         rank: this process's number, for training by several; whole batches are dealt out in turn,
             and the epoch's last len % world_size batches are left out, so that every rank makes
-            the same number of steps. Default: torch's process group, else alone; beside a sampler
-            alone, as in torch.
+            the same number of steps. Default: torch's process group, once there is one, whose first
+            rank to need a plan assesses for all; else alone; beside a sampler alone, as in torch.
         world_size: how many processes share an epoch.
         agree: normalize on every rank where any rank's batch of the same step is flagged, for
-            layers that synchronize. None: where an attached model's gates hold a SyncBatchNorm.
+            layers that synchronize. None: where an attached model's gates hold one, torch's or ours.
         cache: a folder in which plans are kept across runs (`clients.cache` says what is checked);
             None: that of the environment variable NORMGAUGE_CACHE_DIR, if set; False: none.
         cache_key: names the version of the data, for the cache.
@@ -90,7 +90,7 @@ class AssessedLoader(HandOut):
     Raises:
         DatasetError: one without a length, an empty one, or an iterable one of which something is
             asked that needs known samples.
-        LoaderError: arguments that contradict each other.
+        LoaderError: arguments that contradict each other, or that no loader and no DataLoader takes.
 
     See docs/training.md for evaluation, resuming, several processes and the service.
     """

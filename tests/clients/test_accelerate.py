@@ -93,6 +93,8 @@ numbers = numbers_of_told(recorder.told, two_sources()[0], PLAN)
 gathered = accelerator.gather(torch.tensor(numbers)).tolist()
 assert sorted(gathered) == list(range(12)), gathered
 print("done")
+torch.distributed.monitored_barrier()  # docs/training.md says why not barrier
+accelerator.end_training()
 """
 
 

@@ -45,19 +45,15 @@ def test_script_runs_on_two_ranks(tmp_path: Path) -> None:
     assert isinstance(plan, Plan)
     plan.save(tmp_path / "plan.json")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for _ in range(3):
-        result = subprocess.run(
-            [*command, str(tmp_path / "train.py"), str(tmp_path / "plan.json")],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            cwd=Path(__file__).parents[2],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        # gloo's threads now and then abort a process that is leaving, seen once in some thirty runs: not ours to mend.
-        if "terminate called without an active exception" not in result.stderr:
-            break
+    result = subprocess.run(
+        [*command, str(tmp_path / "train.py"), str(tmp_path / "plan.json")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert result.returncode == 0, result.stderr
     # the ranks' lines may run into each other
     assert sorted(re.findall(r"rank (\d) of 2: 37 steps", result.stdout)) == ["0", "1"]

@@ -149,7 +149,7 @@ def main() -> None:
     dealt = [index for share in everyones(ids) for index in share]
     assert sorted(dealt) == list(range(12))
     print(f"rank {rank} done")
-    dist.barrier()
+    dist.monitored_barrier()  # docs/training.md says why not barrier
     dist.destroy_process_group()
 
 

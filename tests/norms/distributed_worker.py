@@ -33,6 +33,7 @@ def main() -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=2)
     print(json.dumps({kind: gradient(rank, kind) for kind in ("tensor", "bool")}))
+    dist.monitored_barrier()  # docs/training.md says why not barrier
     dist.destroy_process_group()
 
 
