@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from assessor.errors import FingerprintError, SettingError
+from assessor.frozen import FrozenDict
 from assessor.measures import measures
 from assessor.measures.scores import Reach, Scores
 from assessor.methods import choose
@@ -86,7 +87,11 @@ class Plan:
     def __post_init__(self) -> None:
         for name in ("scores", "cutoffs", "normalize"):
             object.__setattr__(self, name, _read_only(getattr(self, name)))
-        object.__setattr__(self, "details", {name: _read_only(column) for name, column in self.details.items()})
+        columns = {name: _read_only(column) for name, column in self.details.items()}
+        object.__setattr__(self, "details", FrozenDict(columns))
+        object.__setattr__(self, "rule", FrozenDict(self.rule))
+        if self.decomposition is not None:
+            object.__setattr__(self, "decomposition", FrozenDict(self.decomposition))
 
     def __len__(self) -> int:
         return len(self.scores)

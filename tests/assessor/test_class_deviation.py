@@ -167,7 +167,7 @@ def test_the_first_of_equal_samples_is_named_and_the_last_batch_may_be_ragged() 
     assert plan.scores.tolist() == [0.5, 0.5, 0.0]
     dropped = published(x, 2, drop_last=True)
     assert dropped.scores.tolist() == [0.5, 0.5]
-    assert dropped.rule["class_means"] == [2.0], "the first pass is over the whole training set"
+    assert dropped.rule["class_means"] == (2.0,), "the first pass is over the whole training set"
 
 
 def test_channels_do_not_matter() -> None:

@@ -61,7 +61,7 @@ def profile(x: Floats, **options: Any) -> Profile:
     return profile_array(x, **{"batch_sizes": [4, 7], "nonfinite": "exclude", **options})
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     st.sets(st.integers(1, 61), max_size=12),
     st.sampled_from(["element", "channel"]),

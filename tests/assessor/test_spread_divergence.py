@@ -76,10 +76,10 @@ def test_the_null_mean_is_what_alike_normal_features_show() -> None:
 def test_scales_that_are_log_normal_score_their_squared_log_deviation() -> None:
     """H = s^2 for log-normal(s) scales, in whatever common shape."""
     rng = np.random.default_rng(3)
-    for s in (0.3, 0.5, 1.0):
-        z = rng.standard_normal(1000)
+    for s in (0.3, 1.0):
+        z = rng.standard_normal(600)
         scales = np.exp(s * (z - z.mean()) / z.std())
-        for shape in (rng.standard_normal((1200, 1000)), rng.laplace(size=(1200, 1000))):
+        for shape in (rng.standard_normal((900, 600)), rng.laplace(size=(900, 600))):
             plan = plan_of(shape * scales, 30)
             assert_allclose(plan.details["scale"].mean(), s**2, rtol=0.06)
 
@@ -135,7 +135,7 @@ def test_undefined_and_fallbacks_are_said() -> None:
 
 def test_the_rule_holds_the_null_means_of_smaller_batches() -> None:
     plan = plan_of(np.random.default_rng(7).normal(size=(400, 30)), 20)
-    assert plan.rule["counts"] == [2, 3, 4, 8, 16, 20]
+    assert plan.rule["counts"] == (2, 3, 4, 8, 16, 20)
     assert np.all(np.diff(plan.rule["scale_null"]) < 0)
     assert np.all(np.diff(plan.rule["location_null"]) < 0)
 
