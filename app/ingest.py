@@ -133,7 +133,9 @@ class ShardReader:
             )
         for part in self._decoder.finish():
             self._take(part)
-        return Ingested(self._profiler.finish(), str(self._digest), self._size_bytes)
+        profile = self._profiler.finish()
+        del self._profiler  # its memory is not needed while the profile is stored
+        return Ingested(profile, str(self._digest), self._size_bytes)
 
     def _take(self, part: Part) -> None:
         if part.name == "y":

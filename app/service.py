@@ -118,9 +118,9 @@ class Service:
     async def open(self) -> None:
         """Bring the database up to date, unless told not to; needs a running event loop."""
         self.limiter = CapacityLimiter(self.settings.worker_threads)
-        # More decoders than processors would gain nothing and hold more memory; profiles are closed one at a time.
+        # More decoders than processors would gain nothing and hold more memory; so would more profiles that are stored.
         self.decoding = CapacityLimiter(min(self.settings.worker_threads, os.cpu_count() or 1))
-        self.finishing = CapacityLimiter(1)
+        self.finishing = CapacityLimiter(2)
         self.report_limiter = CapacityLimiter(1)
         if self.settings.migrate_at_start:
             await self.blocking(self.store.migrate)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from app.ingest import ShardReader, format_of, identify, ingest
@@ -101,4 +102,4 @@ async def _store(
         blob = ingested.profile.to_bytes()
         return service.store.add_shard(assessment.id, shard, blob, max_shards=settings.max_shards)
 
-    return shard, await service.blocking(add)
+    return shard, await to_thread.run_sync(add, limiter=service.finishing)
