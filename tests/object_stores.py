@@ -50,6 +50,19 @@ class Answer:
         self.status, self.body, self.headers, self.cut_at = status, body, dict(headers or {}), cut_at
 
 
+def send_status(handler: BaseHTTPRequestHandler, body: bytes, status: int = 200) -> bytes:
+    """Send the status line of an answer, for a part of the body where that is asked for; return the part."""
+    asked = handler.headers.get("Range")
+    if asked is None or status != 200:
+        handler.send_response(status)
+        return body
+    first, _, last = asked.removeprefix("bytes=").partition("-")
+    start, stop = int(first), min(int(last or len(body)) + 1, len(body))
+    handler.send_response(206)
+    handler.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(body)}")
+    return body[start:stop]
+
+
 OBJECT = {"ETag": '"1"', "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
 """Headers that every S3 object has."""
 
@@ -76,11 +89,12 @@ def scripted(
             """Answer."""
             asked.append(f"{self.command} {self.path} {self.headers.get('Range', '')}".strip())
             answer = self._answer(sum(line.startswith(self.command) for line in asked) - 1)
-            start = int((self.headers.get("Range") or "bytes=0-")[6:].partition("-")[0])
-            body = answer.body[start:]
-            self.send_response(206 if start else answer.status)
-            if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(answer.body) - 1}/{len(answer.body)}")
+            ranged = answer.status == 200 and "Range" in self.headers
+            start, _, last = (self.headers["Range"] if ranged else "bytes=0-")[6:].partition("-")
+            body = answer.body[int(start) : int(last) + 1 if last else None]
+            self.send_response(206 if ranged else answer.status)
+            if ranged:
+                self.send_header("Content-Range", f"bytes {start}-{int(start) + len(body) - 1}/{len(answer.body)}")
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
@@ -111,6 +125,7 @@ def scripted(
 def endless(head: bytes) -> Iterator[str]:
     """Run an endpoint while the block runs whose one object begins with `head` and goes on, slowly, without end."""
     over = threading.Event()
+    size = 10**12
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -119,17 +134,20 @@ def endless(head: bytes) -> Iterator[str]:
             """Keep standard error clean."""
 
         def do_GET(self) -> None:
-            """Send zeros until the test is over or the client goes."""
-            self.send_response(200)
-            for name, value in (OBJECT | {"Content-Length": str(10**12)}).items():
+            """Send the part that is asked for, after a moment."""
+            over.wait(0.02)
+            asked = (self.headers.get("Range") or "bytes=0-0").removeprefix("bytes=").partition("-")
+            start, stop = int(asked[0]), int(asked[2]) + 1
+            is_read = self.command == "GET"
+            self.send_response(206 if is_read else 200)
+            if is_read:
+                self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
+            for name, value in (OBJECT | {"Content-Length": str(stop - start if is_read else size)}).items():
                 self.send_header(name, value)
             self.end_headers()
-            self.close_connection = True
-            if self.command == "GET":
+            if is_read:
                 with contextlib.suppress(OSError):
-                    self.wfile.write(head + bytes(1 << 20))
-                    while not over.wait(0.01):
-                        self.wfile.write(bytes(1 << 20))
+                    self.wfile.write((head[start:] + bytes(stop - start))[: stop - start])
 
         do_HEAD = do_GET  # noqa: N815 - the base class looks for this name
 
@@ -195,12 +213,12 @@ class Gated:
                         held.set()
                         gone.wait(60)
                 with contextlib.suppress(OSError):
-                    self.send_response(200)
-                    for name, value in (OBJECT | {"Content-Length": str(len(body))}).items():
+                    part = send_status(self, body)
+                    for name, value in (OBJECT | {"Content-Length": str(len(part))}).items():
                         self.send_header(name, value)
                     self.end_headers()
                     if self.command == "GET":
-                        self.wfile.write(body)
+                        self.wfile.write(part)
 
             do_HEAD = do_GET  # noqa: N815 - the base class looks for this name
 

@@ -88,7 +88,7 @@ def profile_sources(
         elif workers is not None:
             raise SettingError(f"expected workers with the name of an engine; got {workers} with an open one")
         listed = [place for place in places if isinstance(place, Listed)]
-        if len(listed) < len(places):
+        if not places or len(listed) < len(places):
             listed = find_sources([place for place in places if not isinstance(place, Listed)], shared.stores)
         extents, unread = look_at(listed, shared, engine, skip=skip, checkpoint=kept, progress=told)
         size = block_bytes or choose_block_bytes(sum(extent.source.size_bytes for extent in extents))

@@ -1,0 +1,167 @@
+"""What fails is tried again, named or skipped; what is finished is not read again."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assessor import FormatError, NonFiniteError, Plan, Profile, SourceUnavailableError, profile_array
+from assessor.execution import NoProgress, profile_sources
+from assessor.execution.processes import ProcessEngine
+from assessor.sources import StoreSettings, stores
+from tests.assessor.shard_sets import npy
+from tests.assessor.test_execution import Told
+from tests.object_stores import KEYS, OBJECT, Answer, scripted
+
+X = np.random.default_rng(3).standard_normal((240, 6)).astype(np.float32)
+Y = np.zeros(240, np.int64)
+"""Three shards of 80 rows."""
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    for number in range(3):
+        np.save(tmp_path / f"{number}.npy", X[number * 80 : number * 80 + 80])
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[ProcessEngine]:
+    with ProcessEngine(2) as engine:
+        yield engine
+
+
+def run(folder: Path, **options: Any) -> Any:
+    options = {"batch_sizes": [8], "engine": "serial", "block_bytes": 20 * 24} | options
+    return profile_sources([f"{folder}/*.npy"], **options)
+
+
+class Killer(NoProgress):
+    """Kills a worker when the first bytes were read."""
+
+    def __init__(self, engine: ProcessEngine) -> None:
+        self._engine = engine
+        self.killed: int | None = None
+
+    def advance(self, n: int) -> None:
+        if n > 1 and self.killed is None:
+            self.killed = self._engine.pids[0]
+            os.kill(self.killed, signal.SIGKILL)
+
+
+def test_a_worker_killed_in_mid_run_costs_nothing_but_its_block(shards: Path, processes: ProcessEngine) -> None:
+    killer = Killer(processes)
+    assessed = run(shards, engine=processes, progress=killer)
+    assert killer.killed is not None
+    assert killer.killed not in processes.pids
+    assert assessed.profile.to_bytes() == profile_array(X, batch_sizes=[8]).to_bytes()
+
+
+def test_a_poisoned_block_is_named_or_skipped(shards: Path, processes: ProcessEngine) -> None:
+    poisoned = X[80:160].copy()
+    poisoned[25, 3] = np.nan
+    np.save(shards / "1.npy", poisoned)
+    with pytest.raises(NonFiniteError, match=r"1\.npy: expected finite values; row 105, element 3 is nan"):
+        run(shards, engine=processes)
+    assessed = run(shards, engine=processes, on_error="skip")
+    [skipped] = assessed.skipped
+    assert (skipped.first_row, skipped.rows) == (100, 20)  # the block of 20 rows that holds row 105
+    plan = assessed.plan(method="heterogeneity")
+    clean = profile_array(np.concatenate([X[:100], X[120:]]), batch_sizes=[8])
+    assert assessed.profile.moments.count == 220
+    np.testing.assert_allclose(assessed.profile.moments.mean, clean.moments.mean, atol=1e-12)
+    assert len(plan) == 30
+    # Rows 100 to 119 are batch 12 in half, 13 and 14.
+    assert np.flatnonzero(np.isnan(plan.scores)).tolist() == [13, 14]
+    assert any("row 105" in note and "rows 100 to 119 count as left out" in note for note in plan.notes)
+    assert Plan.from_json(plan.to_json()) == plan
+    assert Profile.from_bytes(assessed.profile.to_bytes()).to_bytes() == assessed.profile.to_bytes()
+
+
+def test_a_truncated_source_is_named_or_left_out_with_its_rows_uncounted(shards: Path) -> None:
+    whole = (shards / "2.npy").read_bytes()
+    (shards / "2.npy").write_bytes(whole[:-100])
+    with pytest.raises(FormatError, match=r"2\.npy: expected 2048 bytes, as the header says; the object has 1948"):
+        run(shards)
+    assessed = run(shards, on_error="skip")
+    assert assessed.profile.to_bytes() == profile_array(X[:160], batch_sizes=[8]).to_bytes()
+    assert assessed.skipped[0].rows == 0
+    assert "its rows are not counted" in assessed.plan().notes[-1]
+    for number in range(3):
+        (shards / f"{number}.npy").write_bytes(b"no shard")
+    with pytest.raises(FormatError, match="none of 3 sources can be read; the first: file://"):
+        run(shards, on_error="skip")
+
+
+def test_nothing_that_can_be_read_is_an_error_though_errors_are_skipped(shards: Path) -> None:
+    for number in range(3):
+        np.save(shards / f"{number}.npy", np.full((80, 6), np.inf, np.float32))
+    with pytest.raises(NonFiniteError, match=r"none of 12 blocks can be read; the first: .*0\.npy"):
+        run(shards, on_error="skip")
+
+
+def test_an_interrupted_run_goes_on_without_reading_what_is_finished(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[str, int]] = []
+    real = stores.Folder.read
+
+    def counting(self: stores.Folder, source: Any, start: int, stop: int) -> bytes:
+        read.append((source.uri.name, stop - start))
+        return real(self, source, start, stop)
+
+    monkeypatch.setattr(stores.Folder, "read", counting)
+
+    class Interrupt(Told):
+        def advance(self, n: int) -> None:
+            super().advance(n)
+            if self.begun[-1][0] == "reading" and self.done[-1] >= 5 * 480:
+                raise KeyboardInterrupt
+
+    kept = tmp_path / "kept"
+    with pytest.raises(KeyboardInterrupt):
+        run(shards, checkpoint=kept, progress=Interrupt())
+    profiles = sorted(kept.glob("*.profile"))
+    assert len(profiles) == 4  # of 12 blocks; the fifth was read when the interrupt came
+    profiles[0].write_bytes(profiles[0].read_bytes()[:-10])  # cut off, as by a machine that went down
+    with (kept / "extents.jsonl").open("a") as log:
+        log.write('{"key": "torn')
+    read.clear()
+    told = Told()
+    assessed = run(shards, checkpoint=kept, progress=told)
+    assert assessed.profile.to_bytes() == profile_array(X, batch_sizes=[8]).to_bytes()
+    assert read == [(name, 480) for name, _ in read]  # no header
+    assert len(read) == 9  # twelve blocks but three
+    assert told.begun == [("looking", 3, 3, "sources"), ("reading", 12 * 480, 3 * 480, "B")]
+    read.clear()
+    assert run(shards, checkpoint=kept).profile.to_bytes() == assessed.profile.to_bytes()
+    assert read == []
+    # Other settings, or another object of the same name, are read.
+    run(shards, checkpoint=kept, batch_sizes=[4])
+    assert len(read) == 12
+    read.clear()
+    np.save(shards / "0.npy", X[:80] + 1)
+    changed = run(shards, checkpoint=kept)
+    assert {name for name, _ in read} == {"0.npy"}
+    assert changed.profile.to_bytes() != assessed.profile.to_bytes()
+
+
+def test_a_store_that_fails_now_and_then_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assessor.execution.retrying.PAUSES_S", (0.01, 0.01))
+    body = npy(X, Y)
+    whole, broken = Answer(200, body, OBJECT), Answer(503, b"", OBJECT)
+    for failing, kept in ((range(1, 3), True), (range(1, 40), False)):
+        answers = {("HEAD", -1): whole, ("GET", -1): whole} | {("GET", number): broken for number in failing}
+        with scripted(answers) as (endpoint, asked):
+            settings = StoreSettings(endpoint=endpoint, retries=0, **KEYS)  # type: ignore[arg-type]  # no booleans
+            if kept:
+                found = profile_sources(["s3://data/x.npy"], batch_sizes=[8], engine="serial", stores=settings)
+                assert found.profile.to_bytes() == profile_array(X, batch_sizes=[8]).to_bytes()
+            else:
+                with pytest.raises(SourceUnavailableError, match=r"s3://data/x\.npy"):
+                    profile_sources(["s3://data/x.npy"], batch_sizes=[8], engine="serial", stores=settings)
+                assert sum(line.startswith("GET") for line in asked) == 4  # the header, and three rounds

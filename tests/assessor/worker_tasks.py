@@ -1,0 +1,45 @@
+"""Functions for the workers of the engines' tests; run as a program, it works until it is interrupted."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from assessor.execution import open_engine
+
+Report = Callable[[int], None]
+
+
+def add(shared: int, task: int, report: Report) -> int:
+    """Return the sum."""
+    report(task)
+    return shared + task
+
+
+def die_on(shared: tuple[str, int], task: int, report: Report) -> int:
+    """Return the task; kill the worker on those that `shared` says, until it has been done so often."""
+    folder, times = shared
+    deaths = sorted(Path(folder).glob(f"{task}.*"))
+    if task % 5 == 3 and len(deaths) < times:
+        Path(folder, f"{task}.{len(deaths)}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task
+
+
+def fail(shared: None, task: int, report: Report) -> int:
+    """Raise what no engine knows."""
+    raise ZeroDivisionError(f"task {task}")
+
+
+def wait_long(shared: str, task: int, report: Report) -> int:
+    """Note this process's number in a folder, and wait."""
+    Path(shared, str(os.getpid())).touch()
+    time.sleep(600)
+    return task
+
+
+if __name__ == "__main__":
+    with open_engine(sys.argv[1], workers=2) as engine:
+        list(engine.run(wait_long, sys.argv[2], range(4), print))
