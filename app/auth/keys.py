@@ -50,7 +50,6 @@ class Keys:
     """The table of keys; every method blocks."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
         self._reading = engine
         self._writing = engine.execution_options(immediate=True)
         self._used: dict[str, str] = {}
@@ -122,7 +121,9 @@ class Keys:
             )
         with self._reading.connect() as connection:
             row = connection.execute(sa.select(API_KEYS).where(API_KEYS.c.id == token.id)).mappings().one_or_none()
-        if not token.matches(row and row["secret_sha256"]) or row is None:
+        # Also where there is no such id, so that an answer takes as long with and without.
+        matches = token.matches(None if row is None else row["secret_sha256"])
+        if row is None or not matches:
             raise ProblemError(
                 "unauthenticated",
                 "expected an API key of this service; got one that it does not know; ask the operator for a key",

@@ -38,7 +38,10 @@ class RateLimiter:
             timeouts = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S}
             self._pool = ConnectionPool.from_url(url.replace("redis+unix:", "unix:"), **timeouts)
             storage = RedisStorage(
-                f"async+{url}", wrap_exceptions=True, implementation="redispy", connection_pool=self._pool
+                f"async+{url}",
+                wrap_exceptions=True,
+                implementation="redispy",
+                connection_pool=self._pool,  # type: ignore[arg-type]  # its annotation leaves out what it documents
             )
         self._limiter = SlidingWindowCounterRateLimiter(storage)
         self._quiet_until = -math.inf

