@@ -62,8 +62,11 @@ class SpreadNull:
 
     def means(self, count: int, n_varying: int) -> tuple[float, float]:
         """Return the null means of the scale and the location part."""
+        if count not in self._nulls:
+            scale_mean, location_mean = self._features(count).means(n_varying, PARTS)
+            return scale_mean, location_mean
         at = np.array([n_varying])
-        scale, location, _ = self._nulls[count] if count in self._nulls else self._draw(count, at)
+        scale, location, _ = self._nulls[count]
         return float(scale.mean(at)[0]), float(location.mean(at)[0])
 
     def reach(self, cutoffs: Floats) -> Reach:
