@@ -147,9 +147,9 @@ class AdaptiveNorm(nn.Module):
             return self.followed
         flagged = self._resembles_flagged(x) if self._small(x) else self.rule(x)
         # On the CPU reading the tensor is free and spares a path; elsewhere it would wait for the device.
-        if flagged.device.type == "cpu" and not torch.compiler.is_compiling():
-            return bool(flagged)
-        return flagged
+        if flagged.device.type != "cpu" or torch.compiler.is_compiling():
+            return flagged
+        return flagged if torch._C._functorch.is_batchedtensor(flagged) else bool(flagged)
 
     def apply_verdict(self, x: Tensor, verdict: bool | Tensor) -> Tensor:
         """Return x as evaluation leaves it when `verdict` has been reached."""
