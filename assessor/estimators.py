@@ -30,6 +30,8 @@ class HeterogeneityAssessor(BaseEstimator):  # type: ignore[misc]  # scikit-lear
         method: a registered method, or a registered measure where `threshold` is given.
         batch_size: rows a batch.
         threshold: replaces the method's own: a cutoff, or a text such as "null(0.01)" or "otsu()".
+        nonfinite: "raise" refuses rows with NaN or infinity; "exclude" judges batches by their other rows, "normalize"
+            flags the batches that hold such rows.
 
     Attributes:
         plan_: the plan of the fitted rows.
@@ -48,28 +50,42 @@ class HeterogeneityAssessor(BaseEstimator):  # type: ignore[misc]  # scikit-lear
     profile_: Profile
     cutoff_: float
 
-    def __init__(self, method: str = "need", *, batch_size: int = 32, threshold: str | float | None = None) -> None:
+    def __init__(
+        self,
+        method: str = "need",
+        *,
+        batch_size: int = 32,
+        threshold: str | float | None = None,
+        nonfinite: str = "raise",
+    ) -> None:
         self.method = method
         self.batch_size = batch_size
         self.threshold = threshold
+        self.nonfinite = nonfinite
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's tags: whether NaN is allowed is a setting."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.nonfinite != "raise"
+        return tags
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:  # noqa: N803 - scikit-learn's name
         """Profile rows and make their plan.
 
         Args:
-            X: shape (n, features), finite numbers.
+            X: shape (n, features), numbers; finite with nonfinite="raise".
             y: shape (n,), classes, which only the method "published" looks at; without them all rows are one class.
 
         Raises:
             AssessorError: a setting out of its range. ValueError: X or y is not of that form.
         """
         measure, _ = choose(self.method, self.threshold)
-        rows = validate_data(self, X)
+        rows = self._rows(X, reset=True)
         labels = None
         if y is not None and measure == "class_deviation":
             check_consistent_length(rows, y)
             labels = np.unique(column_or_1d(y), return_inverse=True)[1]
-        self.profile_ = profile_array(rows, batch_sizes=[self.batch_size], labels=labels)
+        self.profile_ = profile_array(rows, batch_sizes=[self.batch_size], labels=labels, nonfinite=self.nonfinite)
         self.plan_ = make_plan(self._compared(rows, self.profile_), method=self.method, threshold=self.threshold)
         self.cutoff_ = float(self.plan_.rule["cutoff"])
         return self
@@ -84,7 +100,7 @@ class HeterogeneityAssessor(BaseEstimator):  # type: ignore[misc]  # scikit-lear
             NotFittedError: before `fit`. ValueError: X is not of the form that was fitted.
         """
         check_is_fitted(self)
-        return self._score(validate_data(self, X, reset=False))
+        return self._score(self._rows(X, reset=False))
 
     def predict(self, X: ArrayLike) -> NDArray[np.bool_]:  # noqa: N803 - scikit-learn's name
         """Return for each row whether its batch needs normalization, shape (n,): its score is above `cutoff_`.
@@ -93,20 +109,27 @@ class HeterogeneityAssessor(BaseEstimator):  # type: ignore[misc]  # scikit-lear
             NotFittedError: before `fit`. ValueError: X is not of the form that was fitted.
         """
         check_is_fitted(self)
-        rows = validate_data(self, X, reset=False)
+        rows = self._rows(X, reset=False)
         with np.errstate(invalid="ignore"):
             flagged = self._score(rows) > self.cutoff_
         return np.repeat(flagged, self.plan_.batch_size)[: len(rows)]
 
+    def _rows(self, X: ArrayLike, *, reset: bool) -> NDArray[Any]:  # noqa: N803 - scikit-learn's name
+        finite = self.nonfinite == "raise"
+        return np.asarray(validate_data(self, X, reset=reset, ensure_all_finite=finite))
+
     def _score(self, rows: NDArray[Any]) -> Floats:
-        profile = self._compared(rows, profile_array(rows, batch_sizes=[self.plan_.batch_size]))
+        profile = self._compared(rows, self._profile(rows))
         return make_plan(profile, method=self.plan_.measure, threshold=self.cutoff_).scores
 
     def _compared(self, rows: NDArray[Any], profile: Profile) -> Profile:
         """Return the profile of rows, with the fitted rows as reference where the measure needs one."""
         if choose(self.method, self.threshold)[0] != "population_divergence":
             return profile
-        return profile_array(rows, batch_sizes=profile.batch_sizes, reference=self.profile_)
+        return profile_array(rows, batch_sizes=profile.batch_sizes, reference=self.profile_, nonfinite=self.nonfinite)
+
+    def _profile(self, rows: NDArray[Any]) -> Profile:
+        return profile_array(rows, batch_sizes=[self.plan_.batch_size], nonfinite=self.nonfinite)
 
 
 class BatchStandardizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]  # as above

@@ -125,3 +125,18 @@ def test_settings_out_of_range() -> None:
 def test_importing_the_assessor_does_not_import_scikit_learn() -> None:
     code = "import sys, assessor; assert 'sklearn' not in sys.modules; assessor.BatchStandardizer; import sklearn"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_rows_that_are_not_finite() -> None:
+    x = np.random.default_rng(4).normal(size=(40, 5))
+    x[9, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        HeterogeneityAssessor(batch_size=8).fit(x)
+    for policy in ("exclude", "normalize"):
+        assessor = HeterogeneityAssessor(batch_size=8, nonfinite=policy).fit(x)
+        assert assessor.plan_ == assess(x, batch_size=8, nonfinite=policy)
+        assert assessor.predict(x).tolist() == np.repeat(assessor.plan_.normalize, 8).tolist()
+        assert assessor.score_batches(x).tolist() == assessor.plan_.scores.tolist()
+    assert assessor.predict(x)[8:16].all()
+    with pytest.raises(SettingError, match="nonfinite among raise, exclude, normalize; got 'drop'"):
+        HeterogeneityAssessor(batch_size=8, nonfinite="drop").fit(x)
