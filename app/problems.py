@@ -175,7 +175,7 @@ def problem_response(
 
 
 def problem_document(code: str, detail: str, *, instance: str = "", request_id: str = "") -> dict[str, Any]:
-    """Return the members that every problem document has; no path and no id where no request was understood."""
+    """Return the members that every problem document has; no path where no request was understood."""
     kind = KINDS[code]
     return {
         "type": f"/problems/{code}",

@@ -10,6 +10,8 @@
 
 import asyncio
 import json
+import uuid
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app.gathering import Gatherer
+from app.headers import SECURITY_HEADERS
 from app.pieces import PiecePool
 from app.problems import KINDS, MEDIA_TYPE, problem_document
 from app.settings import Settings
@@ -26,6 +29,7 @@ from app.settings import Settings
 LINGER_S = 5.0
 """How long a refused client may go on sending before the connection is cut."""
 RETRY_AFTER_S = 1
+_SECURITY_LINES = "".join(f"{name.lower()}: {value}\r\n" for name, value in SECURITY_HEADERS.items()).encode()
 
 
 class LingeringTransport:
@@ -66,10 +70,12 @@ class ServiceProtocol(HttpToolsProtocol):
         *,
         settings: Settings,
         pieces: PiecePool,
+        on_refusal: Callable[[str, str], None] = lambda code, request_id: None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._settings = settings
         self._pieces = pieces
+        self._on_refusal = on_refusal
         self._body: Gatherer | None = None
         self._in_head = False
         self._head_bytes = 0
@@ -207,10 +213,14 @@ class ServiceProtocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         if cycle is None or cycle.response_complete or not cycle.response_started:
-            content = json.dumps(problem_document(code, detail)).encode()
+            request_id = uuid.uuid4().hex
+            self._on_refusal(code, request_id)
+            content = json.dumps(problem_document(code, detail, request_id=request_id)).encode()
             head = [
                 STATUS_LINE[KINDS[code].status],
                 f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(content)}\r\n".encode(),
+                f"x-request-id: {request_id}\r\n".encode(),
+                _SECURITY_LINES,
                 b"connection: close\r\n",
                 *lines,
                 b"\r\n",

@@ -13,6 +13,8 @@ from uvicorn.config import LOGGING_CONFIG
 
 from app.draining import Drain
 from app.main import create_app
+from app.memory import give_back_freed_memory, spare_the_collector
+from app.observability.requests import report_refusal
 from app.protocol import ServiceProtocol
 from app.settings import Settings
 
@@ -54,10 +56,19 @@ def url_of(listener: socket.socket) -> str:
 class DrainingServer(uvicorn.Server):
     """A server that on SIGTERM and Ctrl-C says that it is leaving before it leaves; see `app.draining`."""
 
-    def __init__(self, config: uvicorn.Config, *, drain: Drain, settings: Settings) -> None:
+    def __init__(self, config: uvicorn.Config, *, drain: Drain, settings: Settings, own_process: bool) -> None:
         super().__init__(config)
         self._drain = drain
         self._settings = settings
+        self._own_process = own_process
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start; what is loaded then stays for as long as the process."""
+        if self._own_process:
+            give_back_freed_memory()
+        await super().startup(sockets)
+        if self._own_process:
+            spare_the_collector()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Turn /readyz to 503, wait, stop accepting, let uploads end within their time, cut the rest."""
@@ -73,15 +84,20 @@ class DrainingServer(uvicorn.Server):
             expiry.cancel()
 
 
-def make_server(settings: Settings, *, log_level: str = "info", configure_logs: bool = True) -> uvicorn.Server:
+def make_server(
+    settings: Settings, *, log_level: str = "info", configure_logs: bool = True, own_process: bool = False
+) -> uvicorn.Server:
     """Return a server of the application, not yet running; run it with `run(sockets=[...])`.
 
     Args:
         log_level: of the server's own lines.
         configure_logs: give the server's loggers its own handlers; False leaves the process's logging as it is.
+        own_process: the process is this server and nothing else, so its memory may be set up for it.
     """
     application = create_app(settings)
-    protocol = partial(ServiceProtocol, settings=settings, pieces=application.state.service.pieces)
+    service = application.state.service
+    on_refusal = partial(report_refusal, service.metrics)
+    protocol = partial(ServiceProtocol, settings=settings, pieces=service.pieces, on_refusal=on_refusal)
     config = uvicorn.Config(
         application,
         log_level=log_level,
@@ -93,7 +109,7 @@ def make_server(settings: Settings, *, log_level: str = "info", configure_logs: 
         server_header=False,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout_s) + CUT_TIMEOUT_S,
     )
-    return DrainingServer(config, drain=application.state.service.drain, settings=settings)
+    return DrainingServer(config, drain=application.state.service.drain, settings=settings, own_process=own_process)
 
 
 @contextmanager

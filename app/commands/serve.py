@@ -8,7 +8,6 @@ from app.auth import Keys
 from app.auth.access import is_loopback
 from app.commands.opened import opened_store, read_settings
 from app.errors import CommandError, UsageError
-from app.memory import give_back_freed_memory
 from app.observability import logs
 from app.outcome import DONE
 from app.serving import make_server, open_socket, url_of
@@ -39,10 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
             f"cannot listen on {settings.host} port {settings.port}: {error.strerror or error}; "
             "choose another with --host and --port (0 takes a free port)"
         ) from error
-    give_back_freed_memory()
     with listener:
         _LOGGER.info("listening on %s (description: /openapi.json); Ctrl-C stops it", url_of(listener))
-        server = make_server(settings, log_level=settings.log_level, configure_logs=False)
+        server = make_server(settings, log_level=settings.log_level, configure_logs=False, own_process=True)
         server.run(sockets=[listener])
     return 0 if server.started else 1
 

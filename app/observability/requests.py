@@ -83,6 +83,12 @@ class RequestMiddleware:
         _LOGGER.log(level, "request", extra=fields(**{name: v for name, v in values.items() if v is not None}))
 
 
+def report_refusal(metrics: Metrics, code: str, request_id: str) -> None:
+    """Count and log a problem that was answered to what never became a request: no HTTP, too many connections."""
+    metrics.problem(code)
+    _LOGGER.info("refused", extra=fields(request_id=request_id, problem=code))
+
+
 class _Watched:
     """One request: what has come in and gone out."""
 

@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import re
+import socket
 import sqlite3
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from sqlalchemy import event
 from app.headers import SECURITY_HEADERS
 from app.main import create_app
 from app.observability.logs import CONTEXT, JsonFormatter, TextFormatter, configure, fields
+from app.serving import running
 from app.settings import Settings
 from tests.app.support import check_problem, create, npy, rows
 
@@ -249,3 +251,20 @@ def test_shards_survive_the_id_of_another_request(client: httpx.Client) -> None:
     second = client.get(path).headers["x-request-id"]
     assert first == "first"
     assert second != "first"
+
+
+def test_what_is_no_request_gets_an_id_headers_and_a_count_too(settings: Settings) -> None:
+    with running(settings) as url, httpx.Client(base_url=url) as client:
+        address = (client.base_url.host, client.base_url.port or 80)
+        with socket.create_connection(address, timeout=30) as connection:
+            connection.sendall(b"this is no HTTP\r\n\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        text = client.get("/metrics").text
+    head, _, content = answer.decode().partition("\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.split("\r\n")[1:])
+    for name in SECURITY_HEADERS:
+        assert headers[name.lower()]
+    assert json.loads(content)["type"] == "/problems/malformed-http"
+    assert json.loads(content)["request_id"] == headers["x-request-id"]
+    assert 'normgauge_problems_total{type="malformed-http"} 1.0' in text
