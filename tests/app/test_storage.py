@@ -7,10 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
+import hypothesis
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError, OperationalError
 
+from app.auth import Keys
 from app.database import ASSESSMENTS
 from app.problems import ProblemError
 from app.records import Assessment, Shard
@@ -136,3 +140,81 @@ def test_writer_that_waits_too_long(settings: Settings, store: Store) -> None:
         assert hasty.get_assessment(assessment.id)[0] == assessment  # readers do not wait
     create(hasty)
     hasty.close()
+
+
+def test_assessments_of_a_key_are_limited(settings: Settings, store: Store) -> None:
+    """Each owner has its own number; ten that come at once do not get past it."""
+    limited = Store(settings.model_copy(update={"max_assessments": 3}))
+    keys = [Keys(store.engine).create(name)[0].id for name in "ab"]
+    for owner in [None, *keys]:
+        mine = limited.owned_by(owner)
+
+        def attempt(_: int, mine: Store = mine) -> str | None:
+            try:
+                create(mine)
+            except ProblemError as error:
+                return error.code
+            return None
+
+        with ThreadPoolExecutor(10) as pool:
+            answers = list(pool.map(attempt, range(10)))
+        # Without a key there is no row to wait at, so on PostgreSQL some that come at once may be let in.
+        if owner is not None or store.engine.dialect.name == "sqlite":
+            assert answers.count(None) == 3
+        assert set(answers) == {None, "too-many-assessments"}
+        mine.delete_assessment(mine.list_assessments(limit=1, before=None)[0].id)
+    limited.close()
+
+
+def test_shards_of_a_key_are_limited(settings: Settings, store: Store) -> None:
+    limited = Store(settings.model_copy(update={"max_shards_of_key": 3}))
+    key = Keys(store.engine).create("a")[0].id
+    mine, others = limited.owned_by(key), limited.owned_by(None)
+    first, second, third = create(mine), create(mine), create(others)
+    for assessment, index in ((first, 0), (first, 1), (second, 0)):
+        assert mine.add_shard(assessment.id, replace(SHARD, index=index, first_row=8 * index), b"", max_shards=9)
+    with pytest.raises(ProblemError, match=r"at most 3 shards of one key.*NORMGAUGE_MAX_SHARDS_OF_KEY"):
+        mine.add_shard(second.id, replace(SHARD, index=1, first_row=8), b"", max_shards=9)
+    assert not mine.add_shard(second.id, SHARD, b"", max_shards=9)  # one that is there is no more
+    assert others.add_shard(third.id, SHARD, b"", max_shards=9)
+    mine.delete_assessment(first.id)
+    assert mine.add_shard(second.id, replace(SHARD, index=1, first_row=8), b"", max_shards=9)
+    limited.close()
+
+
+def test_another_owners_assessment_is_not_there(store: Store) -> None:
+    keys = [Keys(store.engine).create(name)[0].id for name in "ab"]
+    owners = [store.owned_by(owner) for owner in (None, *keys)]
+    assessments = [create(owner) for owner in owners]
+    for owner, mine in zip(owners, assessments, strict=True):
+        assert [item.id for item in owner.list_assessments(limit=9, before=None)] == [mine.id]
+        for other in assessments:
+            if other != mine:
+                for act in (
+                    lambda owner=owner, other=other: owner.get_assessment(other.id),
+                    lambda owner=owner, other=other: owner.delete_assessment(other.id),
+                    lambda owner=owner, other=other: owner.add_shard(other.id, SHARD, b"", max_shards=9),
+                ):
+                    with pytest.raises(ProblemError, match="does not exist"):
+                        act()
+
+
+@given(data=st.data())
+@hypothesis.settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_gets_in_never_overlaps(store: Store, data: st.DataObject) -> None:
+    """Whatever comes in whatever order: a shard gets in exactly when it shares no row with those that did."""
+    assessment = create(store)
+    places = st.tuples(st.integers(0, 40), st.integers(1, 12))
+    taken: list[range] = []
+    for index, (first_row, n_rows) in enumerate(data.draw(st.lists(places, max_size=12))):
+        span = range(first_row, first_row + n_rows)
+        shard = replace(SHARD, index=index, first_row=first_row, n_rows=n_rows)
+        if any(set(span) & set(other) for other in taken):
+            with pytest.raises(OverlapError, match="expected rows that no shard has"):
+                store.add_shard(assessment.id, shard, b"", max_shards=99)
+        else:
+            assert store.add_shard(assessment.id, shard, b"", max_shards=99)
+            taken.append(span)
+    _, stored = store.get_assessment(assessment.id)
+    assert [range(shard.first_row, shard.end_row) for shard in stored] == sorted(taken, key=lambda span: span.start)
+    assert store.get_assessment(assessment.id)[0].n_shards == len(taken)
