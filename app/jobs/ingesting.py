@@ -5,9 +5,7 @@ on after the last stored shard, no shard is counted twice, and a worker that los
 """
 
 import time
-from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Iterator
 from typing import Any
 
 from app.digests import ContentIdentity
@@ -22,7 +20,7 @@ from app.records import Shard, check_same, find_first_row
 from app.service import Service
 from assessor import AssessorError
 from assessor.formats.recognize import TEXT_SUFFIXES
-from assessor.sources import Source, SourceUri, Store, find_pattern
+from assessor.sources import Source, SourceUri, Store, find_pattern, read_range
 
 ENCODINGS = {".gz": "gzip", ".zst": "zstd"}
 """Content-Encoding by the end of an object's name."""
@@ -131,28 +129,18 @@ class IngestWork:
         running.bytes_coming = 0
         name = ENCODINGS.get(_last_suffix(source.uri))
         decoder = name and ContentDecoder(name, max_decoded_bytes=self._service.settings.max_decoded_bytes)
-        with closing(_ahead(store.pieces(source))) as pieces:
-            for piece in pieces:
+        for piece in read_range(store, source, 0, source.size_bytes):
+            running.check()
+            running.bytes_coming += len(piece)
+            if not decoder:
+                yield piece
+                continue
+            decoder.feed(piece)
+            while decoded := decoder.take():
                 running.check()
-                running.bytes_coming += len(piece)
-                if not decoder:
-                    yield piece
-                    continue
-                decoder.feed(piece)
-                while decoded := decoder.take():
-                    running.check()
-                    yield decoded
+                yield decoded
         if decoder:
             decoder.finish()
-
-
-def _ahead(pieces: Iterator[bytes]) -> Generator[bytes]:
-    """Yield the same pieces, the next one read while one is worked on: two in memory, as for an upload."""
-    with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
-        coming = pool.submit(next, pieces, None)
-        while (piece := coming.result()) is not None:
-            coming = pool.submit(next, pieces, None)
-            yield piece
 
 
 def _last_suffix(uri: SourceUri) -> str:

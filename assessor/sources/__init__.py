@@ -6,12 +6,12 @@ opened.
 """
 
 from assessor.sources.globs import base_of, is_pattern, matches
+from assessor.sources.ranged import read_range
 from assessor.sources.settings import StoreSettings, host_of
-from assessor.sources.stores import PIECE_BYTES, Bucket, Folder, Source, Store, find_pattern, open_store
+from assessor.sources.stores import Bucket, Folder, Source, Store, find_pattern, open_store
 from assessor.sources.uris import SourceUri
 
 __all__ = [
-    "PIECE_BYTES",
     "Bucket",
     "Folder",
     "Source",
@@ -24,4 +24,5 @@ __all__ = [
     "is_pattern",
     "matches",
     "open_store",
+    "read_range",
 ]

@@ -1,4 +1,4 @@
-"""Stores and what is read of them: found, listed by a pattern, read as a stream or in part."""
+"""Stores and what is read of them: found, listed by a pattern, read in part."""
 
 import os
 import stat
@@ -13,7 +13,6 @@ from assessor.sources.globs import base_of, matches
 from assessor.sources.settings import StoreSettings
 from assessor.sources.uris import SourceUri
 
-PIECE_BYTES = 1 << 20
 LONGEST_LIST = 1_000_000
 """Most objects that are looked at for a pattern."""
 
@@ -44,16 +43,12 @@ class Store(Protocol):
         """Yield all objects below a folder, in any order. Raises SourceError."""
         ...
 
-    def pieces(self, source: Source, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
-        """Yield the object's bytes in pieces of about `piece_bytes`, one in memory at a time.
+    def read(self, source: Source, start: int, stop: int) -> bytes:
+        """Return the bytes [start, stop).
 
         Raises:
             SourceChangedError: it is not the object that was found. SourceError: it cannot be read.
         """
-        ...
-
-    def read(self, source: Source, start: int, stop: int) -> bytes:
-        """Return the bytes [start, stop). Raises as `pieces`."""
         ...
 
 
@@ -112,17 +107,8 @@ class Bucket:
                     if meta["size"] or not meta["path"].endswith("/"):
                         yield self._source(meta)
 
-    def pieces(self, source: Source, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
-        """Yield the object's bytes; one request, which is taken up where it is cut."""
-        with translated(str(source.uri), self._endpoint):
-            answer = self._store.get(source.uri.key)
-            _check_same(source, answer.meta)
-            yield from answer.stream(piece_bytes)
-            # A read that was cut and taken up again must not have joined two objects.
-            _check_same(source, self._store.head(source.uri.key))
-
     def read(self, source: Source, start: int, stop: int) -> bytes:
-        """Return the bytes [start, stop); one request."""
+        """Return the bytes [start, stop); one request, which is taken up where it is cut."""
         with translated(str(source.uri), self._endpoint):
             answer = self._store.get(source.uri.key, options={"range": (start, stop)})
             _check_same(source, answer.meta)
@@ -162,15 +148,6 @@ class Folder:
             for name in names:
                 if not name.startswith("."):
                     yield self.find(SourceUri("file", "", str(Path(place, name)).lstrip("/")))
-
-    def pieces(self, source: Source, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
-        """Yield the file's bytes."""
-        path = self._confined(source.uri)
-        with translated(str(source.uri), None):
-            answer = self._store.get(path.lstrip("/"))
-            self._check_opened(source, path, answer.meta)
-            yield from answer.stream(piece_bytes)
-            self._check_opened(source, path, self._store.head(path.lstrip("/")))
 
     def read(self, source: Source, start: int, stop: int) -> bytes:
         """Return the bytes [start, stop)."""
