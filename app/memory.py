@@ -1,14 +1,10 @@
-"""How memory is kept in a process that is a server and nothing else.
+"""How the C library keeps freed memory in a process that is a server and nothing else: set so that it goes back.
 
 glibc keeps a heap for every thread that ever allocated, and keeps what was freed in each; with several worker threads
 whose largest arrays live for milliseconds, a server would hold a multiple of what it uses.
-
-Python's collector goes through all objects again and again, of which some hundred thousand are the program itself. It
-runs in whatever thread allocates, holds up all others, and took a fifth of the processor time of an upload.
 """
 
 import ctypes
-import gc
 import sys
 
 # Source: mallopt(3).
@@ -28,9 +24,3 @@ def give_back_freed_memory() -> bool:
         return False
     taken = [mallopt(name, value) == 1 for name, value in _SETTINGS.items()]
     return all(taken)
-
-
-def spare_the_collector() -> None:
-    """Let Python's collector never look again at what exists now: call it when the program is loaded."""
-    gc.collect()
-    gc.freeze()

@@ -13,7 +13,7 @@ from uvicorn.config import LOGGING_CONFIG
 
 from app.draining import Drain
 from app.main import create_app
-from app.memory import give_back_freed_memory, spare_the_collector
+from app.memory import give_back_freed_memory
 from app.observability.requests import report_refusal
 from app.protocol import ServiceProtocol
 from app.settings import Settings
@@ -63,12 +63,10 @@ class DrainingServer(uvicorn.Server):
         self._own_process = own_process
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start; what is loaded then stays for as long as the process."""
+        """Start."""
         if self._own_process:
             give_back_freed_memory()
         await super().startup(sockets)
-        if self._own_process:
-            spare_the_collector()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Turn /readyz to 503, wait, stop accepting, let uploads end within their time, cut the rest."""

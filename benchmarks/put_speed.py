@@ -31,7 +31,6 @@ import numpy as np
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from app.memory import give_back_freed_memory
 from app.pieces import PiecePool
 from app.protocol import ServiceProtocol
 from app.serving import make_server, open_socket, url_of
@@ -57,9 +56,8 @@ async def discard(scope: Scope, receive: Receive, send: Send, *, pieces: PiecePo
 
 def serve(kind: str, database: str, pipe: Connection) -> None:
     """Run one of the two servers; tell its URL and process."""
-    give_back_freed_memory()  # as normgauge serve does
     settings = Settings(database_url=database, port=0, log_level="warning")
-    server = make_server(settings, log_level="warning")
+    server = make_server(settings, log_level="warning", own_process=True)
     if kind != "service":
         options: dict[str, Any] = {"log_level": "warning", "access_log": False, "ws": "none", "server_header": False}
         if kind == "discard":

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from app.memory import give_back_freed_memory
 from app.serving import make_server, open_socket, url_of
 from app.settings import Settings
 
@@ -22,9 +21,8 @@ class Running(NamedTuple):
 
 def serve(database_url: str, limits: dict[str, Any], pipe: Connection) -> None:
     """Run the service as `normgauge serve` would; tell where."""
-    give_back_freed_memory()
     settings = Settings(database_url=database_url, port=0, log_level="error", **limits)
-    server = make_server(settings, log_level="error")
+    server = make_server(settings, log_level="error", own_process=True)
     listener = open_socket("127.0.0.1", 0)
     pipe.send((url_of(listener), os.getpid()))
     server.run(sockets=[listener])
