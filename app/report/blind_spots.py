@@ -29,6 +29,17 @@ OF_MEASURE = {
         "scaling.",
         "It cannot tell features that are meant to differ from features that differ by accident.",
     ),
+    "scale_dispersion": (
+        "It looks at the features' scales only, not at their means, and small batches alone make it positive.",
+    ),
+    "location_share": ("It looks at the features' means only, not at their scales.",),
+    "bartlett": (
+        "It answers to heavy tails as to unequal scales, and grows with the batch and the number of features where "
+        "scales differ at all: a test, not a size.",
+    ),
+    "population_divergence": (
+        "It compares with the reference it was given: features that are unlike each other there too go unseen.",
+    ),
     "class_deviation": (
         "It looks at the mean of each whole sample only: features that differ widely within every sample alike go "
         "unseen.",

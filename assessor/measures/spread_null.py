@@ -27,6 +27,8 @@ uniform one .75, two normal clusters of equal size whose centres are five standa
 TO_FIND = 0.99
 """Where fewer of the unlike batches are found, the plan says how many."""
 MAX_FALSE = 0.02
+MAX_LOOKED_AT = 2
+"""Numbers of values per feature for which that is simulated: those of the complete batches and of the last."""
 
 
 class SpreadNull:
@@ -75,16 +77,22 @@ class SpreadNull:
         Args:
             cutoffs: shape (batches,).
         """
+        if not len(self._counts):
+            return Reach({}, ())
         scales, means = np.ones(len(self._counts)), np.ones(len(self._counts))
         notes = []
-        for count in np.unique(self._counts).tolist():
+        # Where rows are left out there may be many counts: those of most batches are looked at, and stand for the rest.
+        counts, n_batches = np.unique(self._counts, return_counts=True)
+        looked_at = counts[np.argsort(-n_batches, kind="stable")[:MAX_LOOKED_AT]]
+        nearest = looked_at[np.abs(self._counts[:, None] - looked_at).argmin(axis=1)]
+        for count in looked_at.tolist():
             here = self._counts == count
             n_varying, cutoff = int(np.median(self._n_varying[here])), float(np.median(cutoffs[here]))
             alike = self._features(count)
             score = _Larger(*self.means(count, n_varying))
             false = alike.found(n_varying, score, cutoff, None)
-            scales[here] = found_scales = alike.found(n_varying, score, cutoff, scales_unlike)
-            means[here] = found_means = alike.found(n_varying, score, cutoff, means_unlike)
+            scales[nearest == count] = found_scales = alike.found(n_varying, score, cutoff, scales_unlike)
+            means[nearest == count] = found_means = alike.found(n_varying, score, cutoff, means_unlike)
             if min(found_scales, found_means) < TO_FIND or false > MAX_FALSE:
                 notes.append(
                     f"with {count} values of each of {n_varying} varying features, {self._shape()}, {FOUND} "
