@@ -213,16 +213,36 @@ class Plan:
         return load_plan(text)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the plan as JSON; the file is whole or not there."""
+        """Write the plan as JSON, or in columns where the name ends with ".arrow"; the file is whole or not there.
+
+        Raises:
+            SettingError: columns are to be written, and pyarrow is not installed.
+        """
         target = Path(path)
         partial = target.with_name(target.name + ".part")
-        partial.write_text(self.to_json(), encoding="utf-8")
+        if target.suffix == ".arrow":
+            from assessor.plan_arrow import write_plan
+
+            write_plan(self, partial)
+        else:
+            partial.write_text(self.to_json(), encoding="utf-8")
         partial.replace(target)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Plan":
-        """Return the plan in a file. Raises PlanFormatError, OSError."""
-        return cls.from_json(Path(path).read_bytes())
+        """Return the plan in a file; one in columns is mapped, not read, see `assessor.plan_arrow`.
+
+        Raises:
+            PlanFormatError: it holds no plan. OSError: it cannot be read.
+            SettingError: it is in columns, and pyarrow is not installed.
+        """
+        with Path(path).open("rb") as file:
+            if file.read(6) == b"ARROW1":
+                from assessor.plan_arrow import open_plan
+
+                return open_plan(path)
+            file.seek(0)
+            return cls.from_json(file.read())
 
     def _reason(self, i: int) -> str:
         score, cutoff, unit = self.scores[i], self.cutoffs[i], f" {self.unit}" if self.unit else ""
@@ -241,7 +261,9 @@ class Plan:
         return f"{compared}: {measures.get(self.measure).explain(details)}{without}"
 
 
-def _read_only(column: NDArray[Any]) -> NDArray[Any]:
+def _read_only(column: Any) -> Any:
+    if not isinstance(column, np.ndarray):  # packed bits of a file, which cannot be written
+        return column
     view = column.view()
     view.flags.writeable = False
     return view

@@ -16,8 +16,24 @@ SCHEMA = "normgauge.plan/1"
 
 def dump_plan(plan: Plan) -> str:
     """Return the plan as JSON text; the same plan gives the same text."""
-    same = len(plan) > 0 and bool((plan.cutoffs == plan.cutoffs[0]).all())
-    body = {
+    body = describe_plan(plan) | {
+        "cutoffs": encode_column(told_cutoffs(plan)),
+        "scores": encode_column(plan.scores),
+        "normalize": plan.normalize.astype(int).tolist(),
+        "details": {name: encode_column(column) for name, column in plan.details.items()},
+    }
+    return json.dumps(body, allow_nan=False, separators=(",", ":"))
+
+
+def told_cutoffs(plan: Plan) -> Floats:
+    """Return the cutoffs as files hold them: one where all are the same."""
+    spread = plan.cutoffs.strides == (0,) or (len(plan) > 0 and bool((plan.cutoffs == plan.cutoffs[0]).all()))
+    return plan.cutoffs[:1] if spread else plan.cutoffs
+
+
+def describe_plan(plan: Plan) -> dict[str, Any]:
+    """Return all of a plan but its columns, as values of JSON."""
+    return {
         "schema": SCHEMA,
         "method": plan.method,
         "measure": plan.measure,
@@ -34,12 +50,7 @@ def dump_plan(plan: Plan) -> str:
         "recommendation": plan.recommendation,
         "notes": list(plan.notes),
         "rule": dict(plan.rule),
-        "cutoffs": _encode(plan.cutoffs[:1] if same else plan.cutoffs),
-        "scores": _encode(plan.scores),
-        "normalize": plan.normalize.astype(int).tolist(),
-        "details": {name: _encode(column) for name, column in plan.details.items()},
     }
-    return json.dumps(body, allow_nan=False, separators=(",", ":"))
 
 
 def load_plan(text: str | bytes) -> Plan:
@@ -70,15 +81,20 @@ def load_plan(text: str | bytes) -> Plan:
 
 def _check(plan: Plan) -> None:
     """Raise ValueError unless the columns fit the settings and each other."""
+    check_layout(plan)
+    with np.errstate(invalid="ignore"):
+        wrong = np.flatnonzero(plan.normalize != (plan.scores > plan.cutoffs))
+    if len(wrong):
+        raise ValueError(f"the decision of batch {int(wrong[0])} does not follow from its score and cutoff")
+
+
+def check_layout(plan: Plan) -> None:
+    """Raise ValueError or KeyError unless a plan's settings fit the number of its batches and its columns' names."""
     if plan.n_rows < 1 or plan.batch_size < 1:
         raise ValueError(f"n_rows {plan.n_rows} and batch_size {plan.batch_size} must be at least 1")
     whole, rest = divmod(plan.n_rows, plan.batch_size)
     if len(plan) != whole + (1 if rest and not plan.drop_last else 0):
         raise ValueError(f"{len(plan)} batches do not come from {plan.n_rows} rows in batches of {plan.batch_size}")
-    with np.errstate(invalid="ignore"):
-        wrong = np.flatnonzero(plan.normalize != (plan.scores > plan.cutoffs))
-    if len(wrong):
-        raise ValueError(f"the decision of batch {int(wrong[0])} does not follow from its score and cutoff")
     if plan.decomposition is not None and not np.isfinite(list(plan.decomposition.values())).all():
         raise ValueError("the decomposition must be finite")
     if plan.measure in measures.names():  # KeyError where a column that words its reasons is missing
@@ -96,42 +112,50 @@ def _typed(value: Any, kind: type) -> Any:
 
 
 def _build(body: dict[str, Any]) -> Plan:
-    scores = _decode(body["scores"])
-    cutoffs = _decode(body["cutoffs"])
+    scores = decode_column(body["scores"])
+    cutoffs = decode_column(body["cutoffs"])
     columns = [cutoffs] if len(cutoffs) != 1 else []
     flags = np.array(body["normalize"], dtype=np.int64)
     if flags.ndim != 1 or not np.isin(flags, (0, 1)).all():
         raise ValueError("normalize must hold 0 and 1")
     normalize = flags == 1
-    details = {str(name): _decode(column) for name, column in body["details"].items()}
+    details = {str(name): decode_column(column) for name, column in body["details"].items()}
     if any(len(c) != len(scores) for c in [normalize, *columns, *details.values()]) or not len(scores):
         raise ValueError("columns of different lengths")
+    cutoffs = np.broadcast_to(cutoffs, scores.shape)
+    return Plan(**read_description(body), scores=scores, cutoffs=cutoffs, normalize=normalize, details=details)
+
+
+def read_description(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a plan that `describe_plan` told.
+
+    Raises:
+        KeyError, TypeError, ValueError, AssessorError: they are not such fields.
+    """
     parts = body["decomposition"]
-    return Plan(
-        method=str(body["method"]),
-        measure=str(body["measure"]),
-        threshold=str(body["threshold"]),
-        batch_size=_typed(body["batch_size"], int),
-        drop_last=_typed(body["drop_last"], bool),
-        n_rows=_typed(body["n_rows"], int),
-        order=SampleOrder.from_dict(body["order"]),
-        scores=scores,
-        cutoffs=np.broadcast_to(cutoffs, scores.shape),
-        normalize=normalize,
-        details=details,
-        decomposition=None if parts is None else {str(k): float(v) for k, v in parts.items()},
-        action=str(body["action"]),
-        recommendation=str(body["recommendation"]),
-        notes=tuple(map(str, body["notes"])),
-        rule=_typed(body["rule"], dict),
-    )
+    return {
+        "method": str(body["method"]),
+        "measure": str(body["measure"]),
+        "threshold": str(body["threshold"]),
+        "batch_size": _typed(body["batch_size"], int),
+        "drop_last": _typed(body["drop_last"], bool),
+        "n_rows": _typed(body["n_rows"], int),
+        "order": SampleOrder.from_dict(body["order"]),
+        "decomposition": None if parts is None else {str(k): float(v) for k, v in parts.items()},
+        "action": str(body["action"]),
+        "recommendation": str(body["recommendation"]),
+        "notes": tuple(map(str, body["notes"])),
+        "rule": _typed(body["rule"], dict),
+    }
 
 
-def _encode(column: Floats) -> list[float | str | None]:
+def encode_column(column: Floats) -> list[float | str | None]:
+    """Return numbers as JSON holds them."""
     if np.isfinite(column).all():
         return [float(value) for value in column.tolist()]
     return [None if np.isnan(value) else value if np.isfinite(value) else str(value) for value in column.tolist()]
 
 
-def _decode(values: list[float | str | None]) -> Floats:
+def decode_column(values: list[float | str | None]) -> Floats:
+    """Return the numbers that `encode_column` told."""
     return np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)

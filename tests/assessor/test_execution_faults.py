@@ -36,8 +36,8 @@ def processes() -> Iterator[ProcessEngine]:
 
 
 def run(folder: Path, **options: Any) -> Any:
-    options = {"batch_sizes": [8], "engine": "serial", "block_bytes": 20 * 24} | options
-    return profile_sources([f"{folder}/*.npy"], **options)
+    given: dict[str, Any] = {"batch_sizes": [8], "engine": "serial", "block_bytes": 20 * 24}
+    return profile_sources([f"{folder}/*.npy"], **(given | options))
 
 
 class Killer(NoProgress):
