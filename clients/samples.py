@@ -108,8 +108,10 @@ def stack(tensors: Sequence[torch.Tensor], ids: Sequence[int]) -> torch.Tensor:
     """Return the samples' tensors as one, (n, *sample shape).
 
     Raises:
-        SampleError: a sample of another shape or dtype, named by its index.
+        SampleError: a sample of another shape or dtype, named by its index; more or fewer than were asked for.
     """
+    if len(tensors) != len(ids):
+        raise SampleError(f"expected {len(ids)} samples of the dataset's __getitems__, one an id; got {len(tensors)}")
     first = tensors[0]
     for tensor, index in zip(tensors, ids, strict=True):
         if tensor.shape != first.shape or tensor.dtype != first.dtype:

@@ -134,6 +134,15 @@ def test_samples_read_together() -> None:
     np.testing.assert_array_equal(torch.cat([x for x, _ in batches]).numpy(), X)
 
 
+def test_too_few_samples_read_together() -> None:
+    class Fewer(Pairs):
+        def __getitems__(self, ids: list[int]) -> list[tuple[torch.Tensor, int]]:
+            return [self[i] for i in ids[:8]]
+
+    with pytest.raises(SampleError, match="expected 90 samples of the dataset's __getitems__, one an id; got 8"):
+        assert AssessedLoader(Fewer(X, Y), 8).plan
+
+
 @pytest.mark.parametrize(
     ("make", "options"),
     [
