@@ -22,6 +22,7 @@ class IngestPolicy:
 
     def __init__(self, settings: Settings) -> None:
         self._prefixes = [SourceUri.parse(text) for text in settings.ingest_prefixes]
+        self._stores: dict[tuple[str, str, str], Store] = {}
         self._settings = StoreSettings(
             endpoint=settings.ingest_endpoint,
             region=settings.ingest_region,
@@ -58,7 +59,11 @@ class IngestPolicy:
         prefix = self._prefix_of(uri)
         if uri.scheme == "s3" and self._settings.endpoint is None:
             _check_public(self._settings.endpoint_from())
-        return open_store(uri, self._settings, root=f"/{prefix.key}")
+        # A store keeps its connections and credentials: one for all objects of a bucket.
+        place = (uri.scheme, uri.container, prefix.key if uri.scheme == "file" else "")
+        if place not in self._stores:
+            self._stores[place] = open_store(uri, self._settings, root=f"/{prefix.key}")
+        return self._stores[place]
 
     def _prefix_of(self, uri: SourceUri) -> SourceUri:
         for prefix in self._prefixes:
