@@ -53,7 +53,7 @@ async def put_shard(
     Shards may come in any order, in parallel and cut anywhere. The same bytes under the same index are accepted
     again (200), so a client that got no answer sends once more. A shard that is refused leaves nothing behind.
     """
-    assessment, shards = await service.blocking(lambda: service.store.get_assessment(assessment_id))
+    assessment, shards = await service.blocking(lambda: service.store.get_neighbours(assessment_id, index))
     stored = next((shard for shard in shards if shard.index == index), None)
     if stored is not None:
         shard = await _compare(request, stored, query.first_row, service)

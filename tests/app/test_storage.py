@@ -218,3 +218,18 @@ def test_what_gets_in_never_overlaps(store: Store, data: st.DataObject) -> None:
     _, stored = store.get_assessment(assessment.id)
     assert [range(shard.first_row, shard.end_row) for shard in stored] == sorted(taken, key=lambda span: span.start)
     assert store.get_assessment(assessment.id)[0].n_shards == len(taken)
+
+
+def test_what_a_new_shard_is_compared_with(store: Store) -> None:
+    assessment = create(store)
+    shards = [
+        replace(SHARD, index=index, first_row=first_row) for index, first_row in ((7, 0), (2, 8), (3, 16), (4, 24))
+    ]
+    for shard in shards:
+        store.add_shard(assessment.id, shard, b"", max_shards=9)
+    for index, found in ((7, [7]), (3, [7, 2, 3]), (5, [7, 4]), (0, [7]), (8, [7]), (2**31 - 1, [7])):
+        _, beside = store.get_neighbours(assessment.id, index)
+        assert [shard.index for shard in beside] == found
+        assert beside[0] == shards[0]
+    with pytest.raises(ProblemError, match="does not exist"):
+        store.get_neighbours("unknown", 0)
