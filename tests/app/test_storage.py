@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 
@@ -191,9 +192,10 @@ def test_another_owners_assessment_is_not_there(store: Store) -> None:
         for other in assessments:
             if other != mine:
                 for act in (
-                    lambda owner=owner, other=other: owner.get_assessment(other.id),
-                    lambda owner=owner, other=other: owner.delete_assessment(other.id),
-                    lambda owner=owner, other=other: owner.add_shard(other.id, SHARD, b"", max_shards=9),
+                    partial(owner.get_assessment, other.id),
+                    partial(owner.get_neighbours, other.id, 0),
+                    partial(owner.delete_assessment, other.id),
+                    partial(owner.add_shard, other.id, SHARD, b"", max_shards=9),
                 ):
                     with pytest.raises(ProblemError, match="does not exist"):
                         act()
