@@ -4,6 +4,7 @@ import argparse
 from importlib.metadata import version
 from typing import TypeAlias
 
+from app.engines import add_engine
 from app.making import nameable
 from app.operating import add_db, add_keys
 from app.outcome import read_condition
@@ -93,13 +94,18 @@ def _add_assess(commands: Commands) -> None:
         "  normgauge assess train.npy --batch-size 4,32 --profile train.profile\n"
         "  normgauge assess train.profile --method need,heterogeneity\n"
         "  normgauge assess train.npy --method bartlett --threshold quantile:0.9\n"
+        "  normgauge assess 's3://bucket/train/*.safetensors' --batch-size 32 --engine ray --save plan.arrow\n"
         "  normgauge assess new.npy --reference train.profile --method population_divergence --threshold 0.5\n"
         "  normgauge assess train.npy --batch-size 32 --quiet --fail-on 5%% || echo look at the data\n\n"
         + STATUS
         + FAIL_STATUS,
     )
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="shards in row order (files, folders of pictures), or saved profiles"
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="shards in row order (files, folders of pictures), or saved profiles; or URIs, patterns "
+        "('s3://bucket/part-*.npy') and manifests (@list.jsonl)",
     )
     parser.add_argument(
         "--batch-size",
@@ -129,6 +135,7 @@ def _add_assess(commands: Commands) -> None:
         help="element (default): every element of a sample is a feature; channel: axis 1 is",
     )
     _add_decoding(parser)
+    add_engine(parser)
     parser.add_argument("--profile", metavar="FILE", help="save what was read of the data, for plans without the data")
     _add_outputs(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
-from app.files import write_file
+from app.engines import save_plan
 from assessor import Measure, Plan, Profile, SettingError, make_plan, measures, methods
 from assessor.methods import choose
 from assessor.thresholds import parse_threshold
@@ -131,10 +131,9 @@ def check_names(pattern: str | None, names: Sequence[tuple[int | str, str, str |
 
 
 def save_plans(plans: Sequence[Plan], pattern: str) -> None:
-    """Write each plan under its name."""
+    """Write each plan under its name, a file or an object in a bucket."""
     for plan in plans:
-        name = _fill(pattern, plan.batch_size, plan.method, plan.threshold)
-        write_file(name, plan.to_json().encode())
+        save_plan(plan, _fill(pattern, plan.batch_size, plan.method, plan.threshold))
 
 
 def _fill(pattern: str, batch_size: int | str, method: str, threshold: str | None) -> str:
