@@ -2,7 +2,8 @@
 
     python -m benchmarks.ingest_speed [--mb 512] [--features 3072] [--small 200]
 
-Printed are, for a folder and for moto's S3 server on this machine (a server in Python, which sets the pace itself):
+Printed are, for a folder and for moto's S3 server on this machine (in Python; it copies an object whole for each range
+of it, so it sets the pace, and its large object has at most 64 MB):
 
 - the rate of a job with one shard of --mb MB, from its start to its end by its own events, and by how much the server's
   largest resident memory grew over what it had after a first shard of 16 MB;
@@ -143,6 +144,7 @@ def main() -> None:
             endpoint=endpoint, region="us-east-1", access_key_id=KEY, secret_access_key=KEY, read_timeout_s=600
         )
         store = make_s3(BUCKET, settings)
+        write_shard(data / "large-0.npy", min(64, arguments.mb) * MB, arguments.features)
         for path in sorted(data.iterdir()):
             store.put(path.name, path)
         measure("S3    ", f"s3://{BUCKET}", data, endpoint, arguments.small)

@@ -5,6 +5,7 @@ import os
 import random
 import secrets
 import socket
+import time
 from collections.abc import Callable
 from threading import Event, Lock, Thread
 from typing import Any
@@ -74,8 +75,9 @@ class Runner:
         """
         self._stopping.set()
         self._wake.set()
+        deadline = time.monotonic() + timeout_s
         for thread in self._threads:
-            thread.join(timeout_s)
+            thread.join(max(0.0, deadline - time.monotonic()))
         with self._lock:
             left = list(self._running)
         for running in left:
@@ -87,12 +89,15 @@ class Runner:
         await to_thread.run_sync(self.stop)
 
     def _work(self) -> None:
+        answers = True
         while not self._stopping.is_set():
             try:
                 lease = self._leases.take()
+                answers = True
             except SQLAlchemyError as error:
-                _LOGGER.warning("the database did not answer when asked for jobs: %s", type(error).__name__)
-                lease = None
+                if answers:  # said once, not at every look
+                    _LOGGER.warning("the database did not answer when asked for jobs: %s", type(error).__name__)
+                lease, answers = None, False
             if lease is not None:
                 self._do(lease)
                 continue
@@ -112,6 +117,8 @@ class Runner:
         except SQLAlchemyError as error:
             # Its lease runs out, and it is taken up again where it was.
             _LOGGER.error("the database did not answer during job %s: %s", lease.id, type(error).__name__)
+        except Exception:  # a worker must outlive whatever one job does to it
+            _LOGGER.exception("the end of job %s could not be written", lease.id)
         finally:
             with self._lock:
                 self._running.discard(running)
