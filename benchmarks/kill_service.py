@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -43,8 +44,10 @@ FEATURES = 64
 BATCH_SIZE = 32
 THREADS = 8
 PIECES = 4
-LONGEST_ROUND_S = 0.4
-"""From the first byte sent to the kill, at most; about as long as all shards of one assessment take."""
+MOST_BEFORE_KILL = 16
+"""A kill comes after a random number of acknowledgements up to this, however fast the machine is, ..."""
+LONGEST_PAUSE_S = 0.05
+"""... and a random time, at most this: anywhere in an upload."""
 
 _LISTENING = re.compile(r"listening on (http://[0-9.:]+)")
 
@@ -236,21 +239,23 @@ def run(database_url: str, *, kills: int, seed: int = 0) -> Report:
             queue: SimpleQueue[int] = SimpleQueue()
             for index in rng.permutation(upload.left()):
                 queue.put(int(index))
-            with ExitStack() as threads:
-                before = len(upload.acknowledged)
-                for _ in range(THREADS):
-                    thread = threading.Thread(target=send, args=(url, upload, queue, report))
-                    thread.start()
-                    threads.callback(thread.join)
+            before = len(upload.acknowledged)
+            with ThreadPoolExecutor(THREADS) as threads:
+                sending = [threads.submit(send, url, upload, queue, report) for _ in range(THREADS)]
                 if turn < kills:
-                    time.sleep(rng.uniform(0, LONGEST_ROUND_S))
+                    enough = before + rng.integers(MOST_BEFORE_KILL + 1)
+                    while len(upload.acknowledged) < enough and not all(each.done() for each in sending):
+                        time.sleep(0.001)
+                    time.sleep(rng.uniform(0, LONGEST_PAUSE_S))
                     os.kill(server.pid, signal.SIGKILL)
                     report.kills += 1
+            for each in sending:
+                each.result()  # raises what the thread raised
             report.acknowledged += len(upload.acknowledged) - before
             if turn == kills:
                 check(client, upload, report)
-                for each in [*done, upload]:
-                    check_plan(client, each, report)
+                for ended in [*done, upload]:
+                    check_plan(client, ended, report)
     return report
 
 
