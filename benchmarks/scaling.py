@@ -1,0 +1,155 @@
+"""Engines: bytes/s of serial, processes and Ray at 1 and 2 workers, memory of the workers, and the cost of a source.
+
+    python -m benchmarks.scaling                        # 4.3 GB of shards in a temporary folder, some minutes
+    python -m benchmarks.scaling --gigabytes 0.5 --rounds 1
+
+The shards are float32, 3,072 features: three quarters of the bytes in files of 256 MB, the rest in one file, which is
+cut. They are read from the page cache, so what is measured is the processor, not a disk. Engines are started and have
+loaded the kernel before the clock starts; how long that takes is printed apart. All runs must give the same profile.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from assessor.execution import Engine, open_engine, profile_sources
+from assessor.kernels.dispatch import choice
+from assessor.sources import SourceUri, StoreSettings, open_store
+from assessor.sources.ranged import read_range
+
+FEATURES = 3072
+SHARD_ROWS = 21_845
+"""256 MB."""
+ENGINES = (("serial", 1), ("processes", 1), ("processes", 2), ("ray", 1), ("ray", 2))
+BATCH_SIZES = (32,)
+
+
+def write_shards(folder: Path, size_bytes: int) -> int:
+    """Write the shards; return their bytes."""
+    random = np.random.default_rng(0)
+    rows = size_bytes // (4 * FEATURES)
+    sizes = [SHARD_ROWS] * max(1, rows * 3 // 4 // SHARD_ROWS)
+    sizes.append(max(1, rows - sum(sizes)))
+    for number, n in enumerate(sizes):
+        shard = np.lib.format.open_memmap(folder / f"{number:03}.npy", "w+", np.float32, (n, FEATURES))
+        for start in range(0, n, 4096):
+            stop = min(n, start + 4096)
+            shard[start:stop] = random.standard_normal((stop - start, FEATURES), np.float32) * random.gamma(2)
+        shard.flush()
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def peak_of_worker(reset: bool, task: int, report: Callable[[int], None]) -> tuple[int, int]:
+    """Return a worker's process number and the most memory that it had, in bytes, since it was last set back."""
+    time.sleep(0.2)  # so that another worker takes the next of these tasks
+    status = Path("/proc/self/status").read_text()
+    name = "VmRSS" if reset else "VmHWM"
+    kib = int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    return os.getpid(), kib << 10
+
+
+def memory_of_workers(engine: Engine, *, reset: bool) -> dict[int, int]:
+    """Return bytes by worker."""
+    return dict(result for _, result in engine.run(peak_of_worker, reset, range(3 * engine.workers), int))  # type: ignore[arg-type, misc]
+
+
+def run(folder: Path, engine: Engine) -> tuple[float, bytes]:
+    """Return the seconds that the shards take, and the profile."""
+    began = time.perf_counter()
+    assessed = profile_sources([f"{folder}/*.npy"], batch_sizes=BATCH_SIZES, engine=engine)
+    return time.perf_counter() - began, assessed.profile.to_bytes()
+
+
+def measure_engines(folder: Path, warm_up: Path, size_bytes: int, rounds: int) -> None:
+    """Print a line an engine."""
+    opened: dict[tuple[str, int], Engine] = {}
+    seconds: dict[tuple[str, int], list[float]] = {key: [] for key in ENGINES}
+    growth: dict[tuple[str, int], float] = {}
+    start: dict[tuple[str, int], float] = {}
+    profiles = set()
+    peak_of_worker(True, 0, int)  # type: ignore[arg-type]
+    for key in ENGINES:
+        began = time.perf_counter()
+        opened[key] = engine = open_engine(key[0], workers=key[1])
+        with engine:
+            run(warm_up, engine)
+            start[key] = time.perf_counter() - began
+            before = memory_of_workers(engine, reset=True)
+            for _ in range(rounds):
+                took, profile = run(folder, engine)
+                seconds[key].append(took)
+                profiles.add(profile)
+            after = memory_of_workers(engine, reset=False)
+            both = set(before) & set(after)
+            growth[key] = max((after[pid] - before[pid] for pid in both), default=float("nan")) / 2**20
+    serial = statistics.median(seconds["serial", 1])
+    print(f"\n{size_bytes / 1e9:.2f} GB, {rounds} rounds each, all profiles the same: {len(profiles) == 1}")
+    print(
+        "engine       workers  seconds (median, all)          GB/s  times serial  start s  memory of a worker, MB more"
+    )
+    for key in ENGINES:
+        name, workers = key
+        middle = statistics.median(seconds[key])
+        every = " ".join(f"{value:.2f}" for value in seconds[key])
+        print(
+            f"{name:<12} {workers:>7}  {middle:7.2f}  {every:<20} {size_bytes / middle / 1e9:7.2f} "
+            f"{serial / middle:13.2f} {start[key]:8.1f} {growth[key]:10.0f}"
+        )
+    own = peak_of_worker(False, 0, int)[1] / 2**20  # type: ignore[arg-type]
+    print(f"most memory of this process, which gathers, in all runs: {own:.0f} MB (the serial engine works in it)")
+
+
+def measure_reading(folder: Path) -> None:
+    """Print how fast one process reads without profiling."""
+    total, began = 0, time.perf_counter()
+    for path in sorted(folder.iterdir()):
+        uri = SourceUri.parse(f"file://{path}")
+        store = open_store(uri, StoreSettings())
+        source = store.find(uri)
+        total += sum(len(piece) for piece in read_range(store, source, 0, source.size_bytes))
+    print(f"reading only, one process: {total / (time.perf_counter() - began) / 1e9:.2f} GB/s")
+
+
+def measure_sources(folder: Path, n: int) -> None:
+    """Print what a source costs beside its bytes."""
+    small = np.zeros((32, 16), np.float32)
+    for number in range(n):
+        np.save(folder / f"{number:05}.npy", small + number)
+    print(f"\n{n} sources of 2 kB")
+    for name, workers in (("serial", 1), ("processes", 1), ("processes", 2), ("ray", 2)):
+        with open_engine(name, workers=workers) as engine:
+            list(engine.run(peak_of_worker, True, range(workers), int))  # type: ignore[arg-type]
+            took, _ = run(folder, engine)
+        print(f"{name:<12} {workers} worker(s): {took / n * 1e3:.2f} ms a source")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the measurements."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gigabytes", type=float, default=4.3)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sources", type=int, default=2000)
+    options = parser.parse_args(arguments)
+    choice().threads = 1  # as in the workers: the serial engine is measured with one processor
+    with tempfile.TemporaryDirectory() as top:
+        big, small, warm = (Path(top, name) for name in ("big", "small", "warm"))
+        for folder in (big, small, warm):
+            folder.mkdir()
+        size_bytes = write_shards(big, int(options.gigabytes * 1e9))
+        write_shards(warm, 100_000_000)
+        measure_reading(big)
+        measure_reading(big)
+        measure_engines(big, warm, size_bytes, options.rounds)
+        measure_sources(small, options.sources)
+
+
+if __name__ == "__main__":
+    main()
