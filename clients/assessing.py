@@ -29,6 +29,8 @@ class Assessment:
         method: the assessor's method.
         threshold: None for the method's own.
         feature_axis: "element" or "channel".
+        nonfinite: what becomes of samples that hold NaN or infinity: "raise", "exclude" or "normalize", as in
+            `assessor.Profiler`.
         options: the method's further options.
         input_key: what is scored of a sample.
         label_key: a sample's label.
@@ -40,6 +42,7 @@ class Assessment:
     method: str = "need"
     threshold: float | str | None = None
     feature_axis: str = "element"
+    nonfinite: str = "raise"
     options: Mapping[str, Any] = field(default_factory=dict)
     input_key: InputKey = None
     label_key: InputKey = None
@@ -51,6 +54,7 @@ class Assessment:
             "method": self.method,
             "threshold": self.threshold,
             "feature_axis": self.feature_axis,
+            "nonfinite": self.nonfinite,
             "options": dict(self.options),
         }
 
@@ -76,7 +80,14 @@ class Assessment:
         """
 
         def passed(use: Callable[[Iterable[Block]], Plan]) -> Plan:
-            blocks = read_blocks(dataset, ids, input_key=self.input_key, label_key=self.label_key, arguments=arguments)
+            blocks = read_blocks(
+                dataset,
+                ids,
+                input_key=self.input_key,
+                label_key=self.label_key,
+                arguments=arguments,
+                all_finite=self.nonfinite == "raise",
+            )
             # tqdm reads None as "on a terminal only"
             quiet = None if progress is None else not progress
             bar = tqdm(total=len(ids), desc="assessing", unit=" samples", disable=quiet)
@@ -96,7 +107,7 @@ class Assessment:
 
     def _here(self, blocks: Iterable[Block]) -> Plan:
         methods.get(self.method)  # an unknown name is told before the pass, not after it
-        profiler = Profiler(batch_sizes=[self.batch_size], feature_axis=self.feature_axis)
+        profiler = Profiler(batch_sizes=[self.batch_size], feature_axis=self.feature_axis, nonfinite=self.nonfinite)
         for block in blocks:
             profiler.add(block.x)
             if block.labels is not None:

@@ -82,11 +82,14 @@ class AsyncAssessorClient:
         *,
         method: str = "need",
         feature_axis: str = "element",
+        nonfinite: str = "raise",
         order: SampleOrder = SampleOrder.ROWS,
     ) -> AssessmentInfo:
         """Return a new assessment; its shards hold the dataset's rows in `order`."""
         return await self._run(
-            calls.create_assessment(name, batch_sizes, method=method, feature_axis=feature_axis, order=order)
+            calls.create_assessment(
+                name, batch_sizes, method=method, feature_axis=feature_axis, nonfinite=nonfinite, order=order
+            )
         )
 
     async def put_shard(

@@ -152,6 +152,7 @@ def create_assessment(
     *,
     method: str,
     feature_axis: str,
+    nonfinite: str,
     order: SampleOrder,
 ) -> Call[AssessmentInfo]:
     """Return the call that creates an assessment."""
@@ -161,6 +162,7 @@ def create_assessment(
             "batch_sizes": _sizes(batch_sizes),
             "method": method,
             "feature_axis": feature_axis,
+            "nonfinite": nonfinite,
             "order": order.to_dict(),
         }
     )

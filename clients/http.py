@@ -91,11 +91,14 @@ class AssessorClient:
         *,
         method: str = "need",
         feature_axis: str = "element",
+        nonfinite: str = "raise",
         order: SampleOrder = SampleOrder.ROWS,
     ) -> AssessmentInfo:
         """Return a new assessment; its shards hold the dataset's rows in `order`."""
         return self._run(
-            calls.create_assessment(name, batch_sizes, method=method, feature_axis=feature_axis, order=order)
+            calls.create_assessment(
+                name, batch_sizes, method=method, feature_axis=feature_axis, nonfinite=nonfinite, order=order
+            )
         )
 
     def put_shard(

@@ -69,6 +69,8 @@ class AssessedLoader(HandOut):
             of a tuple if it is an integer.
         score_dataset: the same samples before random augmentation, scored in their place.
         feature_axis: "element" or "channel", for assessing.
+        nonfinite: what assessing makes of samples that hold NaN or infinity: "raise" an error; "exclude": they are
+            left out of their batch's score; "normalize": their batch is flagged.
         method_options: further options of the method, such as {"published_exact": True}.
         standardize_input: what the published rule does with a flagged batch: standardize its input
             per element over the batch (`clients.standardize_input`). True: as the batch is made,
@@ -115,6 +117,7 @@ class AssessedLoader(HandOut):
         label_key: InputKey = None,
         score_dataset: Any = None,
         feature_axis: str = "element",
+        nonfinite: str = "raise",
         method_options: Mapping[str, Any] | None = None,
         standardize_input: bool | Literal["model"] = False,
         rank: int | None = None,
@@ -170,6 +173,7 @@ class AssessedLoader(HandOut):
                 method=method,
                 threshold=threshold,
                 feature_axis=feature_axis,
+                nonfinite=nonfinite,
                 options=method_options or {},
                 input_key=input_key,
                 label_key=label_key,

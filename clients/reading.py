@@ -58,18 +58,20 @@ class Chunks(Sampler[list[int]]):
 class ScoredView(DatasetView):
     """The dataset reduced to what is scored, a block at a time."""
 
-    def __init__(self, inner: Any, *, input_key: InputKey, label_key: InputKey, labelled: bool):
+    def __init__(self, inner: Any, *, input_key: InputKey, label_key: InputKey, labelled: bool, all_finite: bool):
         super().__init__(inner)
         self.input_key = input_key
         self.label_key = label_key
         self.labelled = labelled
+        self.all_finite = all_finite
 
     def __getitems__(self, ids: Sequence[int]) -> Any:
         """Return (rows, labels) as tensors, which pass between processes without a copy, or an error."""
         samples = read_samples(self.inner, ids)
         try:
             rows = stack([scored_tensor(sample, self.input_key) for sample in samples], ids)
-            check_finite(rows, ids)
+            if self.all_finite:
+                check_finite(rows, ids)
             return rows, self._labels(samples, ids) if self.labelled else None
         except (SampleError, NonFiniteError) as error:
             return error  # raised where the user is, without the worker's traceback around it
@@ -92,6 +94,7 @@ def read_blocks(
     input_key: InputKey,
     label_key: InputKey,
     arguments: Mapping[str, Any],
+    all_finite: bool = True,
 ) -> Generator[Block, None, None]:
     """Yield the dataset's rows in the order of ids, in blocks of bounded size.
 
@@ -105,6 +108,7 @@ def read_blocks(
         input_key: what is scored; see `scored_tensor`.
         label_key: the label; see `label_of`.
         arguments: the user's DataLoader arguments; those of READING_ARGUMENTS are used.
+        all_finite: a sample with NaN or infinity is an error.
 
     Raises:
         SampleError: a sample without a tensor to score, or unlike the first.
@@ -119,6 +123,7 @@ def read_blocks(
             input_key=input_key,
             label_key=label_key,
             labelled=label_of(first, label_key) is not None,
+            all_finite=all_finite,
         )
         size = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // max(1, rows.nbytes)))
         loader: DataLoader[Any] = DataLoader(

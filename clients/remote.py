@@ -47,6 +47,7 @@ def assess_there(client: "AssessorClient", assessment: "Assessment", name: str, 
         [assessment.batch_size],
         method=assessment.method,
         feature_axis=assessment.feature_axis,
+        nonfinite=assessment.nonfinite,
         order=assessment.order,
     )
     try:
@@ -63,10 +64,11 @@ def assess_there(client: "AssessorClient", assessment: "Assessment", name: str, 
 
 def _find(client: "AssessorClient", assessment: "Assessment", name: str) -> AssessmentInfo | None:
     for info in client.list_assessments():
-        same = (info.batch_sizes, info.method, info.feature_axis, info.order) == (
+        same = (info.batch_sizes, info.method, info.feature_axis, info.nonfinite, info.order) == (
             (assessment.batch_size,),
             assessment.method,
             assessment.feature_axis,
+            assessment.nonfinite,
             assessment.order,
         )
         if same and info.name == name:

@@ -57,6 +57,7 @@ class AssessmentInfo:
         batch_sizes: all that are profiled.
         method: the plan's where a call names none.
         feature_axis: "element" or "channel".
+        nonfinite: what becomes of rows that hold NaN or infinity: "raise", "exclude" or "normalize".
         order: how the dataset's rows are laid out in the shards.
         shards: what has come in, by first row; None where the call does not tell.
         gaps: ranges [start, stop) of rows that are missing before the last one.
@@ -68,6 +69,7 @@ class AssessmentInfo:
     batch_sizes: tuple[int, ...]
     method: str
     feature_axis: str
+    nonfinite: str
     order: SampleOrder
     shards: tuple[ShardInfo, ...] | None = None
     gaps: tuple[tuple[int, int], ...] = ()
@@ -88,6 +90,7 @@ class AssessmentInfo:
             batch_sizes=tuple(int(size) for size in data["batch_sizes"]),
             method=str(data["method"]),
             feature_axis=str(data["feature_axis"]),
+            nonfinite=str(data["nonfinite"]),
             order=SampleOrder.from_dict(data["order"]),
             shards=None if shards is None else tuple(map(ShardInfo.from_dict, shards)),
             gaps=tuple((int(start), int(stop)) for start, stop in data.get("gaps", ())),

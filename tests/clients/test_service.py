@@ -42,6 +42,26 @@ def test_options_reach_the_assessor(service_url: str) -> None:
             assert remote.to_json() == assess(images, batch_size=4, **options).to_json()
 
 
+@pytest.mark.parametrize("nonfinite", ["exclude", "normalize"])
+def test_samples_that_are_not_finite_reach_the_assessor(service_url: str, nonfinite: str) -> None:
+    x = X.copy()
+    x[5, 3] = np.nan
+    with pytest.raises(assessor.NonFiniteError, match="sample 5"):
+        _ = AssessedLoader(Pairs(x, Y), batch_size=4, reshuffle=False, shuffle=False).plan
+    local = assess(x, batch_size=4, labels=Y, nonfinite=nonfinite)
+    assert local[1].normalize or nonfinite == "exclude"
+    with AssessorClient(service_url) as client:
+        info = client.create_assessment("not finite", 4, nonfinite=nonfinite)
+        client.put_shard(info.id, 0, x, Y)
+        assert client.get_assessment(info.id).nonfinite == nonfinite
+        assert client.plan(info.id, batch_size=4).to_json() == local.to_json()
+        assert client.assess(x, batch_size=4, labels=Y, nonfinite=nonfinite).to_json() == local.to_json()
+    for service in (None, service_url):
+        loader = AssessedLoader(Pairs(x, Y), batch_size=4, shuffle=False, nonfinite=nonfinite, service=service)
+        assert [d.normalize for d in loader.plan] == [d.normalize for d in local]
+        assert loader.plan.scores.tobytes() == local.scores.tobytes()
+
+
 @pytest.mark.parametrize("method", ["need", "published"])
 def test_shards_in_any_order_with_labels(service_url: str, method: str) -> None:
     order = SampleOrder.shuffled(3)
