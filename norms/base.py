@@ -26,6 +26,8 @@ class ChannelNorm(nn.Module):
 
     weight: Tensor | None
     bias: Tensor | None
+    kernel: str | None = None
+    """A path of norms/dispatch.py that this layer is to take; None: as the setting says, or as fits the input."""
 
     def __init__(
         self,

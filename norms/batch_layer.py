@@ -10,6 +10,8 @@ from torch import Tensor
 
 from norms.base import RunningNorm
 from norms.errors import InputError, OptionError
+from norms.pooled import pooled_norm
+from norms.pools import Pool, over_batch, over_sample
 from norms.ranks import Ranks
 from norms.statistics import (
     average,
@@ -153,6 +155,9 @@ class BatchLayerNorm(RunningNorm):
         batch_dims = (0,) if self.authors else (0, *range(2, x.ndim))
         feature_dims = self._feature_axes(x)
         use = CURRENT if own or self.running_mean is None else self.inference
+        pools = None if ranks is not None or (update and use != CURRENT) else self._pools(use, x)
+        if pools is not None:
+            return self._pooled(x, pools, use, update)
         need_batch = update or "current" in (use.batch_mean, use.batch_var)
         need_feature = update or "current" in (use.feature_mean, use.feature_var)
         batch = moments(wide, batch_dims, ranks) if need_batch else None
@@ -176,6 +181,34 @@ class BatchLayerNorm(RunningNorm):
         else:
             y = x_f / m + x_b * (1 - 1 / m)
         return self._scale_shift(y, x.dtype)
+
+    def _pools(self, use: InferenceStatistics, x: Tensor) -> tuple[Pool, ...] | None:
+        """Return the pools of moments to take from x where they, and running statistics beside them, say all."""
+        whole = self.feature_dims is None or sorted(set(self.feature_dims)) == list(range(1, x.ndim))
+        if self.authors or not whole or use.batch_mean != use.batch_var:
+            return None
+        if (use.feature_mean, use.feature_var) != ("current", "current"):
+            return None
+        m = x.shape[0]
+        feature = Pool(1, None, 1 / m)
+        return (Pool(None, 1, 1 - 1 / m), feature) if use.batch_mean == "current" else (feature,)
+
+    def _pooled(self, x: Tensor, pools: tuple[Pool, ...], use: InferenceStatistics, update: bool) -> Tensor:
+        """Return x normalized by the pools and, where they lack the batch's, by the running statistics."""
+        given = None
+        if use.batch_mean == "population":
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            dtype = compute_dtype(x.dtype)
+            inverse = torch.rsqrt(snapshot(self.running_var, dtype) + self.eps)
+            given = (snapshot(self.running_mean, dtype), inverse * (1 - 1 / x.shape[0]))
+        y, *cells = pooled_norm(x, self.weight, self.bias, pools, eps=self.eps, given=given, kernel=self.kernel)
+        if update:
+            with torch.no_grad():
+                batch = over_batch(*cells)
+                feature = over_sample(*cells)
+            self._learn(x, batch, feature, (0, *range(2, x.ndim)), tuple(range(1, x.ndim)), None)
+        return y
 
     def extra_repr(self) -> str:
         """Return the options, as in torch."""

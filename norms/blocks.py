@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from norms import cells
+from norms.statistics import compute_dtype
 
 # Of float32 a thread. Measured at (64, 64, 56, 56) with a level-2 cache of 1 MB: 0.8 to 6.4 MB are within a tenth.
 BLOCK_BYTES = 1_500_000
@@ -24,44 +25,77 @@ def blocks(x: Tensor) -> Iterator[slice]:
 
 def moments(x: Tensor, centred: bool) -> tuple[Tensor, Tensor]:
     """See cells.moments."""
-    parts = [cells.moments(x[s], centred) for s in blocks(x)]
-    return _joined([p[0] for p in parts]), _joined([p[1] for p in parts])
+    if x.ndim == 2:
+        return cells.moments(x, centred)
+    dims = tuple(range(2, x.ndim))
+    wide, rest = _scratch(x), _scratch(x)
+    mean = torch.zeros((*x.shape[:2], *(1,) * len(dims)), dtype=wide.dtype, device=x.device)
+    second = torch.empty_like(mean)
+    for s in blocks(x):
+        part, left = _widened(x[s], wide), rest[: x[s].shape[0]]
+        if centred:
+            torch.mean(part, dims, keepdim=True, out=mean[s])
+            part = torch.sub(part, mean[s], out=left)
+        torch.mean(torch.mul(part, part, out=left), dims, keepdim=True, out=second[s])
+    return mean, second
 
 
 def apply(
     x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None = None, relu: bool = False
 ) -> Tensor:
     """See cells.apply."""
-    y = torch.empty_like(x)
-    plain = x.dtype == scale.dtype and residual is None and not relu
+    y, wide = torch.empty_like(x), _scratch(x)
     for s in blocks(x):
-        if plain:
-            torch.addcmul(shift[s], x[s] - mean[s], scale[s], out=y[s])
-        else:
-            y[s] = cells.apply(x[s], mean[s], scale[s], shift[s], None if residual is None else residual[s], relu)
+        out = wide[: x[s].shape[0]]
+        last = y[s] if x.dtype == scale.dtype and residual is None and not relu else out
+        torch.addcmul(shift[s], torch.sub(_widened(x[s], wide), mean[s], out=out), scale[s], out=last)
+        if residual is not None:
+            out += residual[s]
+        if relu:
+            out.relu_()
+        if last is out:
+            y[s] = out
     return y
 
 
 def sums(g: Tensor, x: Tensor, mean: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
     """See cells.sums."""
-    parts = [cells.sums(g[s], x[s], mean[s], None if y is None else y[s]) for s in blocks(x)]
-    return _joined([p[0] for p in parts]), _joined([p[1] for p in parts])
+    if x.ndim == 2:
+        return cells.sums(g, x, mean, y)
+    dims = tuple(range(2, x.ndim))
+    wide, rest = _scratch(x), _scratch(x)
+    plain, along = torch.empty_like(mean), torch.empty_like(mean)
+    for s in blocks(x):
+        part, left = _behind_relu(_widened(g[s], wide), y, s), rest[: x[s].shape[0]]
+        torch.sum(part, dims, keepdim=True, out=plain[s])
+        torch.sum(torch.sub(_widened(x[s], rest), mean[s], out=left).mul_(part), dims, keepdim=True, out=along[s])
+    return plain, along
 
 
 def gradient(
     g: Tensor, x: Tensor, mean: Tensor, scale: Tensor, slope: Tensor, shift: Tensor, y: Tensor | None
 ) -> Tensor:
     """See cells.gradient."""
-    dx = torch.empty_like(x)
-    plain = x.dtype == scale.dtype == g.dtype and y is None
+    dx, wide, rest = torch.empty_like(x), _scratch(x), _scratch(x)
     for s in blocks(x):
-        if plain:
-            out = dx[s]
-            torch.addcmul(shift[s], x[s] - mean[s], slope[s], out=out).addcmul_(g[s], scale[s])
-        else:
-            dx[s] = cells.gradient(g[s], x[s], mean[s], scale[s], slope[s], shift[s], None if y is None else y[s])
+        left = rest[: x[s].shape[0]]
+        last = dx[s] if x.dtype == scale.dtype else left
+        torch.addcmul(shift[s], torch.sub(_widened(x[s], rest), mean[s], out=left), slope[s], out=last)
+        last.addcmul_(_behind_relu(_widened(g[s], wide), y, s), scale[s])
+        if last is left:
+            dx[s] = left
     return dx
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+def _scratch(x: Tensor) -> Tensor:
+    """Return a buffer for a block of x, in its memory layout, that is used again for every block."""
+    first = x[next(iter(blocks(x)))]
+    return torch.empty_like(first, dtype=compute_dtype(x.dtype))
+
+
+def _widened(x: Tensor, scratch: Tensor) -> Tensor:
+    return x if x.dtype == scratch.dtype else scratch[: x.shape[0]].copy_(x)
+
+
+def _behind_relu(g: Tensor, y: Tensor | None, s: slice) -> Tensor:
+    return g if y is None else torch.where(y[s] > 0, g, 0.0)

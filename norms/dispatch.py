@@ -1,14 +1,15 @@
 """Which code computes a norm: chosen here by device, dtype and circumstances, and nowhere else.
 
-plain   torch operations under autograd: differentiable any number of times, forward mode, vmap
-whole   the same steps with the gradient in closed form, on whole tensors: what a compiler fuses
-blocks  the same in blocks that fit a CPU's cache
-triton  kernels for CUDA (norms/kernels), where Triton is there
+plain   torch operations under autograd: differentiable any number of times, forward mode, vmap, and what a
+        compiler fuses
+blocks  the gradient in closed form, and all of it in blocks that fit a CPU's cache
+triton  the same by kernels for CUDA (norms/kernels), where Triton is there
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Literal, NamedTuple, cast, get_args
@@ -19,7 +20,7 @@ from torch.autograd import forward_ad
 
 from norms.errors import OptionError
 
-Path = Literal["plain", "whole", "blocks", "triton"]
+Path = Literal["plain", "blocks", "triton"]
 SETTING = "NORMGAUGE_NORM_KERNEL"
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -41,8 +42,8 @@ def choose(x: Tensor, requested: str | None = None) -> Chosen:
     Raises:
         OptionError: an unknown path, or one that cannot take x.
 
-    >>> choose(torch.zeros(2, 3)).path, choose(torch.zeros(2, 3), "whole")
-    ('blocks', Chosen(path='whole', reason='asked for'))
+    >>> choose(torch.zeros(2, 3)).path, choose(torch.zeros(2, 3), "plain")
+    ('blocks', Chosen(path='plain', reason='asked for'))
     """
     asked = requested or _setting()
     if asked is not None:
@@ -50,12 +51,12 @@ def choose(x: Tensor, requested: str | None = None) -> Chosen:
     if needs_plain(x):
         return Chosen("plain", "within torch.func, forward-mode differentiation or a trace")
     if torch.compiler.is_compiling():
-        return Chosen("whole", "compiled: the compiler fuses it")
+        return Chosen("plain", "compiled: the compiler fuses it")
     if x.device.type == "cpu":
         return Chosen("blocks", "CPU")
     if x.device.type == "cuda" and x.dtype in FLOATS and has_triton():
         return Chosen("triton", "CUDA with Triton")
-    return Chosen("whole", f"{x.device.type}, {x.dtype}: no kernel for it")
+    return Chosen("plain", f"{x.device.type}, {x.dtype}: no kernel for it")
 
 
 def needs_plain(x: Tensor) -> bool:
@@ -77,16 +78,8 @@ def has_triton() -> bool:
 def steps(path: Path) -> ModuleType:
     """Return the module that does the four steps of norms/cells.py for a path other than "plain"."""
     if path == "triton":
-        from norms.kernels import cells as kernels
-
-        return kernels
-    if path == "blocks":
-        from norms import blocks
-
-        return blocks
-    from norms import cells
-
-    return cells
+        return import_module("norms.kernels.cells")
+    return import_module("norms.blocks")
 
 
 @contextmanager
@@ -133,6 +126,6 @@ def _asked(path: str, x: Tensor) -> Chosen:
             )
         if x.dtype not in FLOATS:
             raise OptionError(
-                f"expected float32, float16 or bfloat16 for the path 'triton'; got {x.dtype}: use 'whole'"
+                f"expected float32, float16 or bfloat16 for the path 'triton'; got {x.dtype}: use 'plain'"
             )
     return Chosen(known, "asked for")

@@ -5,7 +5,10 @@ from torch import Tensor
 
 from norms.base import ChannelNorm
 from norms.errors import InputError, OptionError
-from norms.statistics import compute_dtype
+from norms.pooled import pooled_norm
+from norms.pools import Pool
+
+SAMPLE = (Pool(1, None),)
 
 
 class GroupNorm(ChannelNorm):
@@ -17,7 +20,7 @@ class GroupNorm(ChannelNorm):
         OptionError: num_groups does not divide num_features.
         InputError: one value per group.
 
-    Source: Wu & He, arXiv 1803.08494; computed by torch.group_norm.
+    Source: Wu & He, arXiv 1803.08494.
 
     >>> GroupNorm(4, num_groups=2)(torch.tensor([[1.0, 3.0, 10.0, 30.0]])).round(decimals=3).tolist()
     [[-1.0, 1.0, -1.0, 1.0]]
@@ -50,11 +53,8 @@ class GroupNorm(ChannelNorm):
                 f"expected more than one value per group; got shape {tuple(x.shape)} in "
                 f"{self.num_groups} groups: use fewer groups, or the norm 'layer'"
             )
-        dtype = compute_dtype(x.dtype)
-        weight = None if self.weight is None else self.weight.to(dtype)
-        bias = None if self.bias is None else self.bias.to(dtype)
-        y = torch.group_norm(x.to(dtype), self.num_groups, weight, bias, self.eps)
-        return y.to(x.dtype)
+        channels = self.num_features // self.num_groups
+        return pooled_norm(x, self.weight, self.bias, (Pool(1, channels),), eps=self.eps, kernel=self.kernel).y
 
     def extra_repr(self) -> str:
         """Return the options, as in torch."""
@@ -139,9 +139,7 @@ class RMSNorm(ChannelNorm):
     def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
         """Return x over its root mean square per sample; both flags are without effect."""
         self._check(x)
-        wide = x.to(compute_dtype(x.dtype))
-        mean_square = wide.square().mean(tuple(range(1, x.ndim)), keepdim=True)
-        return self._scale_shift(wide * torch.rsqrt(mean_square + self.eps), x.dtype)
+        return pooled_norm(x, self.weight, None, SAMPLE, eps=self.eps, centred=False, kernel=self.kernel).y
 
 
 class NoNorm(ChannelNorm):

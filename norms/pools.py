@@ -86,6 +86,12 @@ def over_batch(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
     return whole, (variance + (mean - whole).square()).mean(0, keepdim=True)
 
 
+def over_sample(mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and biased variance of each sample over its channels, (N, 1, 1, ...), from those of the cells."""
+    whole = mean.mean(1, keepdim=True)
+    return whole, (variance + (mean - whole).square()).mean(1, keepdim=True)
+
+
 def slopes(
     found: Sequence[Standard], pools: Sequence[Pool], g: Tensor, gx: Tensor, positions: int, centred: bool
 ) -> tuple[Tensor, Tensor]:

@@ -1,18 +1,13 @@
 """Population normalization: batch norm with population statistics in training too."""
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from norms.base import RunningNorm
 from norms.errors import OptionError
-from norms.statistics import (
-    compute_dtype,
-    moments,
-    per_channel,
-    snapshot,
-    standardize,
-    unbiased,
-    values_per_channel,
-)
+from norms.pooled import cell_moments
+from norms.pools import over_batch
+from norms.statistics import compute_dtype, moments, snapshot, unbiased, values_per_channel
 
 
 class PopulationNorm(RunningNorm):
@@ -48,14 +43,18 @@ class PopulationNorm(RunningNorm):
             raise OptionError(
                 "expected running statistics; got track_running_stats=False: population norm has no others"
             )
-        wide = x.to(compute_dtype(x.dtype))
-        mean = per_channel(snapshot(self.running_mean, wide.dtype), x.ndim)
-        variance = per_channel(snapshot(self.running_var, wide.dtype), x.ndim)
-        y = standardize(wide, mean, variance, self.eps)
+        dtype = compute_dtype(x.dtype)
+        weight = None if self.weight is None else self.weight.to(dtype)
+        bias = None if self.bias is None else self.bias.to(dtype)
+        mean, variance = snapshot(self.running_mean, dtype), snapshot(self.running_var, dtype)
+        y = F.batch_norm(x, mean, variance, weight, bias, False, 0.0, self.eps)
         if self._follows(x, update):
             dims = (0, *range(2, x.ndim))
             ranks = self._sharing()
-            batch_mean, batch_variance = moments(wide.detach(), dims, ranks)
+            if ranks is None:
+                batch_mean, batch_variance = over_batch(*cell_moments(x, self.kernel))
+            else:
+                batch_mean, batch_variance = moments(x.detach().to(dtype), dims, ranks)
             count = values_per_channel(x, dims)
             self._update(running_mean=batch_mean, running_var=unbiased(batch_variance, count, ranks))
-        return self._scale_shift(y, x.dtype)
+        return y
