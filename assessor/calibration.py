@@ -51,15 +51,12 @@ class Calibration:
         width = min(n_features, MAX_FEATURES) if size else 0
         return cls(size, np.zeros(0, np.int64), np.zeros((0, width)))
 
-    def with_rows(self, rows: NDArray[np.int64], values: NDArray[Any]) -> "Calibration":
+    def with_rows(self, rows: NDArray[np.int64], values: Floats) -> "Calibration":
         """Return the sample of these and the given rows together."""
         if not self.size or not len(rows):
             return self
         all_rows = np.concatenate([self.rows, rows])
         keep = np.argsort(hash_rows(SEED, all_rows), kind="stable")[: self.size]
-        if not len(self.rows):
-            in_order = np.array_equal(keep, np.arange(len(rows)))
-            return Calibration(self.size, rows[keep], np.asarray(values if in_order else values[keep], np.float64))
         old, new = keep < len(self.rows), keep >= len(self.rows)
         kept = np.empty((len(keep), values.shape[1]))
         kept[old] = self.values[keep[old]]
@@ -95,17 +92,30 @@ class CalibrationBuilder:
             picked = picked.take(self._features, axis=1)
         self._rows = np.concatenate([self._rows, rows])
         self._values.append(picked)
-        if len(self._rows) > 4 * self._size:
-            sample = self.finish()
-            self._rows, self._values = sample.rows, [sample.values]
+        if len(self._rows) > 2 * self._size:
+            self._drop_the_rest()
 
     def finish(self) -> Calibration:
         """Return the sample of all rows offered."""
-        empty = Calibration.empty(self._size, self._n_features)
         if not self._values:
-            return empty
-        values = self._values[0] if len(self._values) == 1 else np.concatenate(self._values).astype(np.float64)
-        return empty.with_rows(self._rows, values)
+            return Calibration.empty(self._size, self._n_features)
+        self._drop_the_rest()
+        return Calibration(self._size, self._rows, np.asarray(self._values[0], np.float64))
+
+    def _drop_the_rest(self) -> None:
+        """Keep the sample of the rows so far, sorted by hash, in the dtype of the data."""
+        keep = np.argsort(hash_rows(SEED, self._rows), kind="stable")[: self._size]
+        if len(self._values) == 1 and np.array_equal(keep, np.arange(len(self._rows))):
+            return
+        values = np.empty((len(keep), len(self._features)), np.result_type(*self._values))
+        place = np.full(len(self._rows), -1)
+        place[keep] = np.arange(len(keep))
+        start = 0
+        for piece in self._values:
+            to = place[start : start + len(piece)]
+            values[to[to >= 0]] = piece[to >= 0]
+            start += len(piece)
+        self._rows, self._values = self._rows[keep], [values]
 
     def _wanted(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Return which of the rows with these hashes a full sample might still take."""
