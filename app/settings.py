@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError
 
 from app.observability.logs import LogFormat
 from app.secret_files import SECRET, SUFFIX, SecretFileSource, is_secret
+from assessor.execution import engines
 from assessor.sources import SourceUri, StoreSettings
 
 PREFIX = "NORMGAUGE_"
@@ -150,6 +151,14 @@ class Settings(BaseSettings):
         default=None, description="Token of a session's key.", json_schema_extra=SECRET
     )
     ingest_anonymous: bool = Field(default=False, description="Read public buckets, without credentials.")
+    engine: str = Field(
+        default="serial",
+        description="What reads the objects of an ingest job: serial (the job itself, one after another), processes, "
+        "ray, or ray=ADDRESS of a cluster that has this package.",
+    )
+    engine_workers: int | None = Field(
+        default=None, ge=1, description="Workers of the engine for each job; default: all processors."
+    )
     job_workers: int = Field(default=2, ge=0, description="Jobs that this process runs at a time; 0: none.")
     job_lease_s: float = Field(
         default=30.0, gt=0, description="Time without a sign of life after which another process takes a job over."
@@ -183,6 +192,12 @@ class Settings(BaseSettings):
     def _check_prefixes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
             SourceUri.parse(text)
+        return value
+
+    @field_validator("engine")
+    @classmethod
+    def _check_engine(cls, value: str) -> str:
+        engines.get(value.partition("=")[0])
         return value
 
     @field_validator("ingest_endpoint")

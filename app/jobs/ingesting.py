@@ -6,12 +6,14 @@ on after the last stored shard, no shard is counted twice, and a worker that los
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 from app.digests import ContentIdentity
-from app.encodings import ContentDecoder
-from app.ingest import ShardReader
+from app.ingest import Ingested, ShardReader
+from app.jobs.ahead import ReadAhead, shard_reader
 from app.jobs.leases import Leases
+from app.jobs.objects import decoded_pieces
 from app.jobs.policy import IngestPolicy
 from app.jobs.running import Running
 from app.jobs.tables import JOBS
@@ -19,11 +21,7 @@ from app.problems import ProblemError
 from app.records import Shard, check_same, find_first_row
 from app.service import Service
 from assessor import AssessorError
-from assessor.formats.recognize import TEXT_SUFFIXES
-from assessor.sources import Source, SourceUri, Store, find_pattern, read_range
-
-ENCODINGS = {".gz": "gzip", ".zst": "zstd"}
-"""Content-Encoding by the end of an object's name."""
+from assessor.sources import Source, Store, find_pattern
 
 
 class IngestWork:
@@ -49,15 +47,19 @@ class IngestWork:
         """
         lease = running.lease
         shards = lease.spec.get("shards") or self._list(running)
-        for position in range(lease.shards_done, len(shards)):
-            running.check()
-            item = shards[position]
-            try:
-                self._store(running, position, item)
-            except AssessorError as error:
-                raise type(error)(f"{item['uri']}: {error}") from error
-            except ProblemError as error:
-                raise ProblemError(error.code, f"{item['uri']}: {error.detail}") from error
+        with ExitStack() as stack:
+            ahead = None
+            if self._service.settings.engine != "serial" and len(shards) - lease.shards_done > 1:
+                ahead = stack.enter_context(ReadAhead(self._service.settings, shards, running))
+            for position in range(lease.shards_done, len(shards)):
+                running.check()
+                item = shards[position]
+                try:
+                    self._store(running, position, item, ahead)
+                except AssessorError as error:
+                    raise type(error)(f"{item['uri']}: {error}") from error
+                except ProblemError as error:
+                    raise ProblemError(error.code, f"{item['uri']}: {error.detail}") from error
         return {"shards": len(shards)}
 
     def _list(self, running: Running) -> list[dict[str, Any]]:
@@ -75,7 +77,7 @@ class IngestWork:
         self._leases.write(running.lease, "listed", {"shards": len(shards), "bytes": size_bytes}, **values)
         return shards
 
-    def _store(self, running: Running, position: int, item: dict[str, Any]) -> None:
+    def _store(self, running: Running, position: int, item: dict[str, Any], ahead: ReadAhead | None) -> None:
         lease, settings = running.lease, self._service.settings
         database = self._service.store.owned_by(lease.key_id)
         uri = self._policy.check(item["uri"])
@@ -95,18 +97,14 @@ class IngestWork:
             self._leases.write(lease, "shard", event | {"rows": stored.n_rows, "new": False}, **counts)
             return
         began = time.monotonic()
-        reader = ShardReader(
-            batch_sizes=assessment.batch_sizes,
-            feature_axis=assessment.feature_axis,
-            nonfinite=assessment.nonfinite,
-            format_name=item["format"] or TEXT_SUFFIXES.get(_suffix(uri)),
-            first_row=find_first_row(item["index"], item["first_row"], shards),
-            like=shards[0] if shards else None,
-            settings=settings,
-        )
-        for piece in self._pieces(running, store, source):
-            reader.feed(piece)
-        ingested = reader.finish()
+        first_row = find_first_row(item["index"], item["first_row"], shards)
+        like = shards[0] if shards else None
+        ingested = ahead.take(position, assessment, source, first_row) if ahead is not None else None
+        if ingested is None:
+            reader = shard_reader(item, assessment, first_row, settings, like=like)
+            ingested = self._read(running, store, source, reader)
+        elif like is not None:
+            like.check_like(ingested.profile.sample_shape)
         shard = Shard.of(ingested.profile, index=item["index"], digest=ingested.digest, size_bytes=ingested.size_bytes)
         counts["rows_done"] = JOBS.c.rows_done + shard.n_rows
         write = self._leases.writer(lease, "shard", event | {"rows": shard.n_rows, "new": True}, **counts)
@@ -124,33 +122,17 @@ class IngestWork:
             identity.update(piece)
         return str(identity)
 
+    def _read(self, running: Running, store: Store, source: Source, reader: ShardReader) -> Ingested:
+        for piece in self._pieces(running, store, source):
+            reader.feed(piece)
+        return reader.finish()
+
     def _pieces(self, running: Running, store: Store, source: Source) -> Iterator[bytes]:
         """Yield an object's bytes, decompressed where its name says that it is; counts them as they come."""
         running.bytes_coming = 0
-        name = ENCODINGS.get(_last_suffix(source.uri))
-        decoder = name and ContentDecoder(name, max_decoded_bytes=self._service.settings.max_decoded_bytes)
-        for piece in read_range(store, source, 0, source.size_bytes):
+
+        def came(size_bytes: int) -> None:
             running.check()
-            running.bytes_coming += len(piece)
-            if not decoder:
-                yield piece
-                continue
-            decoder.feed(piece)
-            while decoded := decoder.take():
-                running.check()
-                yield decoded
-        if decoder:
-            decoder.finish()
+            running.bytes_coming += size_bytes
 
-
-def _last_suffix(uri: SourceUri) -> str:
-    stem, dot, end = uri.name.rpartition(".")
-    return f".{end.lower()}" if dot and stem else ""
-
-
-def _suffix(uri: SourceUri) -> str:
-    """Return the end of an object's name that tells its format: before that of its compression."""
-    last = _last_suffix(uri)
-    if last not in ENCODINGS:
-        return last
-    return _last_suffix(SourceUri(uri.scheme, uri.container, uri.key[: -len(last)]))
+        return decoded_pieces(store, source, self._service.settings.max_decoded_bytes, came)

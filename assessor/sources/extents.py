@@ -95,12 +95,7 @@ def inspect_source(
     Raises:
         ShardError: it is empty or malformed. SourceError: it cannot be read.
     """
-    if not source.size_bytes:
-        raise EmptyShardError("expected a shard; it has no bytes: leave it out")
-    head = store.read(source, 0, min(HEAD_BYTES, source.size_bytes))
-    name = format or format_of(head[:RECOGNIZED_BYTES], PurePosixPath(source.uri.name))
-    formats.get(name)
-    extent = _LAYOUTS[name](store, source, head, settings) if name in _LAYOUTS else None
+    name, extent = read_layout(store, source, settings, format=format)
     if extent is None:
         counted = rows
         if counted is None:
@@ -111,6 +106,22 @@ def inspect_source(
     if rows is not None and extent.rows != rows:
         raise FormatError(f"expected {rows} rows, as the manifest says; the shard has {extent.rows}: write it again")
     return extent
+
+
+def read_layout(
+    store: Store, source: Source, settings: DecodeSettings, *, format: str | None = None
+) -> tuple[str, Extent | None]:
+    """Return an object's format, and what its header says of its rows; None where the format has no such header.
+
+    Raises:
+        ShardError: it is empty or malformed. SourceError: it cannot be read.
+    """
+    if not source.size_bytes:
+        raise EmptyShardError("expected a shard; it has no bytes: leave it out")
+    head = store.read(source, 0, min(HEAD_BYTES, source.size_bytes))
+    name = format or format_of(head[:RECOGNIZED_BYTES], PurePosixPath(source.uri.name))
+    formats.get(name)
+    return name, _LAYOUTS[name](store, source, head, settings) if name in _LAYOUTS else None
 
 
 def decode_all(
