@@ -25,6 +25,7 @@ class BatchNorm(RunningNorm):
 
     Source: Ioffe & Szegedy, arXiv 1502.03167; with running statistics computed by torch.nn.functional.batch_norm.
 
+    >>> import torch
     >>> BatchNorm(2)(torch.tensor([[1.0, 5.0], [3.0, 6.0]])).round(decimals=3).tolist()
     [[-1.0, -1.0], [1.0, 1.0]]
     """

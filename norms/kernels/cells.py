@@ -183,9 +183,7 @@ def apply(
     return y
 
 
-def sums(
-    g: Tensor, x: Tensor, mean: Tensor, y: Tensor | None, gate: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def sums(g: Tensor, x: Tensor, mean: Tensor, y: Tensor | None, gate: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """See cells.sums."""
     plain, along = cell_sums(g, x, _flat(mean), y, gate)
     return plain.reshape(mean.shape), along.reshape(mean.shape)
