@@ -69,42 +69,45 @@ def run(folder: Path, engine: Engine) -> tuple[float, bytes]:
 
 
 def measure_engines(folder: Path, warm_up: Path, size_bytes: int, rounds: int) -> None:
-    """Print a line an engine."""
-    opened: dict[tuple[str, int], Engine] = {}
+    """Print a line an engine. Each round has all engines, one after another, so that they meet the same machine."""
     seconds: dict[tuple[str, int], list[float]] = {key: [] for key in ENGINES}
-    growth: dict[tuple[str, int], float] = {}
-    start: dict[tuple[str, int], float] = {}
+    growth: dict[tuple[str, int], list[float]] = {key: [] for key in ENGINES}
+    start: dict[tuple[str, int], list[float]] = {key: [] for key in ENGINES}
     profiles = set()
     peak_of_worker(True, 0, int)  # type: ignore[arg-type]
-    for key in ENGINES:
+    for key in ENGINES * rounds:
         began = time.perf_counter()
-        opened[key] = engine = open_engine(key[0], workers=key[1])
-        with engine:
+        with open_engine(key[0], workers=key[1]) as engine:
             run(warm_up, engine)
-            start[key] = time.perf_counter() - began
+            start[key].append(time.perf_counter() - began)
             before = memory_of_workers(engine, reset=True)
-            for _ in range(rounds):
-                took, profile = run(folder, engine)
-                seconds[key].append(took)
-                profiles.add(profile)
+            took, profile = run(folder, engine)
             after = memory_of_workers(engine, reset=False)
-            both = set(before) & set(after)
-            growth[key] = max((after[pid] - before[pid] for pid in both), default=float("nan")) / 2**20
-    serial = statistics.median(seconds["serial", 1])
-    print(f"\n{size_bytes / 1e9:.2f} GB, {rounds} rounds each, all profiles the same: {len(profiles) == 1}")
+        seconds[key].append(took)
+        profiles.add(profile)
+        growth[key] += [(after[pid] - before[pid]) / 2**20 for pid in set(before) & set(after)]
+    print(f"\n{size_bytes / 1e9:.2f} GB, {rounds} rounds, all profiles the same: {len(profiles) == 1}")
     print(
-        "engine       workers  seconds (median, all)          GB/s  times serial  start s  memory of a worker, MB more"
+        "engine     workers  seconds: median (all)                  GB/s  times serial  times 1 worker  start s  MB more"
     )
     for key in ENGINES:
         name, workers = key
         middle = statistics.median(seconds[key])
         every = " ".join(f"{value:.2f}" for value in seconds[key])
+        of_serial, of_one = (_times(seconds[base], seconds[key]) for base in (("serial", 1), (name, 1)))
         print(
-            f"{name:<12} {workers:>7}  {middle:7.2f}  {every:<20} {size_bytes / middle / 1e9:7.2f} "
-            f"{serial / middle:13.2f} {start[key]:8.1f} {growth[key]:10.0f}"
+            f"{name:<10} {workers:>7}  {middle:6.2f} ({every})".ljust(56)
+            + f"{size_bytes / middle / 1e9:6.2f}  {of_serial:>12}  {of_one:>14}"
+            + f"  {statistics.median(start[key]):7.1f}  {max(growth[key], default=float('nan')):7.0f}"
         )
     own = peak_of_worker(False, 0, int)[1] / 2**20  # type: ignore[arg-type]
     print(f"most memory of this process, which gathers, in all runs: {own:.0f} MB (the serial engine works in it)")
+
+
+def _times(base: list[float], seconds: list[float]) -> str:
+    """Return how much faster a round was than the base in the same round: median, lowest and highest."""
+    ratios = [a / b for a, b in zip(base, seconds, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.1f}-{max(ratios):.1f})"
 
 
 def measure_reading(folder: Path) -> None:
@@ -135,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=4.3)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sources", type=int, default=2000)
     options = parser.parse_args(arguments)
     choice().threads = 1  # as in the workers: the serial engine is measured with one processor
