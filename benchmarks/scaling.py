@@ -88,7 +88,7 @@ def measure_engines(folder: Path, warm_up: Path, size_bytes: int, rounds: int) -
         growth[key] += [(after[pid] - before[pid]) / 2**20 for pid in set(before) & set(after)]
     print(f"\n{size_bytes / 1e9:.2f} GB, {rounds} rounds, all profiles the same: {len(profiles) == 1}")
     print(
-        "engine     workers  seconds: median (all)                  GB/s  times serial  times 1 worker  start s  MB more"
+        "engine     workers  seconds: median (all)                 GB/s  times serial  times 1 worker  start s  MB more"
     )
     for key in ENGINES:
         name, workers = key
@@ -96,7 +96,7 @@ def measure_engines(folder: Path, warm_up: Path, size_bytes: int, rounds: int) -
         every = " ".join(f"{value:.2f}" for value in seconds[key])
         of_serial, of_one = (_times(seconds[base], seconds[key]) for base in (("serial", 1), (name, 1)))
         print(
-            f"{name:<10} {workers:>7}  {middle:6.2f} ({every})".ljust(56)
+            f"{name:<10} {workers:>7}  {middle:6.2f} ({every})".ljust(55)
             + f"{size_bytes / middle / 1e9:6.2f}  {of_serial:>12}  {of_one:>14}"
             + f"  {statistics.median(start[key]):7.1f}  {max(growth[key], default=float('nan')):7.0f}"
         )
