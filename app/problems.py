@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -259,7 +259,7 @@ def _on_disconnect(request: Request, error: Exception) -> Response:
 
 def _on_database_error(request: Request, error: Exception) -> Response:
     _LOGGER.error("database error on %s %s", request.method, request.url.path, exc_info=error)
-    detail = "the database did not answer in time or has no room; nothing was stored; try again"
+    detail = "the database did not answer in time, has no room or lacks tables; nothing was stored; try again"
     return problem_response(request, "database-unavailable", detail, headers={"Retry-After": "5"})
 
 
@@ -276,5 +276,6 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Response]] = {
     ClientDisconnect: _on_disconnect,
     OperationalError: _on_database_error,
     InterfaceError: _on_database_error,
+    ProgrammingError: _on_database_error,  # PostgreSQL's word for a table that is not there yet; see /readyz
     PoolTimeoutError: _on_database_error,
 }

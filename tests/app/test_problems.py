@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import HTTPException
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import app
 from app.main import create_app
@@ -85,6 +85,7 @@ def test_type_leads_to_a_text(client: httpx.Client, code: str) -> None:
         (RuntimeError("secret of the inside"), 500, "internal-error"),
         (AssertionError("secret of the inside"), 500, "internal-error"),
         (OperationalError("SELECT secret", {}, Exception("locked")), 503, "database-unavailable"),
+        (ProgrammingError("SELECT secret", {}, Exception("no such relation")), 503, "database-unavailable"),
         (HTTPException(418, "short and stout"), 400, "bad-request"),
         (HTTPException(501, "not yet"), 500, "internal-error"),
         (ProblemError("too-large", "expected less; got more; send less"), 413, "too-large"),
