@@ -40,6 +40,7 @@ def pooled_norm(
     given: tuple[Tensor, Tensor] | None = None,
     residual: Tensor | None = None,
     relu: bool = False,
+    gate: Tensor | None = None,
     kernel: str | None = None,
 ) -> Pooled:
     """Return gamma sum_k s_k (x - m_k) / sqrt(v_k + eps) + beta (+ residual, then relu), with moments over pools.
@@ -56,6 +57,9 @@ def pooled_norm(
         given: m_0 and s_0, (C,), add gamma s_0 (x - m_0): running statistics, without a gradient.
         residual: shape of x; added before the relu.
         relu: apply max(0, .).
+        gate: 0-d bool on the device of x; where it is false the norm passes x on (residual and relu still act) and its
+            moments are zeros. The kernels read it on the device and sum nothing then; elsewhere the norm runs on zeros
+            whose results are masked, so that nothing non-finite in x reaches a gradient.
         kernel: a path of norms/dispatch.py; None: what it chooses.
 
     Source: the gradient of batch normalization, Ioffe & Szegedy, arXiv 1502.03167, section 3, pool by pool.
@@ -67,10 +71,12 @@ def pooled_norm(
     path = choose(x, kernel).path
     way = Way(tuple(pools), eps, centred, relu)
     m0, s0 = (None, None) if given is None else (per_channel(v.to(compute_dtype(x.dtype)), x.ndim) for v in given)
+    if gate is not None and path != "triton":
+        return _masked(x, weight, bias, residual, m0, s0, way, path, gate)
     if path == "plain":
         return _plain(x, weight, bias, residual, m0, s0, way)
     y, mean, variance = _PooledNorm.apply(  # type: ignore[no-untyped-call]  # torch has no types here
-        x, weight, bias, residual, m0, s0, way, path
+        x, weight, bias, residual, m0, s0, gate, way, path
     )
     return Pooled(y, mean, variance)
 
@@ -117,6 +123,27 @@ def _plain(
     return Pooled(y.to(x.dtype), mean.detach(), variance.detach())
 
 
+def _masked(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    m0: Tensor | None,
+    s0: Tensor | None,
+    way: Way,
+    path: Path,
+    gate: Tensor,
+) -> Pooled:
+    safe, alone = torch.where(gate, x, 0.0), way._replace(relu=False)
+    if path == "plain":
+        found = _plain(safe, weight, bias, None, m0, s0, alone)
+    else:
+        found = Pooled(*_PooledNorm.apply(safe, weight, bias, None, m0, s0, None, alone, path))  # type: ignore[no-untyped-call]  # as above
+    y = torch.where(gate, found.y, x)
+    y = y if residual is None else y + residual
+    return Pooled(y.relu() if way.relu else y, found.mean, found.variance)
+
+
 def _affine(scale: Tensor, shift: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     if weight is not None:
         gamma = per_channel(weight.to(scale.dtype), scale.ndim)
@@ -136,15 +163,16 @@ class _PooledNorm(torch.autograd.Function):
         residual: Tensor | None,
         m0: Tensor | None,
         s0: Tensor | None,
+        gate: Tensor | None,
         way: Way,
         path: Path,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        does = steps(path)
-        mean, variance = does.moments(x, way.centred)
+        does, gated = steps(path), () if gate is None else (gate,)
+        mean, variance = does.moments(x, way.centred, *gated)
         scale, shift = coefficients(standards(mean, variance, way.pools, way.eps), way.pools, mean, m0, s0)
         scale, shift = _affine(scale, shift, weight, bias)
-        y = does.apply(x, mean, scale, shift, residual, way.relu)
-        ctx.save_for_backward(x, weight, bias, residual, m0, s0, mean, variance, y if way.relu else None)
+        y = does.apply(x, mean, scale, shift, residual, way.relu, *gated)
+        ctx.save_for_backward(x, weight, bias, residual, m0, s0, gate, mean, variance, y if way.relu else None)
         ctx.way, ctx.path = way, path
         ctx.mark_non_differentiable(mean, variance)
         ctx.set_materialize_grads(False)
@@ -153,19 +181,21 @@ class _PooledNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor | None, *unused: Tensor | None) -> tuple[Tensor | None, ...]:
         if g is None:
-            return (None,) * 8
-        x, weight, bias, residual, m0, s0, mean, variance, y = ctx.saved_tensors
+            return (None,) * 9
+        x, weight, bias, residual, m0, s0, gate, mean, variance, y = ctx.saved_tensors
         way, wanted = ctx.way, ctx.needs_input_grad
         if torch.is_grad_enabled():
-            return _differentiable(wanted, x, weight, bias, residual, m0, s0, way, g)
-        does = steps(ctx.path)
+            return _differentiable(wanted, x, weight, bias, residual, m0, s0, gate, way, g)
+        does, gated = steps(ctx.path), () if gate is None else (gate,)
         found = standards(mean, variance, way.pools, way.eps)
         scale, shift = coefficients(found, way.pools, mean, m0, s0)
-        plain, along = does.sums(g, x, mean, y)
+        plain, along = does.sums(g, x, mean, y, *gated)
         dims = (0, *range(2, x.ndim))
         dx = dweight = dbias = dresidual = None
         if weight is not None and wanted[1]:
             dweight = (scale * along + shift * plain).sum(dims).to(weight.dtype)
+            if gate is not None:  # with eps = 0 the scale of a shut gate is infinite
+                dweight = torch.where(gate, dweight, 0.0)
         if bias is not None and wanted[2]:
             dbias = plain.sum(dims).to(bias.dtype)
         if wanted[0]:
@@ -173,10 +203,10 @@ class _PooledNorm(torch.autograd.Function):
                 gamma = per_channel(weight.to(mean.dtype), x.ndim)
                 scale, plain, along = scale * gamma, plain * gamma, along * gamma
             slope, offset = slopes(found, way.pools, plain, along, x.shape[2:].numel(), way.centred)
-            dx = does.gradient(g, x, mean, scale, slope, offset, y)
+            dx = does.gradient(g, x, mean, scale, slope, offset, y, *gated)
         if residual is not None and wanted[3]:
             dresidual = (g if y is None else torch.where(y > 0, g, 0.0)).to(residual.dtype)
-        return (dx, dweight, dbias, dresidual, None, None, None, None)
+        return (dx, dweight, dbias, dresidual, None, None, None, None, None)
 
 
 def _differentiable(
@@ -187,11 +217,13 @@ def _differentiable(
     residual: Tensor | None,
     m0: Tensor | None,
     s0: Tensor | None,
+    gate: Tensor | None,
     way: Way,
     g: Tensor,
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients by autograd through `_plain`, so that they have gradients themselves."""
     four = [t if needed else None for t, needed in zip((x, weight, bias, residual), wanted, strict=False)]
-    y = _plain(x, weight, bias, residual, m0, s0, way).y
+    inputs = (x, weight, bias, residual, m0, s0, way)
+    y = (_plain(*inputs) if gate is None else _masked(*inputs, "plain", gate)).y
     found = iter(torch.autograd.grad(y, [t for t in four if t is not None], g, create_graph=True))
-    return (*(None if t is None else next(found) for t in four), None, None, None, None)
+    return (*(None if t is None else next(found) for t in four), None, None, None, None, None)
