@@ -71,7 +71,7 @@ class Gathering:
         for start, rows, uri, failure in _spans(failed):
             self._tree.add(unread_rows(profile, start, start + rows))
             skipped.append(Skipped(uri, start, rows, failure.error))
-        not_counted = [Skipped(failure.error.partition(": ")[0], 0, 0, failure.error) for failure in self._unread]
+        not_counted = [Skipped(failure.uri, 0, 0, failure.error) for failure in self._unread]
         return self._tree.finish(), (*skipped, *not_counted)
 
     def _settle(self) -> None:
@@ -98,9 +98,9 @@ class Gathering:
         first = self.placed[self._undecided].block.source.uri
         if kind[0] != self._expected[0]:
             text = f"expected samples of shape {self._expected[0]} as in {first}; got {kind[0]}"
-            return Failure(f"{uri}: {text}: a data set has one sample shape", ShapeError, transient=False)
+            return Failure(f"{uri}: {text}: a data set has one sample shape", ShapeError, False, str(uri))
         text = f"expected labels in every source or in none; {uri if kind[1] else first} has them"
-        return Failure(f"{uri}: {text}, {first if kind[1] else uri} has not", LabelError, transient=False)
+        return Failure(f"{uri}: {text}, {first if kind[1] else uri} has not", LabelError, False, str(uri))
 
 
 def _spans(failed: Sequence[tuple[Placed, Failure]]) -> list[tuple[int, int, str, Failure]]:

@@ -75,7 +75,7 @@ def _tasks(waiting: Sequence[tuple[int, Source, int | None]], workers: int) -> l
 
 def _lost(source: Source, error: WorkerLostError, several: bool) -> Failure:
     """Return what is known of an object whose worker died: where several were in the task, each is tried alone."""
-    return Failure(f"{source.uri}: {error}", WorkerLostError, several)
+    return Failure(f"{source.uri}: {error}", WorkerLostError, several, str(source.uri))
 
 
 def _ignore(size_bytes: int) -> None:

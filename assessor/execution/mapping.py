@@ -60,16 +60,11 @@ def map_blocks(
 
 def _of_lost(task: Task, error: WorkerLostError) -> Profiled:
     """Return failures of all of a task's blocks; where there are several, each is to be tried alone."""
-    return Profiled(
-        (),
-        tuple(
-            (
-                placed.number,
-                Failure(f"{placed.block.source.uri}: {error}", WorkerLostError, transient=len(task) > 1),
-            )
-            for placed in task
-        ),
-    )
+    failures = []
+    for placed in task:
+        uri = str(placed.block.source.uri)
+        failures.append((placed.number, Failure(f"{uri}: {error}", WorkerLostError, len(task) > 1, uri)))
+    return Profiled((), tuple(failures))
 
 
 def _size(task: Iterable[Placed]) -> int:

@@ -65,11 +65,13 @@ class Failure:
         error: the message, with the object's URI.
         kind: the class of the error.
         transient: whether another try may help.
+        uri: of the object.
     """
 
     error: str
     kind: type[Exception]
     transient: bool
+    uri: str
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def describe(error: AssessorError, source: Source) -> Failure:
     """Return a failure that names its object."""
     text, uri = str(error), str(source.uri)
     transient = isinstance(error, SourceUnavailableError)
-    return Failure(text if uri in text else f"{uri}: {text}", type(error), transient)
+    return Failure(text if uri in text else f"{uri}: {text}", type(error), transient, uri)
 
 
 def _profile(settings: Settings, placed: Placed, report: Report) -> Profile:

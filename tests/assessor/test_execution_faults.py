@@ -90,6 +90,7 @@ def test_a_truncated_source_is_named_or_left_out_with_its_rows_uncounted(shards:
     assessed = run(shards, on_error="skip")
     assert assessed.profile.to_bytes() == profile_array(X[:160], batch_sizes=[8]).to_bytes()
     assert assessed.skipped[0].rows == 0
+    assert assessed.skipped[0].uri == f"file://{shards}/2.npy"
     assert "its rows are not counted" in assessed.plan().notes[-1]
     for number in range(3):
         (shards / f"{number}.npy").write_bytes(b"no shard")

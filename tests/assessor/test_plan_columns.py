@@ -32,7 +32,7 @@ def file(tmp_path: Path) -> Path:
 
 @given(
     n=st.integers(1, 40),
-    batch_size=st.integers(2, 9),
+    batch_size=st.integers(1, 9),
     method=st.sampled_from(["need", "heterogeneity", "published", "gaussian"]),
     drop_last=st.booleans(),
 )
