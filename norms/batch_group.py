@@ -6,6 +6,8 @@ from torch import Tensor
 from norms.base import RunningNorm
 from norms.errors import InputError, OptionError
 from norms.per_sample import usual_groups
+from norms.pooled import pooled_norm
+from norms.pools import Pool, over_batch
 from norms.statistics import compute_dtype, moments, per_sample_channel, snapshot, standardize
 
 
@@ -98,14 +100,20 @@ class BatchGroupNorm(RunningNorm):
     def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
         """Return x normalized per group; see ChannelNorm.normalize."""
         self._check(x)
-        wide = x.to(compute_dtype(x.dtype))
         if not own and self.running_mean is not None:
-            y = self._with_running(wide)
-        else:
-            y = self._with_groups(wide)
+            return self._scale_shift(self._with_running(x.to(compute_dtype(x.dtype))), x.dtype)
+        ranges = self._ranges(x)
+        if len(ranges) == 1 and self._sharing() is None:  # groups of one size, which pools are
+            pools = (Pool(ranges[0][2], self.channels_per_group),)
+            y, *cells = pooled_norm(x, self.weight, self.bias, pools, eps=self.eps, kernel=self.kernel)
             if self._follows(x, update):
-                self._learn(wide)
-        return self._scale_shift(y, x.dtype)
+                self._learn(*over_batch(*cells))
+            return y
+        wide = x.to(compute_dtype(x.dtype))
+        mean, variance = (per_sample_channel(values, x.ndim) for values in self._group_moments(wide, ranges))
+        if self._follows(x, update):
+            self._learn(*moments(wide.detach(), (0, *range(2, x.ndim)), self._sharing()))
+        return self._scale_shift(standardize(wide, mean, variance, self.eps), x.dtype)
 
     def extra_repr(self) -> str:
         """Return the options, as in torch."""
@@ -114,13 +122,8 @@ class BatchGroupNorm(RunningNorm):
             f"channels_per_group={self.channels_per_group}, inference_weight={self.inference_weight}"
         )
 
-    def _with_groups(self, x: Tensor) -> Tensor:
-        """Return x standardized by the moments of its groups."""
-        mean, variance = (per_sample_channel(values, x.ndim) for values in self._group_moments(x))
-        return standardize(x, mean, variance, self.eps)
-
-    def _group_moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return for each sample and channel the moments of its group, shape (N, C)."""
+    def _ranges(self, x: Tensor) -> list[tuple[int, int, int]]:
+        """Return the group_ranges of x."""
         n = x.shape[0]
         size = n if self.examples_per_group is None else min(self.examples_per_group, n)
         per_sample = self.channels_per_group * x.shape[2:].numel()
@@ -130,9 +133,14 @@ class BatchGroupNorm(RunningNorm):
                 f"expected more than one value per group; got shape {tuple(x.shape)} in groups of {size} "
                 f"samples and {self.channels_per_group} channels: use larger groups or batches"
             )
+        return group_ranges(n, size, per_sample)
+
+    def _group_moments(self, x: Tensor, ranges: list[tuple[int, int, int]]) -> tuple[Tensor, Tensor]:
+        """Return for each sample and channel the moments of its group, shape (N, C)."""
+        ranks = self._sharing() if self.examples_per_group is None else None
         channel_groups = self.num_features // self.channels_per_group
         found = []
-        for start, stop, per_group in group_ranges(n, size, per_sample):
+        for start, stop, per_group in ranges:
             shape = ((stop - start) // per_group, per_group, channel_groups, self.channels_per_group)
             pair = moments(x[start:stop].reshape(*shape, -1), (1, 3, 4), ranks)
             found.append([values.expand(*shape, 1).reshape(-1, self.num_features) for values in pair])
@@ -159,13 +167,12 @@ class BatchGroupNorm(RunningNorm):
         return standardize(grouped, mean, variance, self.eps).reshape(x.shape)
 
     @torch.no_grad()
-    def _learn(self, x: Tensor) -> None:
-        """Move E[x] and E[x^2] of each channel toward this batch's, in centred form."""
+    def _learn(self, mean: Tensor, variance: Tensor) -> None:
+        """Move E[x] and E[x^2] of each channel toward those of a batch of this mean and variance, in centred form."""
         assert self.running_mean is not None
-        running = self.running_mean.to(x.dtype)
-        mean, variance = moments(x, (0, *range(2, x.ndim)), self._sharing())
         mean, variance = mean.flatten(), variance.flatten()
-        t = self._update_factor(x.dtype, ahead=1)
+        running = self.running_mean.to(mean.dtype)
+        t = self._update_factor(mean.dtype, ahead=1)
         # (1-t) v + t v' + t (1-t) (m' - m)^2, written as a step of size t toward a target
         target = variance + (1 - t) * (mean - running).square()
         self._update(running_mean=mean, running_var=target)

@@ -9,6 +9,8 @@ from norms.base import RunningNorm
 from norms.batch_group import group_ranges
 from norms.errors import InputError, OptionError
 from norms.kalman_state import State
+from norms.pooled import pooled_norm
+from norms.pools import Pool
 from norms.ranks import Ranks
 from norms.statistics import (
     average,
@@ -110,6 +112,8 @@ class KalmanNorm(RunningNorm):
         """
         if not self.training:
             y, state = self.normalize(x, own=False, update=False), None
+        elif prior is None and not with_state:
+            y, state = self.normalize(x, own=True, update=True), None
         else:
             y, state = self._filter(x, prior, update=True)
         return (y, state) if with_state else y
@@ -117,7 +121,7 @@ class KalmanNorm(RunningNorm):
     def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
         """Return x normalized without a prior; see ChannelNorm.normalize."""
         if own or self.running_mean is None or self.running_var is None:
-            return self._filter(x, None, update=update)[0]
+            return self._without_prior(x, update)
         self._check(x)
         wide = x.to(compute_dtype(x.dtype))
         mean = per_channel(snapshot(self.running_mean, wide.dtype), x.ndim)
@@ -130,6 +134,23 @@ class KalmanNorm(RunningNorm):
             f"{super().extra_repr()}, gain={self.gain}, learnable_gain={self.learnable_gain}, "
             f"examples_per_group={self.examples_per_group}"
         )
+
+    def _without_prior(self, x: Tensor, update: bool) -> Tensor:
+        """Return x normalized by the moments of its groups alone."""
+        self._check(x)
+        n, positions = x.shape[0], x.shape[2:].numel()
+        size = n if self.examples_per_group is None else min(self.examples_per_group, n)
+        ranges = group_ranges(n, size, positions)
+        if len(ranges) > 1 or self._sharing() is not None or size * positions < 2:
+            return self._filter(x, None, update=update)[0]
+        pool = Pool(ranges[0][2], 1)
+        y, mean, variance = pooled_norm(x, self.weight, self.bias, (pool,), eps=self.eps, kernel=self.kernel)
+        if self._follows(x, update):
+            # The groups are alike in size, so their moments weigh alike.
+            means = pool.split(mean)
+            spread = (means - means.mean(1, keepdim=True)).square()
+            self._update(running_mean=mean.mean(0), running_var=(pool.split(variance) + spread).mean((0, 1, 3)))
+        return y
 
     def _filter(self, x: Tensor, prior: State | None, *, update: bool) -> tuple[Tensor, State]:
         """Return x normalized by the moments of its groups fused with the prior, and those moments."""

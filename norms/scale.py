@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from norms.base import RunningNorm
+from norms.distances import mean_of_largest, scaled_norm
 from norms.errors import InputError, OptionError
 from norms.ranks import Ranks
 from norms.statistics import average, compute_dtype, per_channel, snapshot
@@ -43,9 +44,18 @@ class ScaleBatchNorm(RunningNorm):
         start["running_scale"] = start.pop("running_var")
         return start
 
+    largest: int | None = None
+    """How many of the largest distances count; None: all."""
+
+    def factor(self, values: int, like: Tensor) -> float | Tensor:
+        """Return what the mean of those distances is multiplied by, for `values` a channel."""
+        raise NotImplementedError
+
     def scale(self, distance: Tensor) -> Tensor:
         """Return the scale of each channel, shape (C,), from |x - mu| of shape (C, values)."""
-        raise NotImplementedError
+        values = distance.shape[1]
+        largest = None if self.largest is None else min(self.largest, values)
+        return self.factor(values, distance) * mean_of_largest(distance, largest)
 
     def shared_scale(self, distance: Tensor, ranks: Ranks) -> Tensor:
         """Return the scale of each channel, shape (C,), from the distances of all ranks."""
@@ -62,14 +72,34 @@ class ScaleBatchNorm(RunningNorm):
         else:
             ranks = self._sharing()
             if ranks is None:
-                self._check_values(x)
+                return self._alone(x, update)
             mean = average(wide, (0, *range(2, x.ndim)), ranks)
             centred = wide - mean
             distance = centred.abs().transpose(0, 1).flatten(1)
-            scale = self.scale(distance) if ranks is None else self.shared_scale(distance, ranks)
+            scale = self.shared_scale(distance, ranks)
             if self._follows(x, update):
                 self._update(running_mean=mean, running_scale=scale)
         return self._scale_shift(centred / per_channel(scale + self.eps, x.ndim), x.dtype)
+
+    def _alone(self, x: Tensor, update: bool) -> Tensor:
+        """Return x normalized by its own mean and scale."""
+        self._check_values(x)
+        values = x.shape[0] * x.shape[2:].numel()
+        y, mean, scale = scaled_norm(
+            x,
+            self.weight,
+            self.bias,
+            factor=self.factor(values, self._like(x)),
+            largest=None if self.largest is None else min(self.largest, values),
+            eps=self.eps,
+            kernel=self.kernel,
+        )
+        if self._follows(x, update):
+            self._update(running_mean=mean, running_scale=scale)
+        return y
+
+    def _like(self, x: Tensor) -> Tensor:
+        return x.new_empty((), dtype=compute_dtype(x.dtype))
 
     def population(self) -> tuple[Tensor, Tensor, Tensor] | None:
         """Return running mean, squared running scale and the number of batches seen, or None without them."""
@@ -93,9 +123,9 @@ class L1BatchNorm(ScaleBatchNorm):
     2.5066
     """
 
-    def scale(self, distance: Tensor) -> Tensor:
-        """Return sqrt(pi/2) times the mean distance."""
-        return L1_FACTOR * distance.mean(1)
+    def factor(self, values: int, like: Tensor) -> float | Tensor:
+        """Return sqrt(pi/2)."""
+        return L1_FACTOR
 
     def shared_scale(self, distance: Tensor, ranks: Ranks) -> Tensor:
         """Return sqrt(pi/2) times the mean distance over all ranks."""
@@ -142,12 +172,11 @@ class TopKBatchNorm(ScaleBatchNorm):
         )
         if k < 1:
             raise OptionError(f"expected k >= 1; got {k}: the paper has 10")
-        self.k = k
+        self.k = self.largest = k
 
-    def scale(self, distance: Tensor) -> Tensor:
-        """Return C(n) times the mean of the k largest distances."""
-        largest = distance.topk(min(self.k, distance.shape[1]), dim=1, sorted=False).values
-        return maximum_factor(distance.shape[1], distance) * largest.mean(1)
+    def factor(self, values: int, like: Tensor) -> float | Tensor:
+        """Return C(n)."""
+        return maximum_factor(values, like)
 
     def shared_scale(self, distance: Tensor, ranks: Ranks) -> Tensor:
         """Return C(n) times the mean of the k largest distances of all ranks: those among each one's k largest."""
@@ -172,9 +201,11 @@ class LInfBatchNorm(ScaleBatchNorm):
     3.1238
     """
 
-    def scale(self, distance: Tensor) -> Tensor:
-        """Return C(n) times the largest distance."""
-        return maximum_factor(distance.shape[1], distance) * distance.amax(1)
+    largest = 1
+
+    def factor(self, values: int, like: Tensor) -> float | Tensor:
+        """Return C(n)."""
+        return maximum_factor(values, like)
 
     def shared_scale(self, distance: Tensor, ranks: Ranks) -> Tensor:
         """Return C(n) times the largest distance of all ranks."""
