@@ -76,7 +76,7 @@ def _plain(
     elif largest == 1:
         scale = distance.amax(dims, keepdim=True)
     else:
-        cells = distance.flatten(2)
+        cells = distance.reshape(*distance.shape[:2], -1)
         if cells.shape[2] > largest:  # the largest of a channel are among the largest of its cells
             cells = cells.topk(largest, dim=2, sorted=False).values
         scale = per_channel(mean_of_largest(cells.transpose(0, 1).flatten(1), largest), x.ndim)

@@ -1,0 +1,195 @@
+"""The paths of a norm: which is chosen, that each can be forced, and that all say the same."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import jvp, vmap
+from torch.nn import functional as F
+
+from norms import OptionError, create, names
+from norms.blocks import blocks
+from norms.dispatch import Path, choose, use_kernel
+from norms.distances import scaled_norm
+from norms.pooled import cell_moments, pooled_norm
+from norms.pools import Pool
+from tests.norms.tolerances import TOLERANCE
+
+C = 6
+TRAINED = [n for n in names() if n != "none"]
+BOTH = (Pool(None, 1, 0.75), Pool(1, None, 0.25))
+
+
+def data(dtype: torch.dtype = torch.float32, shape: tuple[int, ...] = (8, C, 5, 3)) -> Tensor:
+    return (torch.randn(shape) * 3 + 2).to(dtype)
+
+
+def trained(norm: nn.Module, x: Tensor, g: Tensor) -> list[Tensor]:
+    """Output, gradients and buffers after one batch."""
+    leaf = x.detach().clone().requires_grad_()
+    y = norm(leaf)
+    torch.autograd.backward(y, g.to(y.dtype))
+    found = [y, leaf.grad, *(p.grad for p in norm.parameters()), *norm.buffers()]
+    return [t.detach() for t in found if t is not None]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("last", [False, True])
+def test_every_layer_says_the_same_on_every_path(
+    name: str, dtype: torch.dtype, last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("norms.blocks.BLOCK_BYTES", 3 * C * 15 * 4)  # three samples a block, two in the last
+    layout = torch.channels_last if last else torch.contiguous_format
+    x, g = data(dtype).to(memory_format=layout), torch.randn(8, C, 5, 3)
+    options: dict[str, Any] = {"num_groups": 2} if name == "group" else {}
+    norm = create(name, C, **options)
+    wide = copy.deepcopy(norm).double()
+    with use_kernel("plain"):
+        want = trained(wide, x.double(), g.to(dtype).double())
+    paths: tuple[Path, ...] = ("plain", "blocks")
+    for path in paths:
+        one = copy.deepcopy(norm)
+        with use_kernel(path):
+            got = trained(one, x, g.to(dtype))
+        assert got[0].stride() == x.stride()
+        tied = name == "topk_batch" and dtype == torch.bfloat16  # of equal distances one is picked, or all share
+        if tied:
+            got[1] = want[1].to(dtype)
+        for a, b in zip(got, want, strict=True):
+            torch.testing.assert_close(a.double(), b.double(), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+def test_blocks_cover_a_batch() -> None:
+    x = torch.zeros(7, 3, 1000, 1000, device="meta")
+    assert [i for s in blocks(x) for i in range(7)[s]] == list(range(7))
+    assert len(list(blocks(x))) == 7
+
+
+def test_pools_are_torchs_own_norms() -> None:
+    x = data(torch.float64)
+    weight, bias = torch.randn(C, dtype=torch.float64), torch.randn(C, dtype=torch.float64)
+    for path in ("plain", "blocks"):
+        batch = pooled_norm(x, weight, bias, (Pool(None, 1),), eps=1e-5, kernel=path).y
+        torch.testing.assert_close(batch, F.batch_norm(x, None, None, weight, bias, True))
+        group = pooled_norm(x, weight, bias, (Pool(1, 3),), eps=1e-5, kernel=path).y
+        torch.testing.assert_close(group, F.group_norm(x, 2, weight, bias))
+        rms = pooled_norm(x, None, None, (Pool(1, None),), eps=1e-5, centred=False, kernel=path).y
+        torch.testing.assert_close(rms, F.rms_norm(x, x.shape[1:], eps=1e-5))
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("centred", [False, True])
+def test_gradients_of_the_closed_form(relu: bool, centred: bool) -> None:
+    x, residual = data(torch.float64, (4, C, 2, 2)), torch.randn(4, C, 2, 2, dtype=torch.float64)
+    inputs = [x, torch.randn(C, dtype=torch.float64), torch.randn(C, dtype=torch.float64), residual]
+    m0, s0 = torch.randn(C, dtype=torch.float64), torch.rand(C, dtype=torch.float64)
+
+    def norm(x: Tensor, w: Tensor, b: Tensor, r: Tensor) -> Tensor:
+        options: dict[str, Any] = {"centred": centred, "given": (m0, s0), "residual": r, "relu": relu}
+        return pooled_norm(x, w, b, BOTH, eps=1e-5, kernel="blocks", **options).y
+
+    leaves = [t.requires_grad_() for t in inputs]
+    assert torch.autograd.gradcheck(norm, leaves)
+    if not relu:
+        assert torch.autograd.gradgradcheck(norm, leaves)
+
+
+@pytest.mark.parametrize("largest", [None, 1, 4])
+def test_gradients_of_scales(largest: int | None) -> None:
+    leaves = [data(torch.float64, (4, C, 3)), torch.randn(C, dtype=torch.float64), torch.randn(C, dtype=torch.float64)]
+    for leaf in leaves:
+        leaf.requires_grad_()
+
+    def norm(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        return scaled_norm(x, w, b, factor=1.3, largest=largest, eps=1e-5, kernel="blocks").y
+
+    assert torch.autograd.gradcheck(norm, leaves)
+    assert torch.autograd.gradgradcheck(norm, leaves)
+
+
+def test_equal_largest_distances_share_the_gradient() -> None:
+    # mean 0; the two largest distances of three alike: each takes two thirds
+    x = torch.tensor([[3.0], [-3.0], [3.0], [-1.0], [-2.0]], requires_grad=True)
+    y = scaled_norm(x, None, None, factor=1.0, largest=2, eps=0.0, kernel="blocks").y
+    torch.autograd.backward(y, torch.tensor([[0.0], [0.0], [0.0], [0.0], [3.0]]))
+    # s = 3; dy5/ds = 2/9; ds/dx_i = sign_i (2/3) / 2 less their mean 1/15; times 3, and 1/3 - 1/5 of it directly
+    directly = torch.tensor([-0.2, -0.2, -0.2, -0.2, 0.8]) / 3
+    signs = torch.tensor([1.0, -1.0, 1.0, 0.0, 0.0]) / 3
+    want = 3 * (directly + 2 / 9 * (signs - signs.mean()))
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad.flatten(), want)
+
+
+@pytest.mark.parametrize("kernel", ["plain", "blocks"])
+def test_a_shut_gate_leaks_nothing(kernel: str) -> None:
+    x = data()
+    x[0, 0] = torch.nan
+    leaf = x.clone().requires_grad_()
+    weight = torch.ones(C, requires_grad=True)
+    found = pooled_norm(leaf, weight, None, BOTH, eps=1e-5, gate=torch.tensor(False), kernel=kernel)
+    torch.testing.assert_close(found.y, x, equal_nan=True)
+    torch.autograd.backward(found.y, torch.ones_like(x))
+    assert torch.equal(leaf.grad, torch.ones_like(x))  # type: ignore[arg-type]  # it has one
+    assert not weight.grad.any()  # type: ignore[union-attr]  # it has one
+    opened = pooled_norm(data(), weight, None, BOTH, eps=1e-5, gate=torch.tensor(True), kernel=kernel)
+    assert opened.y.std() < 2
+
+
+def test_what_is_chosen_can_be_asked() -> None:
+    x = data()
+    assert choose(x) == ("blocks", "CPU")
+    assert choose(x, "plain") == ("plain", "asked for")
+    assert choose(x.to("meta")) == ("plain", "meta, torch.float32: no kernel for it")
+    with use_kernel("plain"):
+        assert choose(x).path == "plain"
+        assert choose(x, "blocks").path == "blocks"
+    assert choose(x).path == "blocks"
+
+
+def test_the_argument_of_a_layer_beats_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[str] = []
+
+    def apply(x: Tensor, *unused: Any) -> Tensor:
+        taken.append("blocks")
+        return torch.empty_like(x)
+
+    monkeypatch.setattr("norms.blocks.apply", apply)
+    norm = create("batch", C)
+    with use_kernel("plain"):
+        norm(data())
+        assert taken == []
+        norm.kernel = "blocks"  # type: ignore[assignment]  # a ChannelNorm
+        norm(data())
+    assert taken == ["blocks"]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's own jvp rules
+def test_transforms_take_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NORMGAUGE_NORM_KERNEL", "blocks")
+    x = data(torch.float64, (4, C, 3))
+    norm = create("layer", C).double()
+    many = torch.stack([x, x + 1])
+    torch.testing.assert_close(vmap(norm)(many), torch.stack([norm(b) for b in many]))
+    v = torch.randn_like(x)
+    slope = jvp(norm, (x,), (v,))[1]
+    h = 1e-6
+    torch.testing.assert_close(slope, (norm(x + h * v) - norm(x - h * v)) / (2 * h), rtol=1e-6, atol=1e-6)
+
+
+def test_refusals() -> None:
+    with pytest.raises(OptionError, match="expected a path among: plain, blocks, triton; got 'cuda'"):
+        choose(data(), "cuda")
+    with pytest.raises(OptionError, match="expected a CUDA tensor for the path 'triton'; got one on cpu"):
+        choose(data(), "triton")
+
+
+def test_cell_moments_have_no_gradient() -> None:
+    x = data(torch.float64).requires_grad_()
+    for path in ("plain", "blocks"):
+        mean, variance = cell_moments(x, path)
+        assert not mean.requires_grad
+        torch.testing.assert_close(mean, x.detach().mean((2, 3), keepdim=True))
+        torch.testing.assert_close(variance, x.detach().var((2, 3), correction=0, keepdim=True))
