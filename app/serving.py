@@ -21,7 +21,8 @@ from app.settings import Settings
 CUT_TIMEOUT_S = 5
 """Time that requests have to end once their bodies were cut, and event streams once the service goes down."""
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
+"""Compiling the kernel, once a machine, takes 10 s, on a busy one much more."""
 _BACKLOG = 2048
 
 

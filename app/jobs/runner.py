@@ -43,6 +43,7 @@ class Runner:
         self._service = service
         self._workers = settings.job_workers
         self._poll_s = settings.job_poll_s
+        self._random = random.Random()
         self._max_attempts = settings.job_attempts
         self._renewal_s = min(settings.job_lease_s / 3, _LONGEST_RENEWAL_S)
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"[:100]
@@ -101,8 +102,9 @@ class Runner:
             if lease is not None:
                 self._do(lease)
                 continue
-            # A little apart from the other processes, so that they do not all ask at once.
-            self._wake.wait(self._poll_s * random.uniform(0.75, 1.25))
+            # A little apart from the other processes, so that they do not all ask at once; by a generator of its
+            # own, since the one that all share may have been seeded by whoever runs the service in his process.
+            self._wake.wait(self._poll_s * self._random.uniform(0.75, 1.25))
             self._wake.clear()
 
     def _do(self, lease: Lease) -> None:
