@@ -127,7 +127,7 @@ class IngestWork:
             reader.feed(piece)
         return reader.finish()
 
-    def _pieces(self, running: Running, store: Store, source: Source) -> Iterator[bytes]:
+    def _pieces(self, running: Running, store: Store, source: Source) -> Iterator[bytes | memoryview]:
         """Yield an object's bytes, decompressed where its name says that it is; counts them as they come."""
         running.bytes_coming = 0
 

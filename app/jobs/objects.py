@@ -12,7 +12,7 @@ ENCODINGS = {".gz": "gzip", ".zst": "zstd"}
 
 def decoded_pieces(
     store: Store, source: Source, max_decoded_bytes: int, came: Callable[[int], None]
-) -> Iterator[bytes]:
+) -> Iterator[bytes | memoryview]:
     """Yield an object's bytes, decompressed where its name says that it is.
 
     Args:

@@ -116,7 +116,7 @@ def _tensors(store: Store, block: Block, settings: DecodeSettings, on_bytes: Cal
         row_bytes = reader.n_bytes // block.rows
         start = tensor.offset + block.first * row_bytes
         for piece in read_range(store, block.source, start, start + reader.n_bytes):
-            yield from reader.feed(memoryview(piece))
+            yield from reader.feed(piece)
             on_bytes(len(piece))
 
 

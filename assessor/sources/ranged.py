@@ -15,7 +15,7 @@ CACHED_RANGES = 4
 """Ranges of a file that are kept for reading them again."""
 
 
-def read_range(store: Store, source: Source, start: int, stop: int) -> Iterator[bytes]:
+def read_range(store: Store, source: Source, start: int, stop: int) -> Iterator[memoryview]:
     """Yield the bytes [start, stop) of an object, in order, in pieces of `RANGE_BYTES`.
 
     At most `AHEAD` + 1 pieces are in memory at a time, whatever the range.
@@ -26,13 +26,13 @@ def read_range(store: Store, source: Source, start: int, stop: int) -> Iterator[
     edges = [(at, min(at + RANGE_BYTES, stop)) for at in range(start, stop, RANGE_BYTES)]
     if source.uri.scheme == "file" or len(edges) < 2:
         for begin, end in edges:
-            yield store.read(source, begin, end)
+            yield store.view(source, begin, end)
         return
-    coming: deque[Future[bytes]] = deque()
+    coming: deque[Future[memoryview]] = deque()
     with ThreadPoolExecutor(AHEAD, thread_name_prefix="read") as pool:
         try:
             for begin, end in edges:
-                coming.append(pool.submit(store.read, source, begin, end))
+                coming.append(pool.submit(store.view, source, begin, end))
                 if len(coming) >= AHEAD:
                     yield coming.popleft().result()
             while coming:

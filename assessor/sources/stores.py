@@ -51,6 +51,10 @@ class Store(Protocol):
         """
         ...
 
+    def view(self, source: Source, start: int, stop: int) -> memoryview:
+        """Return the bytes [start, stop) as they came, not copied. Raises as `read`."""
+        ...
+
 
 def find_pattern(store: Store, pattern: SourceUri, *, limit: int) -> list[Source]:
     """Return the objects that a pattern matches, sorted by the characters of their keys.
@@ -109,10 +113,14 @@ class Bucket:
 
     def read(self, source: Source, start: int, stop: int) -> bytes:
         """Return the bytes [start, stop); one request, which is taken up where it is cut."""
+        return bytes(self.view(source, start, stop))
+
+    def view(self, source: Source, start: int, stop: int) -> memoryview:
+        """Return the bytes [start, stop) as they came; one request, which is taken up where it is cut."""
         with translated(str(source.uri), self._endpoint):
             answer = self._store.get(source.uri.key, options={"range": (start, stop)})
             _check_same(source, answer.meta)
-            return bytes(answer.bytes())
+            return memoryview(answer.bytes())
 
     def _source(self, meta: Any) -> Source:
         return Source(SourceUri("s3", self._name, meta["path"]), meta["size"], meta["e_tag"])
@@ -151,11 +159,15 @@ class Folder:
 
     def read(self, source: Source, start: int, stop: int) -> bytes:
         """Return the bytes [start, stop)."""
+        return bytes(self.view(source, start, stop))
+
+    def view(self, source: Source, start: int, stop: int) -> memoryview:
+        """Return the bytes [start, stop) as they came."""
         path = self._confined(source.uri)
         with translated(str(source.uri), None):
             answer = self._store.get(path.lstrip("/"), options={"range": (start, stop)})
             self._check_opened(source, path, answer.meta)
-            return bytes(answer.bytes())
+            return memoryview(answer.bytes())
 
     def _confined(self, uri: SourceUri) -> str:
         """Return the path of a regular file, without links, that lies in the folder."""

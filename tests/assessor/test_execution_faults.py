@@ -109,13 +109,13 @@ def test_an_interrupted_run_goes_on_without_reading_what_is_finished(
     shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[tuple[str, int]] = []
-    real = stores.Folder.read
+    real = stores.Folder.view
 
-    def counting(self: stores.Folder, source: Any, start: int, stop: int) -> bytes:
+    def counting(self: stores.Folder, source: Any, start: int, stop: int) -> memoryview:
         read.append((source.uri.name, stop - start))
         return real(self, source, start, stop)
 
-    monkeypatch.setattr(stores.Folder, "read", counting)
+    monkeypatch.setattr(stores.Folder, "view", counting)
 
     class Interrupt(Told):
         def advance(self, n: int) -> None:
