@@ -25,6 +25,7 @@ from typing import Any
 from assessor import AssessorError, DecodeSettings, profile_shard
 from assessor.formats import parquet
 from assessor.kernels import warm
+from assessor.profile import NONFINITE
 from benchmarks.mutation import BODIES, mutated
 
 LIMITS = DecodeSettings(
@@ -52,8 +53,16 @@ def decode(name: str, body: bytes, random: Random) -> str:
     stream = Dripping(body, random.choice([1, 7, 64, 1000, 1 << 20]))
     recognize = random.random() < 0.1
     parquet.HELD_BYTES = random.choice([1, 32 << 20])  # both ways to read columns
+    nonfinite = random.choice(NONFINITE)
     try:
-        profile_shard(stream, format=None if recognize else name, batch_sizes=[2], settings=LIMITS, calibration_rows=4)
+        profile_shard(
+            stream,
+            format=None if recognize else name,
+            batch_sizes=[2],
+            settings=LIMITS,
+            calibration_rows=4,
+            nonfinite=nonfinite,
+        )
     except AssessorError as error:
         if not str(error).startswith("expected "):
             raise AssertionError(f"a message that does not say what was expected: {error}") from error
