@@ -17,7 +17,7 @@ from assessor.measures.scores import Reach, Scores
 from assessor.methods import choose
 from assessor.moments import Floats
 from assessor.order import SampleOrder, fingerprint
-from assessor.profile import Profile
+from assessor.profile import Profile, require_profile
 from assessor.profiler import profile_array
 from assessor.recommendation import recommend
 from assessor.thresholds import parse_threshold
@@ -302,7 +302,7 @@ def make_plan(
         takes = ", ".join(sorted(measure.options)) or "none"
         raise SettingError(f"expected options of method {method!r} among: {takes}; got {', '.join(unknown)}")
     threshold_text, cut = parse_threshold(chosen_threshold)
-    view = view_batches(profile, batch_size, drop_last)
+    view = view_batches(require_profile(profile), batch_size, drop_last)
     scores = _without_rows(view, measure.score(view, **options))
     cutoffs = np.broadcast_to(np.asarray(cut(scores), np.float64), scores.values.shape)
     with np.errstate(invalid="ignore"):

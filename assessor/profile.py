@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,7 +159,7 @@ def merge(profiles: Iterable[Profile]) -> Profile:
     Empty profiles change nothing.
 
     Raises:
-        SettingError: they were made with other batch sizes, settings or references.
+        SettingError: they were made with other batch sizes, settings or references; or one is no profile.
         ShapeError: sample shapes differ.
         LabelError: some have labels and some have not.
         OverlapError: a row is in two of them.
@@ -170,7 +171,7 @@ def merge(profiles: Iterable[Profile]) -> Profile:
     >>> merge(parts).to_bytes() == profile_array(x, batch_sizes=[3]).to_bytes()
     True
     """
-    given = [profile for profile in profiles if profile.n_rows]
+    given = [profile for profile in profiles if require_profile(profile).n_rows]
     if not given:
         return Profile.empty()
     first = given[0]
@@ -190,6 +191,20 @@ def merge(profiles: Iterable[Profile]) -> Profile:
         calibration = calibration.with_rows(profile.calibration.rows, profile.calibration.values)
     dtypes = tuple(sorted({dtype for profile in given for dtype in profile.dtypes}))
     return Profile(first.schema, dtypes, lanes, rows, calibration, first.reference)
+
+
+def require_profile(value: Any) -> Profile:
+    """Return the value, a profile.
+
+    Raises:
+        SettingError: it is something else, such as the data itself.
+    """
+    if not isinstance(value, Profile):
+        raise SettingError(
+            f"expected a profile; got {type(value).__name__}: profile_array(x, batch_sizes=[32]) or profile_shard("
+            "path, batch_sizes=[32]) makes one"
+        )
+    return value
 
 
 def _check_same(a: Profile, b: Profile) -> None:

@@ -235,6 +235,10 @@ def test_merge_refuses_what_does_not_belong_together() -> None:
         merge([a, other(nonfinite="exclude")])
     with pytest.raises(LabelError, match="expected labels in every shard or in none; some have them and some do not"):
         merge([a, other(labels=np.zeros(10, int))])
+    with pytest.raises(SettingError, match="expected a profile; got ndarray: profile_array"):
+        merge([a, x])  # type: ignore[list-item]  # what must be refused
+    with pytest.raises(SettingError, match="expected a profile; got ndarray"):
+        make_plan(x)  # type: ignore[arg-type]  # likewise
 
 
 def test_dtypes_of_the_shards_are_collected() -> None:
