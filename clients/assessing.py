@@ -1,5 +1,6 @@
 """From a dataset to its plan: in this process, or against a service."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from assessor import Plan, Profiler, SampleOrder, fingerprint, make_plan, methods
+from assessor import Plan, Profile, Profiler, SampleOrder, fingerprint, make_plan
+from assessor.methods import choose
 from clients.reading import Block, read_blocks
 from clients.remote import assess_there
 from clients.samples import InputKey
@@ -26,11 +28,12 @@ class Assessment:
         batch_size: samples a batch.
         drop_last: leave out the last batch when it is not full.
         order: how the samples are laid out into batches.
-        method: the assessor's method.
+        method: the assessor's method; or a measure, where there is a threshold.
         threshold: None for the method's own.
         feature_axis: "element" or "channel".
         nonfinite: what becomes of samples that hold NaN or infinity: "raise", "exclude" or "normalize", as in
             `assessor.Profiler`.
+        reference: of earlier data, for the measure `population_divergence`.
         options: the method's further options.
         input_key: what is scored of a sample.
         label_key: a sample's label.
@@ -43,6 +46,7 @@ class Assessment:
     threshold: float | str | None = None
     feature_axis: str = "element"
     nonfinite: str = "raise"
+    reference: Profile | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     input_key: InputKey = None
     label_key: InputKey = None
@@ -56,6 +60,7 @@ class Assessment:
             "feature_axis": self.feature_axis,
             "nonfinite": self.nonfinite,
             "options": dict(self.options),
+            "reference": None if self.reference is None else hashlib.sha256(self.reference.to_bytes()).hexdigest(),
         }
 
     def run(
@@ -78,6 +83,7 @@ class Assessment:
             progress: a bar on stderr; None shows it on a terminal only.
             name: of the content, by which an interrupted assessment at the service is found again.
         """
+        choose(self.method, self.threshold)  # an unknown name is told before the pass, not after it
 
         def passed(use: Callable[[Iterable[Block]], Plan]) -> Plan:
             blocks = read_blocks(
@@ -106,8 +112,12 @@ class Assessment:
         return assess_there(service, self, called, passed)
 
     def _here(self, blocks: Iterable[Block]) -> Plan:
-        methods.get(self.method)  # an unknown name is told before the pass, not after it
-        profiler = Profiler(batch_sizes=[self.batch_size], feature_axis=self.feature_axis, nonfinite=self.nonfinite)
+        profiler = Profiler(
+            batch_sizes=[self.batch_size],
+            feature_axis=self.feature_axis,
+            reference=self.reference,
+            nonfinite=self.nonfinite,
+        )
         for block in blocks:
             profiler.add(block.x)
             if block.labels is not None:

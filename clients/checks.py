@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import IterableDataset
 
-from assessor import Plan
+from assessor import Plan, Profile
+from assessor.profile import NONFINITE
 from clients.errors import DatasetError, LoaderError
 from clients.samples import InputKey
 
@@ -132,6 +133,10 @@ def check_arguments(
     on_mismatch: Any,
     input_key: InputKey,
     label_key: InputKey,
+    nonfinite: Any,
+    method_options: Any,
+    reference: Any,
+    with_service: bool,
     standardize_input: Any,
     seed: Any,
     with_plan: bool,
@@ -153,6 +158,18 @@ def check_arguments(
     _check_choice("shuffle", shuffle, (True, False, "batches"), unset=True)
     _check_choice("reshuffle", reshuffle, ("batches", "samples", False), unset=True)
     _check_choice("on_mismatch", on_mismatch, ("error", "warn", "rescore"))
+    _check_choice("nonfinite", nonfinite, NONFINITE)
+    if not (method_options is None or isinstance(method_options, Mapping)):
+        raise LoaderError(
+            "expected method_options to be a dict, such as {'published_exact': True}; got "
+            f"{type(method_options).__name__}"
+        )
+    if reference is not None and (with_service or not isinstance(reference, Profile)):
+        got = "one beside service=" if with_service else type(reference).__name__
+        raise LoaderError(
+            f"expected reference to be a Profile, for assessing in this process; got {got}: "
+            "profile_array or profile_dataset makes one"
+        )
     _check_choice("standardize_input", standardize_input, (True, False, "model"))
     if reshuffle == "samples" and (shuffle is False or (shuffle == "batches" and not with_plan)):
         raise LoaderError(

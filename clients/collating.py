@@ -1,5 +1,6 @@
 """collate_fn and worker_init_fn of the inner DataLoader: the user's own, with the decision beside."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,7 @@ from torch.utils.data import get_worker_info
 
 from assessor import Decision, Plan
 from clients.batches import AssessedBatch, BatchRequest, DatasetView, Fetched
-from clients.samples import InputKey, check_finite, scored_tensor, stack
+from clients.samples import InputKey, check_finite, finite_rows, scored_tensor, stack
 from clients.scoring import decide
 from clients.standardize import standardize_in
 
@@ -29,11 +30,13 @@ class CollateAssessed:
         *,
         plan: Plan,
         input_key: InputKey,
+        nonfinite: str,
         standardize: bool,
     ) -> None:
         self.collate_fn = collate_fn
         self.plan = plan
         self.input_key = input_key
+        self.nonfinite = nonfinite
         self.standardize = standardize
         self._worded: dict[int, Decision] = {}
 
@@ -63,7 +66,14 @@ class CollateAssessed:
         request = BatchRequest(*plain)
         if request.planned < 0:
             chosen = samples if scored is None else scored
-            return score(self.plan.rule, chosen, request.ids, input_key=self.input_key, number=request.number)
+            return score(
+                self.plan.rule,
+                chosen,
+                request.ids,
+                input_key=self.input_key,
+                nonfinite=self.nonfinite,
+                number=request.number,
+            )
         decision = replace(self.plan[request.planned], index=request.number)
         flagged = [place for place in request.step if self.plan.normalize[place]]
         if not flagged or decision.normalize:
@@ -73,7 +83,13 @@ class CollateAssessed:
 
 
 def score(
-    rule: Mapping[str, Any], samples: list[Any], ids: Sequence[int], *, input_key: InputKey, number: int
+    rule: Mapping[str, Any],
+    samples: list[Any],
+    ids: Sequence[int],
+    *,
+    input_key: InputKey,
+    nonfinite: str = "raise",
+    number: int,
 ) -> Decision:
     """Return a rule's decision on samples as they were read.
 
@@ -82,15 +98,31 @@ def score(
         samples: of one batch.
         ids: their numbers, for messages.
         input_key: what is scored; see `scored_tensor`.
+        nonfinite: what becomes of samples with NaN or infinity, as in a plan: "raise"; "exclude": the batch is judged
+            by the others; "normalize": it is flagged.
         number: to put into the decision.
 
     Raises:
         SampleError: a sample without a tensor to score, or unlike the first.
-        NonFiniteError: a sample with NaN or infinity.
+        NonFiniteError: a sample with NaN or infinity, and nonfinite is "raise".
     """
     rows = stack([scored_tensor(sample, input_key) for sample in samples], ids)
-    check_finite(rows, ids)
-    return decide(rule, rows.numpy(), index=number)
+    if nonfinite == "raise":
+        check_finite(rows, ids)
+        return decide(rule, rows.numpy(), index=number)
+    finite = finite_rows(rows)
+    left_out = len(rows) - int(finite.sum())
+    if not left_out:
+        return decide(rule, rows.numpy(), index=number)
+    cutoff, held = float(rule["cutoff"]), f"{left_out} of its samples hold values that are not finite"
+    if nonfinite == "normalize":
+        reason = f"{held}: normalize, as nonfinite='normalize' asks; scored by the rule"
+        return Decision(index=number, normalize=True, score=math.inf, cutoff=cutoff, reason=reason)
+    if len(rows) - left_out < 2:
+        reason = f"{rule['measure']} undefined (too few samples are left): skipped; {held} and are left out"
+        return Decision(index=number, normalize=False, score=math.nan, cutoff=cutoff, reason=reason)
+    decision = decide(rule, rows[finite].numpy(), index=number)
+    return replace(decision, reason=f"{decision.reason}; {held} and are left out")
 
 
 class WorkerInit:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -11,6 +12,7 @@ from assessor import Decision, Plan
 from clients.agreement import agreed
 from clients.apply import AttachedModels, synchronizes
 from clients.batches import AssessedBatch
+from clients.errors import LoaderError
 from clients.planned import PlannedFeed
 from clients.sampler import Run
 from clients.streaming import StreamFeed
@@ -137,8 +139,13 @@ class HandOut:
         """Let the next iteration yield this epoch; without it, each iteration is the next one.
 
         After `load_state_dict`, setting the epoch that was interrupted keeps the position in it.
+
+        Raises:
+            LoaderError: not an integer >= 0.
         """
-        self._feed.set_epoch(epoch)
+        if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or epoch < 0:
+            raise LoaderError(f"expected epoch to be an integer >= 0; got {epoch!r}")
+        self._feed.set_epoch(int(epoch))
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the loader is: JSON-able, and the same on every rank.

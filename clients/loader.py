@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch.utils.data import DataLoader
 
-from assessor import Plan
+from assessor import Plan, Profile
 from clients.assessing import Assessment
 from clients.cache import cache_folder
 from clients.checks import (
@@ -45,7 +45,7 @@ class AssessedLoader(HandOut):
         batch_size: samples a batch; None: the plan's, without a plan 32.
         plan: one made before, or the path of its file; its own order says which samples form which batch.
         service: an AssessorClient or a URL: assess there instead of in this process.
-        method: the assessor's method, for assessing.
+        method: the assessor's method, for assessing; or one of its measures, beside a threshold.
         threshold: a cutoff or a threshold's name; None for the method's own.
         shuffle: True (the default): samples are put into batches at random, once, and the batches
             come in another order each epoch. "batches": batches of consecutive samples (which
@@ -69,8 +69,9 @@ class AssessedLoader(HandOut):
             of a tuple if it is an integer.
         score_dataset: the same samples before random augmentation, scored in their place.
         feature_axis: "element" or "channel", for assessing.
-        nonfinite: what assessing makes of samples that hold NaN or infinity: "raise" an error; "exclude": they are
-            left out of their batch's score; "normalize": their batch is flagged.
+        nonfinite: what becomes of samples that hold NaN or infinity, in assessing and in scoring: "raise" an error;
+            "exclude": they are left out of their batch's score; "normalize": their batch is flagged.
+        reference: profile of earlier data, for the measure "population_divergence"; not against a service.
         method_options: further options of the method, such as {"published_exact": True}.
         standardize_input: what the published rule does with a flagged batch: standardize its input
             per element over the batch (`clients.standardize_input`). True: as the batch is made,
@@ -118,6 +119,7 @@ class AssessedLoader(HandOut):
         score_dataset: Any = None,
         feature_axis: str = "element",
         nonfinite: str = "raise",
+        reference: Profile | None = None,
         method_options: Mapping[str, Any] | None = None,
         standardize_input: bool | Literal["model"] = False,
         rank: int | None = None,
@@ -141,6 +143,10 @@ class AssessedLoader(HandOut):
             on_mismatch=on_mismatch,
             input_key=input_key,
             label_key=label_key,
+            nonfinite=nonfinite,
+            method_options=method_options,
+            reference=reference,
+            with_service=service is not None,
             standardize_input=standardize_input,
             seed=seed,
             with_plan=plan is not None,
@@ -157,9 +163,17 @@ class AssessedLoader(HandOut):
             )
             stream = StreamFeed(
                 dataset,
-                rule=stream_rule(plan, method=method, threshold=threshold, feature_axis=feature_axis),
+                rule=stream_rule(
+                    plan,
+                    method=method,
+                    threshold=threshold,
+                    feature_axis=feature_axis,
+                    reference=reference,
+                    options=method_options,
+                ),
                 plan=plan,
                 input_key=input_key,
+                nonfinite=nonfinite,
                 standardize=standardize_input is True,
                 dataloader_class=dataloader_class,
                 arguments={"batch_size": batch_size, "drop_last": drop_last, **dataloader_arguments},
@@ -174,6 +188,7 @@ class AssessedLoader(HandOut):
                 threshold=threshold,
                 feature_axis=feature_axis,
                 nonfinite=nonfinite,
+                reference=reference,
                 options=method_options or {},
                 input_key=input_key,
                 label_key=label_key,

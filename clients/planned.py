@@ -159,6 +159,7 @@ class PlannedFeed:
             arguments.pop("collate_fn", None) or default_collate,
             plan=self.plan,
             input_key=self._setup.assessment.input_key,
+            nonfinite=self._setup.assessment.nonfinite,
             standardize=self._standardize,
         )
         return self._class(

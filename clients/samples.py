@@ -33,7 +33,7 @@ def pick(sample: Any, key: int | str | Callable[[Any], Any]) -> Any:
 
 
 def scored_tensor(sample: Any, key: InputKey) -> torch.Tensor:
-    """Return the tensor of a sample that is scored, on the CPU, bfloat16 widened to float32.
+    """Return the tensor of a sample that is scored, on the CPU, bfloat16 and float8 widened to float32.
 
     Args:
         sample: one item of the dataset.
@@ -46,7 +46,8 @@ def scored_tensor(sample: Any, key: InputKey) -> torch.Tensor:
     value = pick(sample, key) if key is not None else _default_input(sample)
     if isinstance(value, np.ndarray | np.generic):
         try:
-            value = torch.from_numpy(np.asarray(value))
+            array = np.asarray(value)
+            value = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
         except TypeError as error:
             raise SampleError(f"expected numbers; got {describe(value)}") from error
     if not isinstance(value, torch.Tensor):
@@ -54,11 +55,16 @@ def scored_tensor(sample: Any, key: InputKey) -> torch.Tensor:
             f"expected a tensor or array to score; got {describe(value)} in {describe(sample)}. "
             "Give input_key (an item's number or name, or a function of the sample)"
         )
+    if value.layout is not torch.strided:
+        raise SampleError(
+            f"expected a dense tensor to score; got {describe(value)} of layout {value.layout}. Give an input_key "
+            "function that calls to_dense()"
+        )
     value = value.detach().cpu()
     if value.is_complex():
         raise SampleError(f"expected real numbers; got {describe(value)}")
-    # exact widenings: NumPy has no bfloat16, and the assessor reads a bool as 0 or 1
-    if value.dtype == torch.bfloat16:
+    # exact widenings: NumPy has neither bfloat16 nor float8, and the assessor reads a bool as 0 or 1
+    if value.dtype == torch.bfloat16 or (value.is_floating_point() and value.itemsize == 1):
         return value.float()
     return value.to(torch.uint8) if value.dtype == torch.bool else value
 
@@ -135,12 +141,16 @@ def check_finite(rows: torch.Tensor, ids: Sequence[int]) -> None:
     """
     if not rows.is_floating_point() or bool(rows.isfinite().all()):
         return
-    bad = rows.isfinite().reshape(len(rows), -1).all(dim=1).logical_not()
-    row = int(bad.nonzero()[0])
+    row = int(finite_rows(rows).logical_not().nonzero()[0])
     raise NonFiniteError(
         f"expected finite values; sample {ids[row]} of the dataset holds NaN or infinity: remove "
         "or impute such values, or leave such samples out of their batch's score (nonfinite='exclude')"
     )
+
+
+def finite_rows(rows: torch.Tensor) -> torch.Tensor:
+    """Return which rows, of any shape, hold finite values only: (n,), bool."""
+    return rows.isfinite().reshape(len(rows), -1).all(dim=1)
 
 
 def describe(value: Any) -> str:

@@ -37,6 +37,8 @@ def read_state(state: Mapping[str, Any], layout: Layout, plan: Plan) -> Position
     Raises:
         StateError: names the first thing that differs.
     """
+    if not isinstance(state, Mapping):
+        raise StateError(f"expected a mapping made by state_dict; got {type(state).__name__}")
     for name, own in _identity(layout, plan).items():
         if state.get(name) != own:
             raise StateError(

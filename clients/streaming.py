@@ -5,6 +5,7 @@ position to resume at. As under torch's DataLoader, the dataset shares itself am
 (`get_worker_info`) and ranks.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -12,7 +13,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader, default_collate
 
-from assessor import NonFiniteError, Plan
+from assessor import NonFiniteError, Plan, Profile
+from assessor.methods import choose
 from clients.agreement import in_group
 from clients.batches import AssessedBatch
 from clients.collating import score
@@ -25,11 +27,20 @@ from clients.standardize import standardize_in
 UNCOUNTED = -1
 
 
-def stream_rule(plan: Plan | None, *, method: str, threshold: float | str | None, feature_axis: str) -> dict[str, Any]:
-    """Return the rule for a stream: the plan's, or the method's with a cutoff given as a number.
+def stream_rule(
+    plan: Plan | None,
+    *,
+    method: str,
+    threshold: float | str | None,
+    feature_axis: str,
+    reference: Profile | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the rule for a stream: the plan's, or that of a method or measure with a cutoff given as a number.
 
     Raises:
-        LoaderError: neither a plan nor a number; a method whose rule needs the data's class means.
+        LoaderError: neither a plan nor a number; a method whose rule needs more of the data, such as its class means
+            or the scores of alike batches; an option that the measure does not take.
     """
     if plan is not None:
         return dict(plan.rule)
@@ -39,16 +50,33 @@ def stream_rule(plan: Plan | None, *, method: str, threshold: float | str | None
             f"are read, against a cutoff that must be known; got threshold={threshold!r}. Assess a sample of the "
             "data once and give its plan"
         )
+    if not math.isfinite(threshold):
+        raise LoaderError(f"expected a finite number as threshold of an iterable dataset; got {threshold!r}")
+    measure, _ = choose(method, threshold)
     rules: dict[str, dict[str, Any]] = {
-        "need": {"measure": "standard_divergence", "constant_features": [], "constant_log_variance": None},
-        "heterogeneity": {"measure": "gaussian_divergence", "bias": 0.0},
+        "standard_divergence": {"constant_features": [], "constant_log_variance": None},
+        "gaussian_divergence": {"bias": 0.0},
+        "scale_dispersion": {},
+        "location_share": {"corrected": False},
+        "bartlett": {},
     }
-    if method not in rules:
+    if reference is not None:
+        moments = reference.moments
+        of_reference = {"reference_mean": moments.mean.tolist(), "reference_variance": moments.variance.tolist()}
+        rules["population_divergence"] = of_reference
+    if measure not in rules:
+        reached = ", ".join(["need", "gaussian", *list(rules)[2:]])
         raise LoaderError(
-            f"expected method {' or '.join(rules)} with a cutoff alone; got {method!r}, which needs more of the "
+            f"expected method among {reached} with a cutoff alone; got {method!r}, which needs more of the "
             "data than a cutoff: assess a sample of it once and give its plan"
         )
-    return {**rules[method], "feature_axis": feature_axis, "cutoff": float(threshold)}
+    given = dict(options or {})
+    if unknown := [name for name in given if measure != "location_share" or name != "corrected"]:
+        raise LoaderError(
+            f"expected no option {unknown[0]!r} of method {method!r} with a cutoff alone; got {given[unknown[0]]!r}: "
+            "assess a sample of the data once and give its plan"
+        )
+    return {"measure": measure, **rules[measure], **given, "feature_axis": feature_axis, "cutoff": float(threshold)}
 
 
 class CollateStream:
@@ -60,18 +88,22 @@ class CollateStream:
         *,
         rule: Mapping[str, Any],
         input_key: InputKey,
+        nonfinite: str,
         standardize: bool,
     ) -> None:
         self.collate_fn = collate_fn
         self.rule = rule
         self.input_key = input_key
+        self.nonfinite = nonfinite
         self.standardize = standardize
 
     def __call__(self, samples: list[Any]) -> AssessedBatch[Any]:
         """Return the collated batch with the decision on it."""
         places = range(len(samples))
         try:
-            decision = score(self.rule, samples, places, input_key=self.input_key, number=UNCOUNTED)
+            decision = score(
+                self.rule, samples, places, input_key=self.input_key, nonfinite=self.nonfinite, number=UNCOUNTED
+            )
         except (SampleError, NonFiniteError) as error:
             raise type(error)(f"in a batch of a stream, whose samples are numbered from 0: {error}") from error
         batch = self.collate_fn(samples)
@@ -88,6 +120,7 @@ class StreamFeed:
         rule: `Plan.rule`.
         plan: where the rule is from, if anywhere.
         input_key: what is scored.
+        nonfinite: what becomes of samples with NaN or infinity, see `score`.
         standardize: hand out flagged batches standardized.
         dataloader_class: torch's DataLoader or one made like it.
         arguments: of it.
@@ -100,6 +133,7 @@ class StreamFeed:
         rule: Mapping[str, Any],
         plan: Plan | None,
         input_key: InputKey,
+        nonfinite: str,
         standardize: bool,
         dataloader_class: type[DataLoader[Any]],
         arguments: Mapping[str, Any],
@@ -108,6 +142,7 @@ class StreamFeed:
         self.rule = rule
         self._plan = plan
         self._input_key = input_key
+        self._nonfinite = nonfinite
         self._standardize = standardize
         self._class = dataloader_class
         self._arguments = arguments
@@ -132,6 +167,7 @@ class StreamFeed:
             arguments.pop("collate_fn", None) or default_collate,
             rule=self.rule,
             input_key=self._input_key,
+            nonfinite=self._nonfinite,
             standardize=self._standardize,
         )
         # the dataset itself, without a view around it: its workers, length and state are torch's affair

@@ -9,7 +9,15 @@ import torch
 from torch import multiprocessing
 from torch.utils.data import Dataset, TensorDataset, get_worker_info
 
-from assessor import NonFiniteError, UnknownNameError, assess
+from assessor import (
+    NonFiniteError,
+    SettingError,
+    UnknownNameError,
+    assess,
+    make_plan,
+    measures,
+    profile_array,
+)
 from clients import (
     AssessedBatch,
     AssessedLoader,
@@ -232,6 +240,9 @@ def test_datasets_that_cannot_be_assessed(dataset: Any, message: str) -> None:
         ({"colour": "red"}, "expected arguments that DataLoader takes; got colour='red': .*unexpected keyword"),
         ({"num_workers": -1}, "got num_workers=-1: .*non-negative"),
         ({"prefetch_factor": 2}, "got prefetch_factor=2: .*num_workers"),
+        ({"nonfinite": "drop"}, "expected nonfinite among"),
+        ({"method_options": "exact"}, "expected method_options to be a dict"),
+        ({"reference": X}, "expected reference to be a Profile, for assessing in this process; got ndarray"),
         ({"collate_fn": 5}, "expected collate_fn to be a function; got int"),
     ],
 )
@@ -269,6 +280,38 @@ def test_non_finite_samples() -> None:
     clean = AssessedLoader(TensorDataset(torch.randn(20, 3)), 4).plan
     with pytest.raises(NonFiniteError, match="sample 13 of the dataset"):
         list(AssessedLoader(TensorDataset(x), 4, plan=clean, reshuffle="samples"))
+    for nonfinite in ("exclude", "normalize"):
+        loader = AssessedLoader(TensorDataset(x), 4, reshuffle="samples", nonfinite=nonfinite)
+        (found,) = [decision for (rows,), decision in loader.decisions() if not rows.isfinite().all()]
+        assert "1 of its samples hold values that are not finite" in found.reason
+        assert found.normalize == (nonfinite == "normalize") or found.score > found.cutoff
+
+
+@pytest.mark.parametrize("reshuffle", ["batches", "samples"])
+@pytest.mark.parametrize("measure", measures.names())
+def test_measures_by_name(measure: str, reshuffle: Any) -> None:
+    reference = profile_array(X[:40], batch_sizes=[8]) if measure == "population_divergence" else None
+    loader = AssessedLoader(
+        DATASET, 8, method=measure, threshold="quantile(0.6)", reshuffle=reshuffle, reference=reference
+    )
+    profile = profile_array(
+        X[loader.plan.order.ids(len(X))],
+        labels=Y[loader.plan.order.ids(len(X))],
+        batch_sizes=[8],
+        reference=reference,
+    )
+    plan = make_plan(profile, method=measure, threshold="quantile(0.6)", order=loader.plan.order)
+    assert loader.plan.to_json() == plan.to_json()
+    for _, decision in loader.decisions():
+        assert decision.normalize == (decision.score > decision.cutoff)
+        assert ("by the rule" in decision.reason) == (reshuffle == "samples")
+
+
+def test_a_measure_needs_a_threshold_and_some_a_reference() -> None:
+    with pytest.raises(SettingError, match="expected a threshold for the measure 'bartlett'"):
+        assert AssessedLoader(DATASET, 8, method="bartlett").plan
+    with pytest.raises(SettingError, match="expected a profile made with a reference"):
+        assert AssessedLoader(DATASET, 8, method="population_divergence", threshold=1).plan
 
 
 def test_a_replaced_sampler_is_noticed() -> None:
@@ -289,3 +332,27 @@ def test_a_batch_moves_and_pins_with_its_decision() -> None:
     assert moved.batch["a"][1] == "text"
     assert moved.decision is decision
     assert AssessedBatch(Custom(torch.ones(2)), decision).pin_memory().batch.rows.tolist() == [-1, -1]
+
+
+def test_epochs_that_cannot_be() -> None:
+    for epoch in (-1, "1", 0.5, True):
+        with pytest.raises(LoaderError, match="expected epoch to be an integer >= 0"):
+            AssessedLoader(DATASET, 8).set_epoch(epoch)  # type: ignore[arg-type]  # what must be refused
+    loader = AssessedLoader(DATASET, 8)
+    loader.set_epoch(np.int64(3))  # type: ignore[arg-type]  # an integer all the same
+    assert loader.epoch == 3
+
+
+@pytest.mark.parametrize(
+    "widen", [lambda x: x.astype(">f4"), lambda x: torch.from_numpy(x).to(torch.float8_e5m2)], ids=["swapped", "float8"]
+)
+def test_samples_that_numpy_or_torch_hold_otherwise(widen: Any) -> None:
+    whole = np.round(X * 4).astype(np.float32).clip(-4, 4)  # float8 holds these
+    rows = widen(whole)
+    got = AssessedLoader(Items([(rows[i],) for i in range(len(X))]), 8, shuffle=False).plan
+    np.testing.assert_array_equal(got.scores, assess(whole, batch_size=8).scores)
+
+
+def test_sparse_samples_are_refused() -> None:
+    with pytest.raises(SampleError, match=r"expected a dense tensor to score.*to_dense"):
+        assert AssessedLoader(Items([(torch.eye(3).to_sparse(),)] * 9), 4).plan

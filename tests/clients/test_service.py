@@ -13,8 +13,16 @@ import safetensors.numpy
 import torch
 
 import assessor
-from assessor import SampleOrder, assess
-from clients import AssessedLoader, AssessorClient, AsyncAssessorClient, ServiceUnavailableError, Shard, errors
+from assessor import SampleOrder, assess, profile_array
+from clients import (
+    AssessedLoader,
+    AssessorClient,
+    AsyncAssessorClient,
+    LoaderError,
+    ServiceUnavailableError,
+    Shard,
+    errors,
+)
 
 from .datasets import Pairs, two_sources
 
@@ -244,6 +252,14 @@ def test_loader_against_the_service(
         assert shards is not None
         assert len(shards) == 7
         assert all(shard.labelled for shard in shards)
+
+
+def test_a_measure_by_name_at_the_service(service_url: str) -> None:
+    options: dict[str, Any] = {"method": "bartlett", "threshold": "quantile(0.7)"}
+    there = AssessedLoader(Pairs(X, Y), 4, service=service_url, **options)
+    assert there.plan.to_json() == AssessedLoader(Pairs(X, Y), 4, **options).plan.to_json()
+    with pytest.raises(LoaderError, match=r"expected reference .* got one beside service="):
+        AssessedLoader(Pairs(X, Y), 4, service=service_url, reference=profile_array(X, batch_sizes=[4]))
 
 
 def test_a_failed_assessment_leaves_nothing_on_the_service(service_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

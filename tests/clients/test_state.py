@@ -172,6 +172,8 @@ def test_states_that_are_none(change: dict[str, Any], message: str) -> None:
         make().load_state_dict(make().state_dict() | change)
     with pytest.raises(StateError):
         make().load_state_dict({})
+    with pytest.raises(StateError, match="expected a mapping made by state_dict; got NoneType"):
+        make().load_state_dict(None)  # type: ignore[arg-type]  # what must be refused
 
 
 def test_the_same_state_on_every_rank() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 import norms
-from assessor import NonFiniteError, assess
+from assessor import NonFiniteError, assess, profile_array
 from clients import AssessedLoader, DatasetError, LoaderError, SampleError
 
 from .datasets import Pairs, two_sources
@@ -59,9 +59,20 @@ def test_what_torch_yields_with_the_plans_own_decisions(num_workers: int, drop_l
     assert loader.plan is PLAN
 
 
-@pytest.mark.parametrize(("method", "cutoff"), [("need", 0.4), ("heterogeneity", 0.2)])
-def test_a_cutoff_is_enough(method: str, cutoff: float) -> None:
-    loader = AssessedLoader(Stream(), 8, method=method, threshold=cutoff)
+@pytest.mark.parametrize(
+    ("method", "cutoff", "options"),
+    [
+        ("need", 0.4, {}),
+        ("gaussian", 0.2, {}),
+        ("scale_dispersion", 0.6, {}),
+        ("location_share", 0.3, {}),
+        ("location_share", 0.05, {"method_options": {"corrected": True}}),
+        ("bartlett", 20, {}),
+        ("population_divergence", 5.0, {"reference": profile_array(X[:45], batch_sizes=[8])}),
+    ],
+)
+def test_a_cutoff_is_enough(method: str, cutoff: float, options: dict[str, Any]) -> None:
+    loader = AssessedLoader(Stream(), 8, method=method, threshold=cutoff, **options)
     model = norms.adapt_input(torch.nn.Identity(), X.shape[1])
     loader.attach(model)
     (gate,) = norms.gates(model)
@@ -99,6 +110,20 @@ def test_the_model_is_told_about_its_batch(num_workers: int) -> None:
     assert all(told == bool(rule(torch.from_numpy(x))) for told, x in model.told)
 
 
+@pytest.mark.parametrize("nonfinite", ["exclude", "normalize"])
+def test_samples_that_are_not_finite_count_as_in_a_plan(nonfinite: str) -> None:
+    x = X.copy()
+    x[3, 1], x[50], x[17:24] = np.nan, np.inf, np.nan  # of batch 2 one sample is left
+    plan = assess(x, batch_size=8, threshold=0.4, nonfinite=nonfinite)
+    for (rows, _), decision in AssessedLoader(Stream(x), 8, plan=plan, nonfinite=nonfinite).decisions():
+        planned = plan[decision.index]
+        assert decision.normalize == planned.normalize
+        assert decision.score == pytest.approx(planned.score, nan_ok=True)
+        bad = int((~rows.isfinite()).any(dim=1).sum())
+        assert (f"{bad} of its samples hold values that are not finite" in decision.reason) == (bad > 0)
+    assert np.isnan(plan[2].score) == (nonfinite == "exclude")
+
+
 def test_epochs_and_lengths() -> None:
     loader = AssessedLoader(Sized(), 8, threshold=0.4)
     assert len(loader) == 12
@@ -123,7 +148,16 @@ def test_standardized_in_the_stream() -> None:
     [
         ({}, LoaderError, "expected plan=, or threshold= as a number.*got threshold=None"),
         ({"threshold": "fixed(1)"}, LoaderError, r"got threshold='fixed\(1\)'"),
-        ({"threshold": 1.2, "method": "published"}, LoaderError, "expected method need or heterogeneity"),
+        (
+            {"threshold": 1.2, "method": "published"},
+            LoaderError,
+            "expected method among need, gaussian, scale_disp.*got",
+        ),
+        ({"threshold": 1.2, "method": "heterogeneity"}, LoaderError, "'heterogeneity', which needs more of the data"),
+        ({"threshold": 1.2, "method": "population_divergence"}, LoaderError, "which needs more of the data"),
+        ({"threshold": 1.2, "method_options": {"corrected": True}}, LoaderError, "expected no option 'corrected'"),
+        ({"threshold": float("nan")}, LoaderError, "expected a finite number as threshold"),
+        ({"threshold": 1.2, "nonfinite": "drop"}, LoaderError, "expected nonfinite among"),
         ({"plan": PLAN, "shuffle": True}, DatasetError, "expected no shuffle with an iterable dataset"),
         ({"plan": PLAN, "sampler": [1]}, DatasetError, "expected no sampler"),
         ({"plan": PLAN, "rank": 0, "world_size": 2}, DatasetError, "expected no .* with an iterable dataset"),

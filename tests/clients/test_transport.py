@@ -180,6 +180,7 @@ def test_pages_are_followed(run: Any) -> None:
         "batch_sizes": [4],
         "method": "need",
         "feature_axis": "element",
+        "nonfinite": "raise",
         "order": {"kind": "rows"},
     }
     pages = Scripted(
@@ -224,6 +225,7 @@ def test_new_assessment_is_json(run: Any) -> None:
         "batch_sizes": [4],
         "method": "need",
         "feature_axis": "element",
+        "nonfinite": "raise",
         "order": {"kind": "rows"},
     }
 
