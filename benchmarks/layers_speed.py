@@ -4,9 +4,9 @@ python -m benchmarks.layers_speed [--quick] [--layers batch,batch_layer] [--turn
                                   [--device cuda] [--write docs/layers_speed.md]
 
 All contenders of a case take turns, so what else the machine does falls on each alike; a figure is the median of the
-turns, of processor time where there is one thread. The gradient has the memory layout of the input, as a convolution behind the layer would give it. "copy" is
-x.clone(): it makes its result anew, as a layer does. Bytes: forward x is read twice and y written,
-backward the gradient and x are read twice and one gradient is written.
+turns, of processor time where there is one thread. The gradient has the memory layout of the input, as a convolution
+behind the layer would give it. "copy" is x.clone(): it makes its result anew, as a layer does. Bytes: forward x is read
+twice and y written, backward the gradient and x are read twice and one gradient is written.
 """
 
 import argparse

@@ -179,7 +179,8 @@ def test_transforms_take_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None
     torch.testing.assert_close(slope, (norm(x + h * v) - norm(x - h * v)) / (2 * h), rtol=1e-6, atol=1e-6)
 
 
-def test_refusals() -> None:
+def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(OptionError, match="expected a path among: plain, blocks, triton; got 'cuda'"):
         choose(data(), "cuda")
     with pytest.raises(OptionError, match="expected a CUDA tensor for the path 'triton'; got one on cpu"):

@@ -1,7 +1,5 @@
 """Triton kernels, in Triton's interpreter where there is no CUDA device, against the plain path in float64."""
 
-import os
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -10,18 +8,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from norms import InputError
+from norms.kernels import cells as kernels
 from norms.kernels.launch import launch, view
 from norms.pooled import pooled_norm
 from norms.pools import Pool
 from tests.norms.tolerances import TOLERANCE
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-if DEVICE == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # is read where the programs are defined
-kernels = import_module("norms.kernels.cells")
-if DEVICE == "cpu":
-    del os.environ["TRITON_INTERPRET"]
-
 # Odd sizes, so that every mask has something to hide; 5 x 3 positions in a tile of 16, 70 in parts.
 SHAPE = (4, 6, 5, 3)
 POOLS = {
@@ -30,12 +23,6 @@ POOLS = {
     "batch group": (Pool(2, 3),),
     "batch layer": (Pool(None, 1, 0.75), Pool(1, None, 0.25)),
 }
-
-
-@pytest.fixture(autouse=True)
-def _interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    if DEVICE == "cpu":
-        monkeypatch.setenv("TRITON_INTERPRET", "1")
 
 
 def data(dtype: torch.dtype, layout: torch.memory_format, shape: tuple[int, ...] = SHAPE) -> Tensor:
