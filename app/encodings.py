@@ -23,7 +23,8 @@ PIECE_BYTES = 1 << 20
 ZSTD_WINDOW_LOG = 23
 """Binary logarithm of the largest zstd window. Source: RFC 9659 3.1."""
 _INPUT_BYTES = 1 << 16
-"""Bytes handed to a decompressor at a time: what it leaves is copied, which many short members would make quadratic."""
+_FIRST_BYTES = 1 << 12
+"""Bytes handed to a decompressor at a time, and at first."""
 _FREE_MEMBERS = 1000
 _MEMBER_BYTES = 1 << 10
 """So many members, or frames, may be as short as they like; the others decode to so many bytes on average."""
@@ -98,13 +99,14 @@ class ContentDecoder:
         self._member: Member | None = None
         self._members = 0
         self._max_decoded_bytes = max_decoded_bytes
-        self._waiting = memoryview(b"")
+        self._fed = memoryview(b"")
+        self._taken = 0
         self.decoded_bytes = 0
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next encoded bytes; what was fed before must have been taken. They must stay until they are."""
-        assert not self._waiting
-        self._waiting = memoryview(data)
+        assert self._taken == len(self._fed)
+        self._fed, self._taken = memoryview(data), 0
 
     def take(self) -> bytes:
         """Return at most `PIECE_BYTES` decoded bytes; nothing once all that was fed is decoded.
@@ -115,9 +117,12 @@ class ContentDecoder:
         while True:
             member = self._member
             if member is None or member.needs_input:
-                if not self._waiting:
+                if self._taken == len(self._fed):
                     return b""
-                piece, self._waiting = bytes(self._waiting[:_INPUT_BYTES]), self._waiting[_INPUT_BYTES:]
+                # Little for a member that begins: what one leaves is copied, again for each that is short.
+                size = _FIRST_BYTES if member is None else _INPUT_BYTES
+                piece = bytes(self._fed[self._taken : self._taken + size])
+                self._taken += len(piece)
             else:
                 piece = b""
             if member is None:
@@ -159,8 +164,8 @@ class ContentDecoder:
         """Put what came after a member's end back in front of what waits."""
         rest = member.unused_data
         self._member = None
-        if rest:
-            self._waiting = memoryview(rest + self._waiting.tobytes()) if self._waiting else memoryview(rest)
+        # It is the end of what was handed over last, so nothing need be copied.
+        self._taken -= len(rest)
 
     def _check_size(self) -> None:
         if self.decoded_bytes > self._max_decoded_bytes:
