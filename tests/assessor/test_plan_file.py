@@ -87,6 +87,16 @@ def test_the_text_is_strict_json_of_a_named_schema() -> None:
     assert len(json.loads(PLANS["own cutoffs"].to_json())["cutoffs"]) == 20
 
 
+def test_long_columns_are_one_json_text() -> None:
+    x = RNG.normal(size=(10_000, 2))
+    undefined = assess(x, batch_size=1)
+    assert np.isnan(undefined.scores).all()
+    for long in (undefined, assess(x, batch_size=2), PLANS["own cutoffs"]):
+        text = long.to_json()
+        assert text == json.dumps(json.loads(text), separators=(",", ":"))
+        check_same(long, Plan.from_json(text))
+
+
 def test_saving_replaces_the_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "plan.json"
     PLANS["need"].save(path)
