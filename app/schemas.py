@@ -25,6 +25,8 @@ Nonfinite = Annotated[
 ]
 
 CURSOR = r"^n[0-9]{1,18}$"
+NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
+"""PostgreSQL keeps no zero characters, and the others would only garble a list or a report."""
 
 BatchSize = Annotated[
     int,
@@ -129,7 +131,12 @@ class NewAssessment(BaseModel):
         json_schema_extra={"examples": [{"name": "digits", "batch_sizes": [4, 32], "method": "need"}]},
     )
 
-    name: str = Field(min_length=1, max_length=200, description="For people; need not be unique.")
+    name: str = Field(
+        min_length=1,
+        max_length=200,
+        pattern=NO_CONTROLS,
+        description="For people; need not be unique; without control characters.",
+    )
     batch_sizes: list[BatchSize] = Field(
         description="Every batch size to profile, in one pass.", json_schema_extra={"minItems": 1}
     )

@@ -116,7 +116,8 @@ class Store:
         """Return at most `limit` assessments, newest first, those numbered below `before`."""
         query = sa.select(ASSESSMENTS).where(self.is_mine()).order_by(ASSESSMENTS.c.number.desc()).limit(limit)
         if before is not None:
-            query = query.where(ASSESSMENTS.c.number < before)
+            # As a long integer: what a client made up may be beyond the column's type.
+            query = query.where(ASSESSMENTS.c.number < sa.literal(before, sa.BigInteger))
         with self.engine.connect() as connection:
             return [self._to_assessment(row) for row in connection.execute(query).mappings()]
 
@@ -149,6 +150,7 @@ class Store:
         Raises:
             ProblemError: there is none of this id ("assessment-not-found").
         """
+        check_storable(assessment_id, _not_found(assessment_id))
         with self.writing() as connection:
             delete = ASSESSMENTS.delete().where(ASSESSMENTS.c.id == assessment_id, self.is_mine())
             if connection.execute(delete).rowcount == 0:
@@ -252,6 +254,7 @@ class Store:
         Raises:
             ProblemError: there is none of this id ("assessment-not-found").
         """
+        check_storable(assessment_id, _not_found(assessment_id))
         query = sa.select(ASSESSMENTS).where(ASSESSMENTS.c.id == assessment_id, self.is_mine())
         if lock:
             query = query.with_for_update()
@@ -310,6 +313,12 @@ def _find_shards(
         )
         for row in rows
     ]
+
+
+def check_storable(text: str, error: ProblemError) -> None:
+    """Raise an error where a text cannot be in the database: PostgreSQL fails on a zero character in a query."""
+    if "\0" in text:
+        raise error
 
 
 def _not_found(assessment_id: str) -> ProblemError:

@@ -11,7 +11,7 @@ from app.jobs.events import add_event
 from app.jobs.records import STATES, UNFINISHED, Event, Job, Kind, fingerprint_of
 from app.jobs.tables import EVENTS, JOB_COLUMNS, JOBS
 from app.problems import ProblemError
-from app.storage import Store
+from app.storage import Store, check_storable
 from app.times import now_text
 
 KEPT = 100
@@ -125,13 +125,10 @@ class Board:
         query = query.where(JOBS.c.id == job_id, self._store.is_mine())
         if lock:
             query = query.with_for_update(of=JOBS)
+        check_storable(job_id, _not_found(job_id))
         row = connection.execute(query).mappings().one_or_none()
         if row is None:
-            raise ProblemError(
-                "job-not-found",
-                f"expected the id of a job; got {job_id!r:.80}, which does not exist or went with its assessment; "
-                "the answer that made a job names it in Location",
-            )
+            raise _not_found(job_id)
         return Job.of(row)
 
     def _assessment_number(self, connection: Connection, assessment_id: str, *, lock: bool) -> int:
@@ -150,6 +147,14 @@ class Board:
         ended = sa.select(JOBS.c.number).where(of_it, JOBS.c.state.not_in(UNFINISHED))
         old = ended.order_by(JOBS.c.number.desc()).offset(KEPT - 1)
         connection.execute(JOBS.delete().where(JOBS.c.number.in_(connection.execute(old).scalars().all())))
+
+
+def _not_found(job_id: str) -> ProblemError:
+    return ProblemError(
+        "job-not-found",
+        f"expected the id of a job; got {job_id!r:.80}, which does not exist or went with its assessment; "
+        "the answer that made a job names it in Location",
+    )
 
 
 def count_states(store: Store) -> dict[str, int]:

@@ -114,6 +114,35 @@ def test_bad_page(client: httpx.Client, query: str, words: list[str]) -> None:
     check_problem(client.get(f"/v1/assessments?{query}"), 422, "invalid-request", *words)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/v1/assessments/%00", "assessment-not-found"),
+        ("DELETE", "/v1/assessments/a%00", "assessment-not-found"),
+        ("GET", "/v1/assessments/%00/plan", "assessment-not-found"),
+        ("GET", "/v1/assessments/%00/report", "assessment-not-found"),
+        ("PUT", "/v1/assessments/%00/shards/0", "assessment-not-found"),
+        ("GET", "/v1/jobs/%00", "job-not-found"),
+        ("GET", "/v1/jobs/%00/events", "job-not-found"),
+        ("GET", "/v1/jobs/%00/result", "job-not-found"),
+        ("DELETE", "/v1/jobs/%00", "job-not-found"),
+    ],
+)
+def test_ids_with_zero_characters_are_no_ones(client: httpx.Client, method: str, path: str, code: str) -> None:
+    check_problem(client.request(method, path), 404, code)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "two\nlines", "\x1b[31mred", "\x7f"])
+def test_names_have_no_control_characters(client: httpx.Client, name: str) -> None:
+    response = client.post("/v1/assessments", json={"name": name, "batch_sizes": [4]})
+    check_problem(response, 422, "invalid-request", "body.name", "pattern")
+
+
+def test_a_cursor_beyond_all_numbers_begins_at_the_newest(client: httpx.Client, assessment: str) -> None:
+    page = client.get("/v1/assessments?limit=1&cursor=n999999999999999999").json()
+    assert page == client.get("/v1/assessments?limit=1").json()
+
+
 def test_delete_removes_shards_too(client: httpx.Client, assessment: str) -> None:
     client.put(f"{assessment}/shards/0", content=npy(rows(8)))
     response = client.delete(assessment)
