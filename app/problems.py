@@ -28,6 +28,8 @@ PROBLEM_KEY = "normgauge.problem"
 """Where the ASGI scope holds the code of the problem that was answered."""
 
 _LONGEST_VALUE = 80
+_MISSING = frozenset(("42P01", "42703"))
+"""PostgreSQL's codes for a table, or a column, that is not there yet; see /readyz."""
 _LOGGER = logging.getLogger("normgauge")
 
 
@@ -263,6 +265,12 @@ def _on_database_error(request: Request, error: Exception) -> Response:
     return problem_response(request, "database-unavailable", detail, headers={"Retry-After": "5"})
 
 
+def _on_statement_error(request: Request, error: Exception) -> Response:
+    # Any other statement that the database does not understand is a mistake of ours.
+    lacks = getattr(getattr(error, "orig", None), "sqlstate", None) in _MISSING
+    return (_on_database_error if lacks else _on_any_error)(request, error)
+
+
 def _on_any_error(request: Request, error: Exception) -> Response:
     _LOGGER.error("internal error on %s %s", request.method, request.url.path, exc_info=error)
     detail = "the server failed on this request; its log has the cause; nothing half-written stays"
@@ -276,6 +284,6 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Response]] = {
     ClientDisconnect: _on_disconnect,
     OperationalError: _on_database_error,
     InterfaceError: _on_database_error,
-    ProgrammingError: _on_database_error,  # PostgreSQL's word for a table that is not there yet; see /readyz
+    ProgrammingError: _on_statement_error,
     PoolTimeoutError: _on_database_error,
 }

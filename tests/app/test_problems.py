@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import HTTPException
+from psycopg.errors import UndefinedTable
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 import app
@@ -85,7 +86,8 @@ def test_type_leads_to_a_text(client: httpx.Client, code: str) -> None:
         (RuntimeError("secret of the inside"), 500, "internal-error"),
         (AssertionError("secret of the inside"), 500, "internal-error"),
         (OperationalError("SELECT secret", {}, Exception("locked")), 503, "database-unavailable"),
-        (ProgrammingError("SELECT secret", {}, Exception("no such relation")), 503, "database-unavailable"),
+        (ProgrammingError("SELECT secret", {}, UndefinedTable("secret")), 503, "database-unavailable"),
+        (ProgrammingError("SELECT secret", {}, Exception("near secret: syntax error")), 500, "internal-error"),
         (HTTPException(418, "short and stout"), 400, "bad-request"),
         (HTTPException(501, "not yet"), 500, "internal-error"),
         (ProblemError("too-large", "expected less; got more; send less"), 413, "too-large"),
@@ -95,6 +97,7 @@ def test_any_exception_becomes_a_problem_without_the_inside(
     settings: Settings, error: Exception, status: int, code: str
 ) -> None:
     application = create_app(settings)
+    application.state.service.store.migrate()  # as its start would: whether there are keys is asked first
 
     async def fail() -> None:
         raise error
@@ -103,7 +106,7 @@ def test_any_exception_becomes_a_problem_without_the_inside(
 
     async def call() -> httpx.Response:
         transport = httpx.ASGITransport(application, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.get("/fail")
 
     response = asyncio.run(call())
@@ -118,7 +121,7 @@ def test_unreachable_database_is_alive_but_not_ready(settings: Settings) -> None
         transport = httpx.ASGITransport(application)
         async with (
             application.router.lifespan_context(application),
-            httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
         ):
             assert (await client.get("/readyz")).json() == {"status": "ok"}
             application.state.service.store.close()  # the connections in the pool, which still hold the file
@@ -129,3 +132,26 @@ def test_unreachable_database_is_alive_but_not_ready(settings: Settings) -> None
     check_problem(ready, 503, "database-unavailable", "did not answer", "try again")
     assert ready.headers["retry-after"]
     assert alive.json() == {"status": "ok"}
+
+
+def test_probes_do_not_wait_for_busy_worker_threads(settings: Settings) -> None:
+    application = create_app(settings)
+
+    async def probe() -> list[int]:
+        transport = httpx.ASGITransport(application)
+        async with (
+            application.router.lifespan_context(application),
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+        ):
+            limiter = application.state.service.limiter
+            busy = [object() for _ in range(limiter.total_tokens)]
+            for plan in busy:
+                limiter.acquire_on_behalf_of_nowait(plan)
+            try:
+                async with asyncio.timeout(30):  # it would be for good
+                    return [(await client.get(path)).status_code for path in ("/readyz", "/metrics", "/livez")]
+            finally:
+                for plan in busy:
+                    limiter.release_on_behalf_of(plan)
+
+    assert asyncio.run(probe()) == [200, 200, 200]
