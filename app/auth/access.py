@@ -40,6 +40,7 @@ class AccessMiddleware:
         self._rates = rates
         self._rates_of_strangers = settings.allow_anonymous
         self._anonymous = not settings.require_keys and (settings.allow_anonymous or is_loopback(settings.host))
+        self._any_host = settings.allow_anonymous
         # Its own threads: those that profile shards may all be busy.
         self._limiter = CapacityLimiter(_THREADS)
 
@@ -82,7 +83,22 @@ class AccessMiddleware:
             raise _unauthenticated("got none")
         if not self._anonymous:
             raise _unauthenticated("got none, and the service has no key yet: normgauge keys create NAME makes one")
+        host = headers.get("host", "localhost")
+        if not self._any_host and not is_loopback(host_name(host)):
+            # A page of a stranger's site, whose name was made to lead here: the browser says that name.
+            raise _unauthenticated(f"got none, and Host {host!r:.80}: without a key, call localhost or 127.0.0.1")
         return Caller(None)
+
+
+def host_name(host: str) -> str:
+    """Return a Host header without its port.
+
+    >>> host_name("localhost:8000"), host_name("[::1]:8000"), host_name("::1"), host_name("evil.example")
+    ('localhost', '::1', '::1', 'evil.example')
+    """
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.rpartition(":")[0] if host.count(":") == 1 else host
 
 
 def caller_of(request: Request) -> Caller:
@@ -100,10 +116,10 @@ def is_open(path: str) -> bool:
 def is_loopback(host: str) -> bool:
     """Return whether only this machine can reach an address to listen on.
 
-    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("LocalHost"), is_loopback("0.0.0.0")
     (True, True, True, False)
     """
-    if host == "localhost":
+    if host.lower().rstrip(".") == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

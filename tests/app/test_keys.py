@@ -254,3 +254,21 @@ def test_no_key_in_any_log(service: Tenancy, caplog: pytest.LogCaptureFixture, t
     ours = [line for record, line in zip(caplog.records, lines, strict=True) if record.name.startswith("normgauge")]
     assert len(ours) >= 2
     assert not [line for line in ours if key in line]
+
+
+def test_without_keys_only_this_machines_names_are_served(settings: Settings) -> None:
+    with running(settings) as url, httpx.Client(base_url=url) as client:
+        for host in ("localhost", "LOCALHOST:8000", "127.0.0.1", "[::1]:8000"):
+            assert client.get("/v1/assessments", headers={"Host": host}).status_code == 200
+        for host in ("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example", ""):
+            check_problem(
+                client.get("/v1/assessments", headers={"Host": host}), 401, "unauthenticated", "Host", "localhost"
+            )
+            assert client.get("/livez", headers={"Host": host}).status_code == 200
+    with running(settings.model_copy(update={"allow_anonymous": True})) as url, httpx.Client(base_url=url) as client:
+        assert client.get("/v1/assessments", headers={"Host": "evil.example"}).status_code == 200
+
+
+def test_with_a_key_any_name_will_do(service: Tenancy) -> None:
+    with service.tenant("by name") as client:
+        assert client.get("/v1/assessments", headers={"Host": "normgauge.example"}).status_code == 200

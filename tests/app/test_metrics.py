@@ -98,7 +98,7 @@ def test_metrics_answer_without_the_database(settings: Settings) -> None:
         transport = httpx.ASGITransport(application)
         async with (
             application.router.lifespan_context(application),
-            httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
         ):
             application.state.service.store.close()
             shutil.rmtree(Path(settings.database_url.removeprefix("sqlite:///")).parent)

@@ -56,7 +56,7 @@ def exchange(application: FastAPI, *requests: httpx.Request) -> list[httpx.Respo
 
 def request(method: str, path: str, **options: Any) -> httpx.Request:
     """Return a request to the application under test."""
-    return httpx.Request(method, f"http://test{path}", **options)
+    return httpx.Request(method, f"http://localhost{path}", **options)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_an_id_of_another_form_is_replaced(client: httpx.Client, given: str | No
 
 
 def test_transport_security_only_over_https(settings: Settings) -> None:
-    (plain,) = exchange(create_app(settings), httpx.Request("GET", "http://test/livez"))
+    (plain,) = exchange(create_app(settings), httpx.Request("GET", "http://localhost/livez"))
     (secure,) = exchange(create_app(settings), httpx.Request("GET", "https://test/livez"))
     assert "strict-transport-security" not in plain.headers
     assert secure.headers["strict-transport-security"]
@@ -158,7 +158,7 @@ def test_failure_in_mid_answer_is_not_taken_for_a_whole_answer(settings: Setting
     async def call() -> None:
         transport = httpx.ASGITransport(application)
         async with application.router.lifespan_context(application), httpx.AsyncClient(transport=transport) as client:
-            await client.get("http://test/half")
+            await client.get("http://localhost/half")
 
     with pytest.raises(RuntimeError, match="inside"):
         asyncio.run(call())
@@ -187,7 +187,7 @@ def test_a_database_that_fails_shows_no_sql_path_or_trace(
         transport = httpx.ASGITransport(application, raise_app_exceptions=False)
         async with (
             application.router.lifespan_context(application),
-            httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
         ):
             created = await client.post("/v1/assessments", json={"name": "x", "batch_sizes": [4]})
             path = created.headers["location"]

@@ -50,11 +50,11 @@ def test_one_span_a_request_named_by_route(settings: Settings, exporter: InMemor
     spans = spans_of(
         settings,
         exporter,
-        httpx.Request("GET", "http://test/v1/assessments/x?secret=1", headers=traceparent),
-        httpx.Request("POST", "http://test/v1/assess?batch_size=4", content=body, headers={"X-Data": "secret"}),
-        httpx.Request("GET", "http://test/v1/assessments?cursor=%ff%fe"),
-        httpx.Request("GET", "http://test/livez"),
-        httpx.Request("GET", "http://test/metrics"),
+        httpx.Request("GET", "http://localhost/v1/assessments/x?secret=1", headers=traceparent),
+        httpx.Request("POST", "http://localhost/v1/assess?batch_size=4", content=body, headers={"X-Data": "secret"}),
+        httpx.Request("GET", "http://localhost/v1/assessments?cursor=%ff%fe"),
+        httpx.Request("GET", "http://localhost/livez"),
+        httpx.Request("GET", "http://localhost/metrics"),
     )
     assert [span.name for span in spans] == [
         "GET /v1/assessments/{assessment_id}",
@@ -79,7 +79,7 @@ def test_log_lines_have_the_trace(settings: Settings, exporter: InMemorySpanExpo
     logger.addHandler(handler)
     logger.setLevel("INFO")
     try:
-        (span,) = spans_of(settings, exporter, httpx.Request("GET", "http://test/v1/assessments"))
+        (span,) = spans_of(settings, exporter, httpx.Request("GET", "http://localhost/v1/assessments"))
     finally:
         logger.removeHandler(handler)
         logger.setLevel("NOTSET")
