@@ -99,6 +99,7 @@ class Service:
     report_limiter: CapacityLimiter = field(init=False)
     decoding: CapacityLimiter = field(init=False)
     finishing: CapacityLimiter = field(init=False)
+    looking: CapacityLimiter = field(init=False)
     pieces: PiecePool = field(init=False)
     metrics: Metrics = field(default_factory=Metrics)
     drain: Drain = field(default_factory=Drain)
@@ -122,6 +123,7 @@ class Service:
         self.decoding = CapacityLimiter(min(self.settings.worker_threads, os.cpu_count() or 1))
         self.finishing = CapacityLimiter(2)
         self.report_limiter = CapacityLimiter(1)
+        self.looking = CapacityLimiter(2)
         if self.settings.migrate_at_start:
             await self.blocking(self.store.migrate)
         self._sweeper = Sweeper(self.store, self.keys, self.settings)
@@ -150,6 +152,10 @@ class Service:
     async def blocking(self, call: Callable[[], _T]) -> _T:
         """Return what `call` returns, run in a worker thread so that the event loop is not held up."""
         return await to_thread.run_sync(call, limiter=self.limiter)
+
+    async def look(self, call: Callable[[], _T]) -> _T:
+        """Return what a probe's `call` returns; it does not wait for threads that long plans keep busy."""
+        return await to_thread.run_sync(call, limiter=self.looking)
 
     def plan_stored(self, assessment_id: str, *, batch_size: int | None, method: str | None, **options: Any) -> Plan:
         """Return the plan of an assessment's shards; blocks.

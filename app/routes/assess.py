@@ -40,10 +40,10 @@ async def assess_shard(request: Request, query: Annotated[AssessQuery, Query()],
     )
     ingested = await ingest(request, reader, service)
 
-    def plan_as_json() -> str:
+    def plan_as_json() -> bytes:
         options = query.make_plan_options()
         plan = make_plan(ingested.profile, method=method, batch_size=query.batch_size, **options)
         service.metrics.planned(plan)
-        return plan.to_json()
+        return plan.to_json().encode()
 
     return Response(await service.blocking(plan_as_json), media_type="application/json")

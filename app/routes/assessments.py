@@ -75,12 +75,17 @@ async def list_assessments(query: Annotated[PageQuery, Query()], service: Servic
 @router.get(
     "/{assessment_id}",
     summary="Look at an assessment",
+    response_model=AssessmentState,
     responses=problem_responses(*REQUEST_PROBLEMS, "assessment-not-found"),
 )
-async def get_assessment(assessment_id: str, service: ServiceDep) -> AssessmentState:
+async def get_assessment(assessment_id: str, service: ServiceDep) -> Response:
     """Answer an assessment with its shards and the rows that are missing."""
-    assessment, shards = await service.blocking(lambda: service.store.get_assessment(assessment_id))
-    return AssessmentState.with_shards(assessment, shards)
+
+    def state_as_json() -> str:
+        # In the worker thread: there may be 100,000 shards.
+        return AssessmentState.with_shards(*service.store.get_assessment(assessment_id)).model_dump_json()
+
+    return Response(await service.blocking(state_as_json), media_type="application/json")
 
 
 @router.delete(

@@ -29,7 +29,7 @@ async def readyz(service: ServiceDep) -> Health:
             "expected an instance that stays; this one is going down: send requests to another one",
             headers={"Connection": "close"},
         )
-    state = await service.blocking(service.store.schema_state)
+    state = await service.look(service.store.schema_state)
     if not state.usable:
         raise ProblemError("schema-outdated", str(state))
     return Health()

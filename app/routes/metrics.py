@@ -21,7 +21,7 @@ router = APIRouter(tags=["operations"], dependencies=[Depends(check_query)])
 async def get_metrics(service: ServiceDep) -> Response:
     """Answer this instance's metrics, and the jobs in the database; also where the database does not answer."""
     try:
-        service.metrics.set_jobs(await service.blocking(lambda: count_states(service.store)))
+        service.metrics.set_jobs(await service.look(lambda: count_states(service.store)))
     except SQLAlchemyError:
         service.metrics.set_database_up(False)
     else:

@@ -65,7 +65,7 @@ async def get_plan(
             response.headers["Preference-Applied"] = "respond-async"
         return told_of(request, response, job)
 
-    def plan_as_json() -> str:
-        return service.plan_stored(assessment_id, **spec).to_json()
+    def plan_as_json() -> bytes:
+        return service.plan_stored(assessment_id, **spec).to_json().encode()
 
     return Response(await service.blocking(plan_as_json), media_type="application/json")

@@ -82,7 +82,7 @@ def test_rows_that_are_not_finite(client: httpx.Client, policy: str) -> None:
         response = client.put(f"{path}/shards/{index}?first_row={start}", content=npy(x[start:stop]))
         assert response.status_code == 201, response.text
     assert client.get(f"{path}/plan").text == expected
-    query = {"batch_size": 8, "nonfinite": policy}
+    query: dict[str, str | int] = {"batch_size": 8, "nonfinite": policy}
     assert client.post("/v1/assess", params=query, content=npy(x)).text == expected
     text = "\n".join(",".join("" if np.isnan(v) else repr(float(v)) for v in row) for row in x)
     headers = {"Content-Type": "text/csv"}
