@@ -136,7 +136,8 @@ class BatchStandardizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
     """Standardizes the batches of rows that need it, each by its own mean and standard deviation per column.
 
     Args:
-        method, batch_size, threshold: see `HeterogeneityAssessor`.
+        method, batch_size, threshold, nonfinite: see `HeterogeneityAssessor`. Rows that are left out of a batch's
+            score are left out of its mean and standard deviation too; NaN and infinity stay what they are.
         when: "flagged" standardizes the batches that the fitted assessor flags, "always" all.
 
     Attributes:
@@ -159,11 +160,19 @@ class BatchStandardizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
         batch_size: int = 32,
         threshold: str | float | None = None,
         when: str = "flagged",
+        nonfinite: str = "raise",
     ) -> None:
         self.method = method
         self.batch_size = batch_size
         self.threshold = threshold
         self.when = when
+        self.nonfinite = nonfinite
+
+    def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's tags: whether NaN is allowed is a setting."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.nonfinite != "raise"
+        return tags
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:  # noqa: N803 - scikit-learn's name
         """Fit the assessor, whose cutoff decides from then on.
@@ -173,8 +182,10 @@ class BatchStandardizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
         """
         if self.when not in WHEN:
             raise SettingError(f"expected when among {', '.join(WHEN)}; got {self.when!r:.80}")
-        rows = validate_data(self, X)
-        assessor = HeterogeneityAssessor(self.method, batch_size=self.batch_size, threshold=self.threshold)
+        rows = validate_data(self, X, ensure_all_finite=self.nonfinite == "raise")
+        assessor = HeterogeneityAssessor(
+            self.method, batch_size=self.batch_size, threshold=self.threshold, nonfinite=self.nonfinite
+        )
         self.assessor_ = assessor.fit(rows, y)
         return self
 
@@ -189,15 +200,21 @@ class BatchStandardizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator): 
         Source: FORMULAS 2.1, the published rule's transformation.
         """
         check_is_fitted(self)
-        rows = np.array(validate_data(self, X, reset=False), np.float64)
+        finite_only = self.nonfinite == "raise"
+        rows = np.array(validate_data(self, X, reset=False, ensure_all_finite=finite_only), np.float64)
         size = self.assessor_.plan_.batch_size
         chosen = (
             self.assessor_.predict(rows)[::size] if self.when == "flagged" else np.ones(-(-len(rows) // size), bool)
         )
         for k in np.flatnonzero(chosen):
             batch = rows[k * size : (k + 1) * size]
-            # Around the first row, so that a column of equal values becomes exactly 0.
-            centred = batch - batch[:1]
-            centred -= centred.mean(axis=0)
-            batch[:] = centred / np.sqrt((centred * centred).mean(axis=0) + EPSILON)
+            counted = np.isfinite(batch).all(axis=1)
+            if not counted.any():
+                continue
+            # Around a row, so that a column of equal values becomes exactly 0.
+            with np.errstate(invalid="ignore"):  # NaN of NaN, and infinity of infinity, in the rows left out
+                centred = batch - batch[int(np.argmax(counted))]
+                centred -= centred[counted].mean(axis=0)
+                deviation = np.sqrt((centred[counted] ** 2).mean(axis=0) + EPSILON)
+                batch[:] = centred / deviation
         return rows

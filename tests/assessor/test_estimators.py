@@ -140,3 +140,25 @@ def test_rows_that_are_not_finite() -> None:
     assert assessor.predict(x)[8:16].all()
     with pytest.raises(SettingError, match="nonfinite among raise, exclude, normalize; got 'drop'"):
         HeterogeneityAssessor(batch_size=8, nonfinite="drop").fit(x)
+
+
+@pytest.mark.parametrize("when", ["flagged", "always"])
+@pytest.mark.parametrize("nonfinite", ["exclude", "normalize"])
+def test_rows_that_are_not_finite_count_in_no_batchs_moments(nonfinite: str, when: str) -> None:
+    x = X.copy()
+    x[2, 1], x[20], x[64:, 0] = np.nan, np.inf, np.nan  # of the last batch no row is left
+    with pytest.raises(ValueError, match=r"NaN|infinity"):
+        BatchStandardizer(batch_size=16, when=when).fit(x)
+    standardizer = BatchStandardizer(batch_size=16, when=when, nonfinite=nonfinite).fit(x)
+    got = standardizer.transform(x)
+    flagged = standardizer.assessor_.plan_.normalize
+    assert flagged.tolist() == [nonfinite == "normalize", True, False, False, nonfinite == "normalize"]
+    for k, batch in enumerate(np.split(x, range(16, 70, 16))):
+        finite = batch[np.isfinite(batch).all(axis=1)]
+        ours = got[16 * k : 16 * k + len(batch)]
+        if len(finite) and (when == "always" or flagged[k]):
+            expected = (finite - finite.mean(axis=0)) / finite.std(axis=0)
+            assert_allclose(ours[np.isfinite(batch).all(axis=1)], expected, atol=1e-12)
+            assert_array_equal(np.isfinite(ours), np.isfinite(batch))
+        else:
+            assert_array_equal(ours, batch)
