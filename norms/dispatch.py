@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from norms.errors import OptionError
+from norms.kernels.launch import view
 
 Path = Literal["plain", "blocks", "triton"]
 SETTING = "NORMGAUGE_NORM_KERNEL"
@@ -36,7 +37,7 @@ def choose(x: Tensor, requested: str | None = None) -> Chosen:
     """Return which path a norm takes for the input x, and why.
 
     Args:
-        x: the input; only its device, dtype and kind are looked at.
+        x: the input; its device, dtype, strides and kind are looked at.
         requested: a path; None: the one that the environment variable NORMGAUGE_NORM_KERNEL names, if it does.
 
     Raises:
@@ -54,9 +55,9 @@ def choose(x: Tensor, requested: str | None = None) -> Chosen:
         return Chosen("plain", "compiled: the compiler fuses it")
     if x.device.type == "cpu":
         return Chosen("blocks", "CPU")
-    if x.device.type == "cuda" and x.dtype in FLOATS and has_triton():
+    if x.device.type == "cuda" and x.dtype in FLOATS and x.ndim > 2 and view(x) is not None and has_triton():
         return Chosen("triton", "CUDA with Triton")
-    return Chosen("plain", f"{x.device.type}, {x.dtype}: no kernel for it")
+    return Chosen("plain", f"{x.device.type}, {x.dtype}, strides {x.stride()}: no kernel for it")
 
 
 def needs_plain(x: Tensor) -> bool:

@@ -142,7 +142,10 @@ def test_what_is_chosen_can_be_asked() -> None:
     x = data()
     assert choose(x) == ("blocks", "CPU")
     assert choose(x, "plain") == ("plain", "asked for")
-    assert choose(x.to("meta")) == ("plain", "meta, torch.float32: no kernel for it")
+    assert choose(x.to("meta")) == (
+        "plain",
+        "meta, torch.float32, strides (90, 15, 3, 1): no kernel for it",
+    )
     with use_kernel("plain"):
         assert choose(x).path == "plain"
         assert choose(x, "blocks").path == "blocks"
