@@ -2,8 +2,9 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,14 @@ class Source:
     etag: str | None
 
 
+Keep = Callable[[str], bool]
+
+
+def all_of_them(_key: str) -> bool:
+    """Return true."""
+    return True
+
+
 class Store(Protocol):
     """A bucket, or this machine's files. Safe between threads; every method blocks."""
 
@@ -39,8 +48,8 @@ class Store(Protocol):
         """Return the object at a URI. Raises SourceError: there is none that may be read."""
         ...
 
-    def list(self, folder: SourceUri) -> Iterator[Source]:
-        """Yield all objects below a folder, in any order. Raises SourceError."""
+    def list(self, folder: SourceUri, keep: Keep = all_of_them) -> Iterator[Source]:
+        """Yield all objects below a folder whose keys are kept, in any order. Raises SourceError."""
         ...
 
     def read(self, source: Source, start: int, stop: int) -> bytes:
@@ -68,15 +77,20 @@ def find_pattern(store: Store, pattern: SourceUri, *, limit: int) -> list[Source
         SourceNotFoundError: none matches. SourceUriError: more than `limit`, or too many to look at.
         SourceError: the store cannot be listed.
     """
-    found: list[Source] = []
-    for number, source in enumerate(store.list(base_of(pattern)), 1):
-        if matches(source.uri.key, pattern.key):
-            found.append(source)
-        if len(found) > limit or number > LONGEST_LIST:
-            raise SourceUriError(
-                f"expected a pattern with at most {limit} objects, among at most {LONGEST_LIST} below its folder; "
-                f"{pattern} has more: take a narrower one"
-            )
+    too_many = SourceUriError(
+        f"expected a pattern with at most {limit} objects, among at most {LONGEST_LIST} below its folder; "
+        f"{pattern} has more: take a narrower one"
+    )
+    looked_at = count(1)
+
+    def keep(key: str) -> bool:
+        if next(looked_at) > LONGEST_LIST:
+            raise too_many
+        return matches(key, pattern.key)
+
+    found = list(islice(store.list(base_of(pattern), keep), limit + 1))
+    if len(found) > limit:
+        raise too_many
     if not found:
         raise SourceNotFoundError(f"expected at least one object for {pattern}; there is none: check the pattern")
     return sorted(found, key=lambda source: source.uri)
@@ -103,12 +117,12 @@ class Bucket:
         with translated(str(uri), self._endpoint):
             return self._source(self._store.head(uri.key))
 
-    def list(self, folder: SourceUri) -> Iterator[Source]:
-        """Yield all objects below a folder; a request for each 1,000."""
+    def list(self, folder: SourceUri, keep: Keep = all_of_them) -> Iterator[Source]:
+        """Yield all objects below a folder whose keys are kept; a request for each 1,000."""
         with translated(str(folder), self._endpoint):
             for chunk in self._store.list(folder.key or None, chunk_size=1000):
                 for meta in chunk:
-                    if meta["size"] or not meta["path"].endswith("/"):
+                    if (meta["size"] or not meta["path"].endswith("/")) and keep(meta["path"]):
                         yield self._source(meta)
 
     def read(self, source: Source, start: int, stop: int) -> bytes:
@@ -147,15 +161,19 @@ class Folder:
             meta = self._store.head(path.lstrip("/"))
         return Source(uri, meta["size"], meta["e_tag"])
 
-    def list(self, folder: SourceUri) -> Iterator[Source]:
-        """Yield all files below a folder; folders that are links are not entered, hidden files passed over."""
+    def list(self, folder: SourceUri, keep: Keep = all_of_them) -> Iterator[Source]:
+        """Yield the files below a folder that are kept; links to folders are not entered, hidden files passed over.
+
+        Files that are not kept are not looked at, so a link among them that leads out of the folder does no harm.
+        """
         top = Path("/", folder.key)
         self._check_inside(os.path.realpath(top), folder)
         for place, folders, names in os.walk(top):
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in names:
-                if not name.startswith("."):
-                    yield self.find(SourceUri("file", "", str(Path(place, name)).lstrip("/")))
+                key = str(Path(place, name)).lstrip("/")
+                if not name.startswith(".") and keep(key):
+                    yield self.find(SourceUri("file", "", key))
 
     def read(self, source: Source, start: int, stop: int) -> bytes:
         """Return the bytes [start, stop)."""

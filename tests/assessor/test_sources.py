@@ -138,6 +138,16 @@ class TestFolder:
         with pytest.raises(errors.SourceEscapeError, match=re.escape("link.bin leads out")):
             find_pattern(store, SourceUri.parse(f"file://{root}/*"), limit=9)
 
+    def test_a_link_that_a_pattern_does_not_match_does_no_harm(self, tmp_path: Path) -> None:
+        (tmp_path / "inside").mkdir()
+        (tmp_path / "x.bin").write_bytes(b"secret")
+        (tmp_path / "inside/link.bin").symlink_to(tmp_path / "x.bin")
+        (tmp_path / "inside/part-0.bin").write_bytes(b"rows")
+        root = str(tmp_path / "inside")
+        store = open_store(SourceUri.parse("file:///"), StoreSettings(), root=root)
+        (found,) = find_pattern(store, SourceUri.parse(f"file://{root}/part-*"), limit=9)
+        assert found.uri.key == f"{root}/part-0.bin".lstrip("/")
+
     def test_a_file_replaced_by_a_link_after_it_was_found(self, tmp_path: Path) -> None:
         (tmp_path / "inside").mkdir()
         (tmp_path / "x.bin").write_bytes(b"secret")
