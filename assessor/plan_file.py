@@ -1,10 +1,10 @@
 """Plans as JSON, schema `normgauge.plan/1`. Numbers that JSON lacks: NaN is null, infinities are "inf" and "-inf"."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from assessor.errors import AssessorError, PlanFormatError
 from assessor.measures import measures
@@ -18,12 +18,12 @@ _RUN = 1 << 12
 
 def dump_plan(plan: Plan) -> str:
     """Return the plan as JSON text; the same plan gives the same text."""
-    details = (f"{_dump(name)}:{_dump_column(column)}" for name, column in plan.details.items())
+    details = (f"{_dump(name)}:{_dump_list(encode_column(column))}" for name, column in plan.details.items())
     parts = [
         _dump(describe_plan(plan))[:-1],
-        f'"cutoffs":{_dump_column(told_cutoffs(plan))}',
-        f'"scores":{_dump_column(plan.scores)}',
-        f'"normalize":{_dump_column(plan.normalize)}',
+        f'"cutoffs":{_dump_list(encode_column(told_cutoffs(plan)))}',
+        f'"scores":{_dump_list(encode_column(plan.scores))}',
+        f'"normalize":{_dump_list(plan.normalize.astype(int).tolist())}',
         f'"details":{{{",".join(details)}}}}}',
     ]
     return ",".join(parts)
@@ -33,11 +33,10 @@ def _dump(value: Any) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
-def _dump_column(column: Floats | NDArray[np.bool_]) -> str:
-    """Return a column as JSON, made in runs: one call of the encoder lets no other thread run, for seconds if long."""
-    runs = (column[start : start + _RUN] for start in range(0, len(column), _RUN))
-    encoded = (run.astype(int).tolist() if run.dtype == bool else encode_column(run) for run in runs)
-    return f"[{','.join(_dump(values)[1:-1] for values in encoded)}]"
+def _dump_list(values: Sequence[Any]) -> str:
+    """Return a list as JSON, made in runs: one call of the encoder lets no other thread run, for seconds if long."""
+    runs = (_dump(values[start : start + _RUN])[1:-1] for start in range(0, len(values), _RUN))
+    return f"[{','.join(runs)}]"
 
 
 def told_cutoffs(plan: Plan) -> Floats:
