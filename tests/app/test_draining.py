@@ -27,7 +27,7 @@ def begin_upload(url: str, path: str, body: bytes, sent: int) -> socket.socket:
     parts = urlsplit(url)
     assert parts.hostname is not None
     connection = socket.create_connection((parts.hostname, parts.port or 80), timeout=30)
-    head = f"PUT {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     connection.sendall(head.encode() + body[:sent])
     return connection
 

@@ -44,7 +44,7 @@ def read_answer(connection: socket.socket) -> bytes:
 
 def shard_head(path: str, *fields: str) -> str:
     """Return the head of a PUT of shard 0."""
-    return "\n".join([f"PUT {path}/shards/0 HTTP/1.1", "Host: test", *fields, "", ""])
+    return "\n".join([f"PUT {path}/shards/0 HTTP/1.1", "Host: localhost", *fields, "", ""])
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: {length}", "Transfer-Encoding: chunked"])
