@@ -4,7 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
@@ -152,8 +152,12 @@ def test_refusal_of_a_long_body_is_heard(settings: Settings) -> None:
 def test_too_many_requests_at_once(settings: Settings) -> None:
     with limited(settings, max_requests=1) as url, httpx.Client(base_url=url) as client:
         path = create(client)
-        with send_raw(url, shard_head(path, "Content-Length: 1000"), b"\x93NUMPY"):
-            refused = _until(client, path, 503)
+        with ExitStack() as uploads:
+            deadline = time.monotonic() + 10
+            while (refused := client.get(path)).status_code != 503:
+                assert time.monotonic() < deadline, "no upload ever began"
+                # Another one each time: where it comes during the request above, it is the one that is refused.
+                uploads.enter_context(send_raw(url, shard_head(path, "Content-Length: 1000"), b"\x93NUMPY"))
             check_problem(refused, 503, "too-many-requests-at-once", "at most 1 requests", "NORMGAUGE_MAX_REQUESTS")
             assert refused.headers["retry-after"] == "1"
             assert client.get("/livez").status_code == 200
