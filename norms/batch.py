@@ -1,9 +1,11 @@
 """Batch normalization of inputs of any rank, with torch's own parameters and buffers."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from norms.base import RunningNorm
+from norms.dispatch import left_to_torch
 from norms.errors import InputError
 from norms.pooled import pooled_norm
 from norms.pools import Pool, over_batch
@@ -25,7 +27,6 @@ class BatchNorm(RunningNorm):
 
     Source: Ioffe & Szegedy, arXiv 1502.03167; with running statistics computed by torch.nn.functional.batch_norm.
 
-    >>> import torch
     >>> BatchNorm(2)(torch.tensor([[1.0, 5.0], [3.0, 6.0]])).round(decimals=3).tolist()
     [[-1.0, -1.0], [1.0, 1.0]]
     """
@@ -48,12 +49,30 @@ class BatchNorm(RunningNorm):
                 f"expected more than one value per channel; got shape {tuple(x.shape)}: "
                 "use larger batches (drop_last=True), or a norm that takes one sample (batch_layer, group)"
             )
+        if left_to_torch(x, self.kernel, any_layout=True):
+            return self._by_torch(x, update)
         y, *cells = pooled_norm(x, self.weight, self.bias, BATCH, eps=self.eps, kernel=self.kernel)
         if self._follows(x, update):
             mean, variance = over_batch(*cells)
             count = values_per_channel(x, (0, *range(2, x.ndim)))
             self._update(running_mean=mean, running_var=unbiased(variance, count))
         return y
+
+    def _by_torch(self, x: Tensor, update: bool) -> Tensor:
+        """Return x normalized by the batch's moments, by torch's operator."""
+        dtype = compute_dtype(x.dtype)
+        weight = None if self.weight is None else self.weight.to(dtype)
+        bias = None if self.bias is None else self.bias.to(dtype)
+        follows = self._follows(x, update)
+        if not update or self.running_mean is None:
+            return F.batch_norm(x.to(dtype), None, None, weight, bias, True, 0.0, self.eps).to(x.dtype)
+        # With momentum 1 the scratch buffers receive this batch's mean and unbiased variance.
+        mean = torch.zeros(self.num_features, device=x.device, dtype=dtype)
+        variance = torch.ones_like(mean)
+        y = F.batch_norm(x.to(dtype), mean, variance, weight, bias, True, 1.0, self.eps)
+        if follows:
+            self._update(running_mean=mean, running_var=variance)
+        return y.to(x.dtype)
 
     def _shared(self, x: Tensor, wide: Tensor, ranks: Ranks, update: bool) -> Tensor:
         """Return x normalized by the moments of the batches of all ranks."""

@@ -3,7 +3,10 @@
 plain   torch operations under autograd: differentiable any number of times, forward mode, vmap, and what a
         compiler fuses
 blocks  the gradient in closed form, and all of it in blocks that fit a CPU's cache
-triton  the same by kernels for CUDA (norms/kernels), where Triton is there
+triton  the same by kernels for CUDA (norms/kernels), where Triton is there and they are asked for: they have been
+        interpreted in the tests, but not yet run on a device
+
+Where torch has an operator for a norm, it does the work unless a path is asked for or ours is faster: `left_to_torch`.
 """
 
 import os
@@ -19,7 +22,6 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from norms.errors import OptionError
-from norms.kernels.launch import view
 
 Path = Literal["plain", "blocks", "triton"]
 SETTING = "NORMGAUGE_NORM_KERNEL"
@@ -55,9 +57,27 @@ def choose(x: Tensor, requested: str | None = None) -> Chosen:
         return Chosen("plain", "compiled: the compiler fuses it")
     if x.device.type == "cpu":
         return Chosen("blocks", "CPU")
-    if x.device.type == "cuda" and x.dtype in FLOATS and x.ndim > 2 and view(x) is not None and has_triton():
-        return Chosen("triton", "CUDA with Triton")
-    return Chosen("plain", f"{x.device.type}, {x.dtype}, strides {x.stride()}: no kernel for it")
+    return Chosen("plain", f"{x.device.type}: 'triton' is taken where it is asked for")
+
+
+def left_to_torch(x: Tensor, requested: str | None, *, any_layout: bool) -> bool:
+    """Return whether a norm that torch has an operator for leaves x to it.
+
+    On a CPU torch's are the fastest in float32 and float64 and slow in half precision; GroupNorm's (any_layout=False)
+    are slow in channels_last too, and a compiler does better with ours (docs/performance.md).
+
+    Args:
+        x: the input.
+        requested: the path asked for, as in `choose`; it is never torch's.
+        any_layout: whether the operator is fast in every memory layout, and compiled.
+    """
+    if requested is not None or _setting() is not None:
+        return False
+    if not any_layout and torch.compiler.is_compiling():
+        return False
+    if x.device.type != "cpu":
+        return True
+    return x.dtype in (torch.float32, torch.float64) and (any_layout or x.is_contiguous())
 
 
 def needs_plain(x: Tensor) -> bool:

@@ -4,9 +4,11 @@ import torch
 from torch import Tensor
 
 from norms.base import ChannelNorm
+from norms.dispatch import left_to_torch
 from norms.errors import InputError, OptionError
 from norms.pooled import pooled_norm
 from norms.pools import Pool
+from norms.statistics import compute_dtype
 
 SAMPLE = (Pool(1, None),)
 
@@ -53,6 +55,11 @@ class GroupNorm(ChannelNorm):
                 f"expected more than one value per group; got shape {tuple(x.shape)} in "
                 f"{self.num_groups} groups: use fewer groups, or the norm 'layer'"
             )
+        if left_to_torch(x, self.kernel, any_layout=False):
+            dtype = compute_dtype(x.dtype)
+            weight = None if self.weight is None else self.weight.to(dtype)
+            bias = None if self.bias is None else self.bias.to(dtype)
+            return torch.group_norm(x.to(dtype), self.num_groups, weight, bias, self.eps).to(x.dtype)
         channels = self.num_features // self.num_groups
         return pooled_norm(x, self.weight, self.bias, (Pool(1, channels),), eps=self.eps, kernel=self.kernel).y
 

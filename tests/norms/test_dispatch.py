@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from norms import OptionError, create, names
 from norms.blocks import blocks
-from norms.dispatch import Path, choose, use_kernel
+from norms.dispatch import Path, choose, left_to_torch, use_kernel
 from norms.distances import scaled_norm
 from norms.pooled import cell_moments, pooled_norm
 from norms.pools import Pool
@@ -142,10 +142,7 @@ def test_what_is_chosen_can_be_asked() -> None:
     x = data()
     assert choose(x) == ("blocks", "CPU")
     assert choose(x, "plain") == ("plain", "asked for")
-    assert choose(x.to("meta")) == (
-        "plain",
-        "meta, torch.float32, strides (90, 15, 3, 1): no kernel for it",
-    )
+    assert choose(x.to("meta")) == ("plain", "meta: 'triton' is taken where it is asked for")
     with use_kernel("plain"):
         assert choose(x).path == "plain"
         assert choose(x, "blocks").path == "blocks"
@@ -167,6 +164,29 @@ def test_the_argument_of_a_layer_beats_the_setting(monkeypatch: pytest.MonkeyPat
         norm.kernel = "blocks"  # type: ignore[assignment]  # a ChannelNorm
         norm(data())
     assert taken == ["blocks"]
+
+
+def test_torch_does_what_it_does_fastest() -> None:
+    x, last = data(), data().to(memory_format=torch.channels_last)
+    assert left_to_torch(x, None, any_layout=True)
+    assert left_to_torch(last, None, any_layout=True)
+    assert left_to_torch(x, None, any_layout=False)
+    assert not left_to_torch(last, None, any_layout=False)
+    assert not left_to_torch(x.bfloat16(), None, any_layout=True)
+    assert not left_to_torch(x, "blocks", any_layout=True)
+    with use_kernel("plain"):
+        assert not left_to_torch(x, None, any_layout=True)
+
+
+@pytest.mark.parametrize("name", ["batch", "group", "layer", "instance"])
+def test_torchs_operator_says_the_same_as_ours(name: str) -> None:
+    x = data(torch.float64)
+    g = torch.randn_like(x)
+    norm = create(name, C).double()
+    ours = copy.deepcopy(norm)
+    ours.kernel = "blocks"  # type: ignore[assignment]  # a ChannelNorm
+    for theirs, own in zip(trained(norm, x, g), trained(ours, x, g), strict=True):
+        torch.testing.assert_close(theirs, own, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's own jvp rules
