@@ -70,7 +70,7 @@ def test_large_json_is_not_read(client: httpx.Client) -> None:
 
 def test_limits_on_batch_sizes(settings: Settings) -> None:
     limited = settings.model_copy(update={"max_batch_size": 64, "max_batch_sizes": 2})
-    with running(limited) as url, httpx.Client(base_url=url) as client:
+    with running(limited) as url, httpx.Client(base_url=url, timeout=60) as client:
         response = client.post("/v1/assessments", json={"name": "x", "batch_sizes": [65]})
         check_problem(response, 422, "batch-size-too-large", "64", "65", "NORMGAUGE_MAX_BATCH_SIZE")
         response = client.post("/v1/assessments", json={"name": "x", "batch_sizes": [1, 2, 3]})
@@ -80,7 +80,7 @@ def test_limits_on_batch_sizes(settings: Settings) -> None:
 
 
 def test_pages_hold_each_assessment_once_newest_first(settings: Settings) -> None:
-    with running(settings) as url, httpx.Client(base_url=url) as client:
+    with running(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
         ids = [create(client, name=str(number)).rpartition("/")[2] for number in range(5)]
         assert client.get("/v1/assessments").json()["next_cursor"] is None
         listed, sizes, cursor = [], [], None

@@ -104,7 +104,7 @@ def wait_until(reached: Callable[[], bool]) -> None:
 
 def test_limits_on_what_is_in_a_shard(settings: Settings) -> None:
     limits = {"max_classes": 3, "max_decoded_bytes": 2000, "max_spool_bytes": 1000, "max_features": 8}
-    with running(settings.model_copy(update=limits)) as url, httpx.Client(base_url=url) as client:
+    with running(settings.model_copy(update=limits)) as url, httpx.Client(base_url=url, timeout=60) as client:
         path = create(client)
         labelled = safetensors(rows(8), np.arange(8) % 4)
         refused = client.put(f"{path}/shards/0", content=labelled)

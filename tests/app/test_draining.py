@@ -73,7 +73,7 @@ def test_upload_under_way_ends_after_sigterm_and_is_kept(tmp_path: Path) -> None
     x = rows(20_000, features=16)
     body = npy(x)
     with served(database_in(tmp_path), shutdown_delay_s=1, shutdown_timeout_s=20) as (url, server):
-        with httpx.Client(base_url=url) as client:
+        with httpx.Client(base_url=url, timeout=60) as client:
             path = create(client)
             connection = begin_upload(url, f"{path}/shards/0", body, len(body) // 2)
             wait_until_running(client, 1)
@@ -91,7 +91,10 @@ def test_upload_under_way_ends_after_sigterm_and_is_kept(tmp_path: Path) -> None
         assert stored.status_code == 201
         assert stored.headers["connection"] == "close"
         assert server.wait(timeout=30) == 0 or server.returncode == -signal.SIGTERM
-    with served(database_in(tmp_path), shutdown_timeout_s=600) as (url, server), httpx.Client(base_url=url) as client:
+    with (
+        served(database_in(tmp_path), shutdown_timeout_s=600) as (url, server),
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
         assert client.get(path).json()["shards"] == [stored.json()]
         assert client.get(f"{path}/plan").text == assess(x, batch_size=4).to_json()
         # Nothing is under way now, so none of the ten minutes is waited, though this client's connection is open.
@@ -102,7 +105,7 @@ def test_upload_under_way_ends_after_sigterm_and_is_kept(tmp_path: Path) -> None
 def test_uploads_that_do_not_end_are_cut_cleanly(tmp_path: Path) -> None:
     body = npy(rows(20_000, features=16))
     with served(database_in(tmp_path), shutdown_timeout_s=0.3) as (url, server):
-        with httpx.Client(base_url=url) as client:
+        with httpx.Client(base_url=url, timeout=60) as client:
             path = create(client)
             # One has sent its first rows, the other nothing but the head.
             begun = [

@@ -200,7 +200,7 @@ class TestPlans:
 
     def test_of_very_many_batches(self, settings: Settings) -> None:
         few = settings.model_copy(update={"max_plan_batches": 9, "job_poll_s": 0.05})
-        with running(few) as url, httpx.Client(base_url=url) as client:
+        with running(few) as url, httpx.Client(base_url=url, timeout=60) as client:
             assessment = create(client)
             client.put(f"{assessment}/shards/0", content=npy(rows(36))).raise_for_status()
             assert client.get(f"{assessment}/plan").status_code == 200

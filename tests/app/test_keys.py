@@ -111,7 +111,7 @@ def test_body_of_a_refused_call_is_not_waited_for(service: Tenancy) -> None:
 
 def test_revoked_key_is_refused_at_once_by_every_replica(service: Tenancy, shared: Settings) -> None:
     key = service.make_key("leaked")
-    with running(shared) as other, service.client(key) as here, httpx.Client(base_url=other) as there:
+    with running(shared) as other, service.client(key) as here, httpx.Client(base_url=other, timeout=60) as there:
         there.headers = here.headers
         for client in (here, there):
             assert listed(client) == []
@@ -257,7 +257,7 @@ def test_no_key_in_any_log(service: Tenancy, caplog: pytest.LogCaptureFixture, t
 
 
 def test_without_keys_only_this_machines_names_are_served(settings: Settings) -> None:
-    with running(settings) as url, httpx.Client(base_url=url) as client:
+    with running(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
         for host in ("localhost", "LOCALHOST:8000", "127.0.0.1", "[::1]:8000"):
             assert client.get("/v1/assessments", headers={"Host": host}).status_code == 200
         for host in ("evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example", ""):
@@ -265,7 +265,10 @@ def test_without_keys_only_this_machines_names_are_served(settings: Settings) ->
                 client.get("/v1/assessments", headers={"Host": host}), 401, "unauthenticated", "Host", "localhost"
             )
             assert client.get("/livez", headers={"Host": host}).status_code == 200
-    with running(settings.model_copy(update={"allow_anonymous": True})) as url, httpx.Client(base_url=url) as client:
+    with (
+        running(settings.model_copy(update={"allow_anonymous": True})) as url,
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
         assert client.get("/v1/assessments", headers={"Host": "evil.example"}).status_code == 200
 
 

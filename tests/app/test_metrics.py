@@ -36,7 +36,7 @@ def test_shards_plans_and_errors_are_counted(settings: Settings) -> None:
     x = rows(100)
     body = npy(x)
     plan = assess(x, batch_size=4)
-    with running(settings) as url, httpx.Client(base_url=url) as client:
+    with running(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
         path = create(client)
         assert client.put(f"{path}/shards/0", content=body).status_code == 201
         assert client.put(f"{path}/shards/1", content=npy(x[:, :2])).status_code == 422
@@ -61,7 +61,7 @@ def test_shards_plans_and_errors_are_counted(settings: Settings) -> None:
 
 
 def test_no_client_makes_new_time_series(settings: Settings) -> None:
-    with running(settings) as url, httpx.Client(base_url=url) as client:
+    with running(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
         before = client.get("/metrics").text
         for number in range(20):
             client.get(f"/nowhere/{number}")

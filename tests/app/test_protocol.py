@@ -94,7 +94,7 @@ def test_head_that_does_not_come(settings: Settings) -> None:
             check_raw(read_to_end(connection), "headers-timeout")
         with send_raw(url, "") as connection:
             assert read_to_end(connection) == b""
-        with httpx.Client(base_url=url) as client:
+        with httpx.Client(base_url=url, timeout=60) as client:
             assert client.get("/livez").status_code == 200
 
 
@@ -141,7 +141,7 @@ def test_body_after_expect(client: httpx.Client, url: str) -> None:
 
 def test_refusal_of_a_long_body_is_heard(settings: Settings) -> None:
     """The client goes on sending for a while; it is not reset before it can read why."""
-    with limited(settings, max_body_bytes=1000) as url, httpx.Client(base_url=url) as client:
+    with limited(settings, max_body_bytes=1000) as url, httpx.Client(base_url=url, timeout=60) as client:
         path = create(client)
         with send_raw(url, shard_head(path, f"Content-Length: {2**26}")) as connection:
             for _ in range(256):
@@ -150,7 +150,7 @@ def test_refusal_of_a_long_body_is_heard(settings: Settings) -> None:
 
 
 def test_too_many_requests_at_once(settings: Settings) -> None:
-    with limited(settings, max_requests=1) as url, httpx.Client(base_url=url) as client:
+    with limited(settings, max_requests=1) as url, httpx.Client(base_url=url, timeout=60) as client:
         path = create(client)
         with ExitStack() as uploads:
             deadline = time.monotonic() + 10
@@ -165,7 +165,7 @@ def test_too_many_requests_at_once(settings: Settings) -> None:
 
 
 def test_too_many_uploads_at_once(settings: Settings) -> None:
-    with limited(settings, max_uploads=1) as url, httpx.Client(base_url=url) as client:
+    with limited(settings, max_uploads=1) as url, httpx.Client(base_url=url, timeout=60) as client:
         path = create(client)
         body = npy(rows(4))
         with send_raw(url, shard_head(path, "Content-Length: 1000"), body[:100]):
@@ -185,7 +185,7 @@ def test_too_many_uploads_at_once(settings: Settings) -> None:
 def test_body_that_comes_too_slowly(settings: Settings) -> None:
     with (
         limited(settings, body_rate_window_s=0.3, body_min_bytes_per_s=10_000) as url,
-        httpx.Client(base_url=url) as client,
+        httpx.Client(base_url=url, timeout=60) as client,
     ):
         path = create(client)
         with send_raw(url, shard_head(path, "Content-Length: 1000000"), npy_head((10**6, 6))) as connection:

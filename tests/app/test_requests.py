@@ -254,7 +254,7 @@ def test_shards_survive_the_id_of_another_request(client: httpx.Client) -> None:
 
 
 def test_what_is_no_request_gets_an_id_headers_and_a_count_too(settings: Settings) -> None:
-    with running(settings) as url, httpx.Client(base_url=url) as client:
+    with running(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
         address = (client.base_url.host, client.base_url.port or 80)
         with socket.create_connection(address, timeout=30) as connection:
             connection.sendall(b"this is no HTTP\r\n\r\n")

@@ -110,7 +110,7 @@ def test_replicas_remove_each_once(settings: Settings, store: Store) -> None:
 
 def test_expiry_is_told_and_moves_with_each_shard(settings: Settings) -> None:
     changed = settings.model_copy(update={"retention_days": 2.0})
-    with running(changed) as url, httpx.Client(base_url=url) as client, closing(Store(changed)) as store:
+    with running(changed) as url, httpx.Client(base_url=url, timeout=60) as client, closing(Store(changed)) as store:
         path = create(client)
         state = client.get(path).json()
         made, expires = (datetime.fromisoformat(state[name]) for name in ("created_at", "expires_at"))
@@ -125,7 +125,7 @@ def test_expiry_is_told_and_moves_with_each_shard(settings: Settings) -> None:
 
 def test_running_service_sweeps(settings: Settings) -> None:
     changed = settings.model_copy(update={"retention_days": 2.0, "sweep_interval_s": 0.02})
-    with running(changed) as url, httpx.Client(base_url=url) as client, closing(Store(changed)) as store:
+    with running(changed) as url, httpx.Client(base_url=url, timeout=60) as client, closing(Store(changed)) as store:
         path, other = create(client), create(client)
         age(store, path.rpartition("/")[2], 3)
         while client.get(path).status_code == 200:
@@ -135,7 +135,7 @@ def test_running_service_sweeps(settings: Settings) -> None:
 
 
 def test_delete_removes_all_that_hangs_on_it(settings: Settings) -> None:
-    with running(settings) as url, httpx.Client(base_url=url) as client, closing(Store(settings)) as store:
+    with running(settings) as url, httpx.Client(base_url=url, timeout=60) as client, closing(Store(settings)) as store:
         path = create(client)
         assert client.put(f"{path}/shards/0", content=npy(rows(8))).status_code == 201
         asked = client.get(f"{path}/plan", headers={"Prefer": "respond-async"})

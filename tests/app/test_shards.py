@@ -124,7 +124,7 @@ def test_bad_places(client: httpx.Client, assessment: str, path: str) -> None:
 
 def test_limits_on_rows_features_and_shards(settings: Settings) -> None:
     limited = settings.model_copy(update={"max_rows": 20, "max_features": 6, "max_shards": 2})
-    with running(limited) as url, httpx.Client(base_url=url) as client:
+    with running(limited) as url, httpx.Client(base_url=url, timeout=60) as client:
         path = create(client)
         response = client.put(f"{path}/shards/0", content=npy(rows(21)))
         check_problem(response, 413, "too-many-rows", "20 rows", "row 20", "NORMGAUGE_MAX_ROWS")

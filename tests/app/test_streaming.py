@@ -66,7 +66,7 @@ def test_connection_cut_in_mid_body(client: httpx.Client, server_url: str, frami
 
 
 def test_cut_connection_is_no_error_in_the_log(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:
-    with running(settings, log_level="info") as url, httpx.Client(base_url=url) as client:
+    with running(settings, log_level="info") as url, httpx.Client(base_url=url, timeout=60) as client:
         path = create(client)
         send_raw(url, shard_head(path, "Content-Length: 1000"), b"\x93NUMPY").close()
         client.get("/livez")
@@ -78,7 +78,7 @@ def test_cut_connection_is_no_error_in_the_log(settings: Settings, capfd: pytest
 
 def test_too_large_by_content_length_is_refused_before_the_body(settings: Settings) -> None:
     limited = settings.model_copy(update={"max_body_bytes": MEBIBYTE})
-    with running(limited) as url, httpx.Client(base_url=url) as client:
+    with running(limited) as url, httpx.Client(base_url=url, timeout=60) as client:
         path = create(client)
         head = shard_head(path, f"Content-Length: {MEBIBYTE + 1}", "Expect: 100-continue")
         with send_raw(url, head) as connection:
@@ -92,7 +92,7 @@ def test_too_large_by_content_length_is_refused_before_the_body(settings: Settin
 def test_too_large(settings: Settings, declared: bool) -> None:
     limited = settings.model_copy(update={"max_body_bytes": MEBIBYTE})
     data = npy(np.zeros((MEBIBYTE, 1), np.float32))
-    with running(limited) as url, httpx.Client(base_url=url) as client:
+    with running(limited) as url, httpx.Client(base_url=url, timeout=60) as client:
         path = create(client)
         for method, target in (("PUT", f"{path}/shards/0"), ("POST", "/v1/assess?batch_size=4")):
             content = data if declared else (data[i : i + 65536] for i in range(0, len(data), 65536))
@@ -134,14 +134,14 @@ def test_row_longer_than_allowed_is_not_gathered(settings: Settings) -> None:
     """A header may promise one row of gigabytes; only so much of it is held as the limit on features allows."""
     limited = settings.model_copy(update={"max_features": 1024, "piece_bytes": 65536})
     head = npy_head((1, 10**7))
-    with running(limited) as url, httpx.Client(base_url=url) as client:
+    with running(limited) as url, httpx.Client(base_url=url, timeout=60) as client:
         response = client.post("/v1/assess?batch_size=4", content=long_body(head))
         check_problem(response, 413, "too-many-features", "1024 values", "NORMGAUGE_MAX_FEATURES")
 
 
 def test_body_that_stops_coming(settings: Settings) -> None:
     impatient = settings.model_copy(update={"body_idle_timeout_s": 0.2})
-    with running(impatient) as url, httpx.Client(base_url=url) as client:
+    with running(impatient) as url, httpx.Client(base_url=url, timeout=60) as client:
         path = create(client)
         with send_raw(url, shard_head(path, "Content-Length: 1000"), b"\x93NUMPY") as connection:
             answer = read_answer(connection)
@@ -184,7 +184,7 @@ def process(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 def test_acknowledged_shard_survives_kill_9(tmp_path: Path) -> None:
     x = rows(100)
-    with process(tmp_path) as (url, server), httpx.Client(base_url=url) as client:
+    with process(tmp_path) as (url, server), httpx.Client(base_url=url, timeout=60) as client:
         path = create(client)
         stored = client.put(f"{path}/shards/1?first_row=60", content=npy(x[60:]))
         assert stored.status_code == 201
@@ -193,7 +193,7 @@ def test_acknowledged_shard_survives_kill_9(tmp_path: Path) -> None:
         with send_raw(url, shard_head(path, f"Content-Length: {len(half) + 100}"), half):
             server.send_signal(signal.SIGKILL)
             server.wait()
-    with process(tmp_path) as (url, _), httpx.Client(base_url=url) as client:
+    with process(tmp_path) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
         assert client.get(path).json()["shards"] == [stored.json()]
         assert client.put(f"{path}/shards/0", content=npy(x[:60])).status_code == 201
         assert client.get(f"{path}/plan").text == assess(x, batch_size=4).to_json()
