@@ -55,40 +55,36 @@ def _prefetch_rows8(address, row_bytes, width_bytes):  # type: ignore[no-untyped
 
 
 @numba.njit(**_options)
+def _node8(x0, x1, x2, x3, x4, x5, x6, x7):  # type: ignore[no-untyped-def]
+    """Return mean and m2 of eight values, merged pair by pair."""
+    d0, d1, d2, d3 = x1 - x0, x3 - x2, x5 - x4, x7 - x6
+    m0, m1, m2_, m3 = x0 + d0 * 0.5, x2 + d1 * 0.5, x4 + d2 * 0.5, x6 + d3 * 0.5
+    q0, q1, q2, q3 = d0 * d0 * 0.5, d1 * d1 * 0.5, d2 * d2 * 0.5, d3 * d3 * 0.5
+    e0, e1 = m1 - m0, m3 - m2_
+    n0, n1 = m0 + e0 * 0.5, m2_ + e1 * 0.5
+    r0, r1 = (q0 + q1) + e0 * e0, (q2 + q3) + e1 * e1
+    z = n1 - n0
+    return n0 + z * 0.5, (r0 + r1) + z * z * 2.0
+
+
+@numba.njit(**_options)
 def _rows8(a, b, c, d, e, f, g, h, mean, m2):  # type: ignore[no-untyped-def]
     """Write the node of eight rows."""
     for t in range(mean.shape[0]):
-        x0, x1 = np.float64(a[t]), np.float64(b[t])
-        x2, x3 = np.float64(c[t]), np.float64(d[t])
-        x4, x5 = np.float64(e[t]), np.float64(f[t])
-        x6, x7 = np.float64(g[t]), np.float64(h[t])
-        d0, d1, d2, d3 = x1 - x0, x3 - x2, x5 - x4, x7 - x6
-        m0, m1, m2_, m3 = x0 + d0 * 0.5, x2 + d1 * 0.5, x4 + d2 * 0.5, x6 + d3 * 0.5
-        q0, q1, q2, q3 = d0 * d0 * 0.5, d1 * d1 * 0.5, d2 * d2 * 0.5, d3 * d3 * 0.5
-        e0, e1 = m1 - m0, m3 - m2_
-        n0, n1 = m0 + e0 * 0.5, m2_ + e1 * 0.5
-        r0, r1 = (q0 + q1) + e0 * e0, (q2 + q3) + e1 * e1
-        z = n1 - n0
-        mean[t] = n0 + z * 0.5
-        m2[t] = (r0 + r1) + z * z * 2.0
+        mean[t], m2[t] = _node8(
+            np.float64(a[t]), np.float64(b[t]), np.float64(c[t]), np.float64(d[t]),
+            np.float64(e[t]), np.float64(f[t]), np.float64(g[t]), np.float64(h[t]),
+        )  # fmt: skip
 
 
 @numba.njit(**_options)
 def _join_rows8(a, b, c, d, e, f, g, h, mean, m2):  # type: ignore[no-untyped-def]
     """Merge the node of eight rows into that of the eight before them."""
     for t in range(mean.shape[0]):
-        x0, x1 = np.float64(a[t]), np.float64(b[t])
-        x2, x3 = np.float64(c[t]), np.float64(d[t])
-        x4, x5 = np.float64(e[t]), np.float64(f[t])
-        x6, x7 = np.float64(g[t]), np.float64(h[t])
-        d0, d1, d2, d3 = x1 - x0, x3 - x2, x5 - x4, x7 - x6
-        m0, m1, m2_, m3 = x0 + d0 * 0.5, x2 + d1 * 0.5, x4 + d2 * 0.5, x6 + d3 * 0.5
-        q0, q1, q2, q3 = d0 * d0 * 0.5, d1 * d1 * 0.5, d2 * d2 * 0.5, d3 * d3 * 0.5
-        e0, e1 = m1 - m0, m3 - m2_
-        n0, n1 = m0 + e0 * 0.5, m2_ + e1 * 0.5
-        r0, r1 = (q0 + q1) + e0 * e0, (q2 + q3) + e1 * e1
-        z = n1 - n0
-        m, q = n0 + z * 0.5, (r0 + r1) + z * z * 2.0
+        m, q = _node8(
+            np.float64(a[t]), np.float64(b[t]), np.float64(c[t]), np.float64(d[t]),
+            np.float64(e[t]), np.float64(f[t]), np.float64(g[t]), np.float64(h[t]),
+        )  # fmt: skip
         step = m - mean[t]
         mean[t] = mean[t] + step * 0.5
         m2[t] = (m2[t] + q) + step * step * 4.0
