@@ -38,7 +38,7 @@ def plan_of_all(name: str, assess: Callable[[], Plan]) -> Plan:
         return _awaited(store, name)
     try:
         plan = assess()
-    except BaseException as error:
+    except BaseException as error:  # Ctrl-C too: the other ranks must not wait for a plan that never comes
         _put(store, name, f"error rank {dist.get_rank()}: {type(error).__name__}: {error}".encode())
         raise
     _put(store, name, f"plan {plan.to_json()}".encode())

@@ -53,7 +53,7 @@ class RequestMiddleware:
     async def _run(self, scope: Scope, receive: Receive, watched: "_Watched") -> None:
         try:
             await self._app(scope, receive, watched.send)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the caller gets an answer that says no more than it may
             if watched.status != _UNSENT:
                 # Half an answer is out; the server cuts the connection, so that no one takes it for a whole one.
                 _LOGGER.exception("failed in mid-answer")

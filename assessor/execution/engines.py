@@ -109,5 +109,5 @@ def portable(error: BaseException) -> BaseException:
     try:
         restored: Any = pickle.loads(pickle.dumps(error))
         return error if type(restored) is type(error) else RuntimeError(repr(error))
-    except Exception:
+    except Exception:  # an error's own pickling may raise anything; its text always travels
         return RuntimeError(repr(error))

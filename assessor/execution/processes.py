@@ -227,7 +227,7 @@ def _serve(connection: Connection) -> None:
                 continue
             try:
                 answer = ("done", work(shared, message[0], reporter.add))
-            except Exception as error:
+            except Exception as error:  # whatever the work raises is the caller's to see
                 answer = ("raised", (portable(error), traceback.format_exc()))
             reporter.flush()
             connection.send(answer)

@@ -149,7 +149,7 @@ def _work_off(common: Any, task: Any) -> tuple[bool, Any, int]:
     read: list[int] = []
     try:
         return False, work(shared, task, read.append), sum(read)
-    except Exception as error:
+    except Exception as error:  # whatever the work raises is the caller's to see
         return True, portable(error), 0
 
 

@@ -87,7 +87,7 @@ def main() -> int:
             for version in VERSIONS:
                 try:
                     kubernetes_validate.validate(manifest, version, strict=True)
-                except Exception as error:
+                except Exception as error:  # the library has no base class of its errors
                     found.append(f"{name}, {manifest['kind']}, Kubernetes {version}: {error}")
         print(f"{name}: {', '.join(sorted(manifest['kind'] for manifest in render(values)))}")
     for name, values in WRONG.items():
