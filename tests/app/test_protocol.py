@@ -166,14 +166,13 @@ def test_too_many_requests_at_once(settings: Settings) -> None:
 
 def test_too_many_uploads_at_once(settings: Settings) -> None:
     with limited(settings, max_uploads=1) as url, httpx.Client(base_url=url, timeout=60) as client:
-        path = create(client)
-        body = npy(rows(4))
-        with send_raw(url, shard_head(path, "Content-Length: 1000"), body[:100]):
+        path, body = create(client), npy(rows(4))
+        with ExitStack() as uploads:
             deadline = time.monotonic() + 10
-            while (refused := client.put(f"{path}/shards/1?first_row=4", content=body)).status_code == 201:
-                assert time.monotonic() < deadline, "the first upload never began"
-                client.delete(path)
-                path = create(client)
+            while (refused := client.put(f"{path}/shards/1?first_row=4", content=body)).status_code != 503:
+                assert time.monotonic() < deadline, "no upload ever began"
+                # Another one each time: where it comes during the request above, it is the one that is refused.
+                uploads.enter_context(send_raw(url, shard_head(path, "Content-Length: 1000"), body[:100]))
             check_problem(refused, 503, "too-many-uploads", "at most 1 shards", "NORMGAUGE_MAX_UPLOADS")
             assert refused.headers["retry-after"] == "1"
             assert client.get(path).status_code == 200
