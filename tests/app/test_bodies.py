@@ -96,7 +96,7 @@ def temporary_files() -> int:
 
 def wait_until(reached: Callable[[], bool]) -> None:
     """Wait for what another thread does."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not reached():
         assert time.monotonic() < deadline, "it never came to be"
         time.sleep(0.01)  # until the server has come so far

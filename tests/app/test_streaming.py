@@ -27,7 +27,7 @@ def send_raw(url: str, head: str, body: bytes = b"") -> socket.socket:
     """Return a connection on which a request's head and the beginning of its body were sent."""
     parts = urlsplit(url)
     assert parts.hostname is not None
-    connection = socket.create_connection((parts.hostname, parts.port or 80), timeout=10)
+    connection = socket.create_connection((parts.hostname, parts.port or 80), timeout=60)
     connection.sendall(head.replace("\n", "\r\n").encode() + body)
     return connection
 
