@@ -116,27 +116,64 @@ class Assessed:
     by_batch: Mapping[str, list[float | None]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Finished:
+    """That a cell was finished, and under what; it stands after the cell's records.
+
+    Attributes:
+        setting: the cell.
+        arms: what was compared in it.
+        seeds: of its runs.
+        date: of its end, ISO 8601, UTC.
+        seconds: it took, on one core.
+        device: "cpu" or "cuda".
+        versions: of Python and torch.
+    """
+
+    setting: Setting
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    date: str
+    seconds: float
+    device: str
+    versions: Mapping[str, str]
+
+
 Record = Result | Assessed
 
 
-def append(path: Path, record: Record) -> None:
-    """Add one record to a file; a line that a crash cut short is left out when the file is read."""
-    line = json.dumps({"kind": type(record).__name__, **asdict(record)}, allow_nan=False)
+def line(record: Record | Finished) -> str:
+    """Return a record as one line of JSON, its line break included; numbers that are not finite raise ValueError."""
+    return json.dumps({"kind": type(record).__name__, **asdict(record)}, allow_nan=False) + "\n"
+
+
+def append(path: Path, *records: Record | Finished) -> None:
+    """Add records to a file in one write; a line that a crash cut short is left out when the file is read."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+        file.write("".join(line(record) for record in records))
 
 
 def read(path: Path) -> Iterator[Record]:
-    """Yield the records of a file, in its order."""
+    """Yield the results and assessments of a file, in its order."""
+    for record in read_all(path):
+        if not isinstance(record, Finished):
+            yield record
+
+
+def read_all(path: Path) -> Iterator[Record | Finished]:
+    """Yield the records of a file, in its order, with what says that a cell was finished; no file, no records."""
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8").splitlines():
         try:
-            body: dict[str, Any] = json.loads(line)
+            body: dict[str, Any] = json.loads(text)
         except json.JSONDecodeError:
             continue
         setting = Setting(**body.pop("setting"))
-        if body.pop("kind") == "Assessed":
+        kind = body.pop("kind")
+        if kind == "Finished":
+            yield Finished(setting, tuple(body.pop("arms")), tuple(body.pop("seeds")), **body)
+        elif kind == "Assessed":
             yield Assessed(setting, **body)
         else:
             runs = tuple(Run(**run) for run in body.pop("runs"))
