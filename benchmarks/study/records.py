@@ -41,6 +41,7 @@ class Setting:
         batch_size: samples a batch.
         optimizer: "sgd" (momentum 0.9) or "adam".
         steps: of the optimizer, the same for every arm.
+        claim: the claim of a paper that the cell tests, see claims/; "" in the other parts.
     """
 
     part: str
@@ -50,6 +51,7 @@ class Setting:
     batch_size: int
     optimizer: str
     steps: int
+    claim: str = ""
 
 
 @dataclass(frozen=True)
