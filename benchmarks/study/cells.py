@@ -1,0 +1,79 @@
+"""Chooses the cells of the study: few of all that are possible, each level of each factor about equally often."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from random import Random
+
+from benchmarks.study.records import Setting
+
+FACTORS = ("family", "treatment", "network", "batch_size", "optimizer")
+BATCH_SIZES = (2, 4, 8, 16, 32, 128)
+OPTIMIZERS = ("sgd", "adam")
+
+
+def choose(candidates: Iterable[Setting], networks: Mapping[str, int], *, seed: int = 0) -> tuple[Setting, ...]:
+    """Return cells out of the candidates, in an order whose every beginning is about as balanced as the whole.
+
+    Greedy: the next network is the one furthest behind its share; of its candidates, the one whose levels, alone and
+    in pairs, have been taken least often. Each factor weighs the same, however many levels it has. Equal ones are
+    told apart by lot.
+
+    Args:
+        candidates: every cell that could be run; none is taken twice.
+        networks: how many cells of each network to take; fewer where there are no more candidates.
+        seed: of the lot.
+
+    Returns:
+        The cells; the same for the same arguments, whatever the order of the candidates.
+    """
+    left = {network: _of(network, candidates) for network in networks}
+    levels = _level_counts([setting for pool in left.values() for setting in pool])
+    taken: Counter[tuple[tuple[str, object], ...]] = Counter()
+    chosen: list[Setting] = []
+    random = Random(seed)
+    shares = {network: min(count, len(left[network])) for network, count in networks.items()}
+    total = sum(shares.values())
+    while len(chosen) < total:
+        network = max(
+            (name for name in shares if taken[(("network", name),)] < shares[name]),
+            key=lambda name: shares[name] * (len(chosen) + 1) / total - taken[(("network", name),)],
+        )
+        best = min(left[network], key=lambda setting: (_excess(setting, taken, levels), random.random()))
+        left[network].remove(best)
+        chosen.append(best)
+        taken.update(_levels(best))
+    return tuple(chosen)
+
+
+def _of(network: str, candidates: Iterable[Setting]) -> list[Setting]:
+    return sorted((setting for setting in set(candidates) if setting.network == network), key=repr)
+
+
+def _levels(setting: Setting) -> list[tuple[tuple[str, object], ...]]:
+    """Return the levels of a cell's factors, alone and in pairs."""
+    single = [(factor, getattr(setting, factor)) for factor in FACTORS]
+    return [*((level,) for level in single), *combinations(single, 2)]
+
+
+def _level_counts(settings: Sequence[Setting]) -> dict[tuple[str, ...], int]:
+    """Return how many levels each factor, and each pair of factors, has among these cells."""
+    seen: dict[tuple[str, ...], set[object]] = {}
+    for setting in settings:
+        for levels in _levels(setting):
+            seen.setdefault(tuple(name for name, _ in levels), set()).add(levels)
+    return {names: len(values) for names, values in seen.items()}
+
+
+def _excess(
+    setting: Setting, taken: Mapping[tuple[tuple[str, object], ...], int], counts: Mapping[tuple[str, ...], int]
+) -> float:
+    """Return how often the levels of a cell have been taken, each relative to the number of levels there are.
+
+    Pairs count by the root of their number, so that the many that there are do not outweigh the single levels.
+    """
+    total = 0.0
+    for levels in _levels(setting):
+        number = counts[tuple(name for name, _ in levels)]
+        total += taken.get(levels, 0) * (number if len(levels) == 1 else number**0.5)
+    return total
