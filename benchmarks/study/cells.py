@@ -1,11 +1,13 @@
 """Chooses the cells of the study: few of all that are possible, each level of each factor about equally often."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, product
 from random import Random
 
+from benchmarks.study.families import fits, networks
 from benchmarks.study.records import Setting
+from benchmarks.study.treatments import treatments
 
 FACTORS = ("family", "treatment", "network", "batch_size", "optimizer")
 BATCH_SIZES = (2, 4, 8, 16, 32, 128)
@@ -27,8 +29,9 @@ def choose(candidates: Iterable[Setting], networks: Mapping[str, int], *, seed: 
     Returns:
         The cells; the same for the same arguments, whatever the order of the candidates.
     """
-    left = {network: _of(network, candidates) for network in networks}
-    levels = _level_counts([setting for pool in left.values() for setting in pool])
+    pool = sorted(set(candidates), key=repr)
+    left = {network: [setting for setting in pool if setting.network == network] for network in networks}
+    levels = _level_counts([setting for setting in pool if setting.network in networks])
     taken: Counter[tuple[tuple[str, object], ...]] = Counter()
     chosen: list[Setting] = []
     random = Random(seed)
@@ -44,10 +47,6 @@ def choose(candidates: Iterable[Setting], networks: Mapping[str, int], *, seed: 
         chosen.append(best)
         taken.update(_levels(best))
     return tuple(chosen)
-
-
-def _of(network: str, candidates: Iterable[Setting]) -> list[Setting]:
-    return sorted((setting for setting in set(candidates) if setting.network == network), key=repr)
 
 
 def _levels(setting: Setting) -> list[tuple[tuple[str, object], ...]]:
@@ -77,3 +76,33 @@ def _excess(
         number = counts[tuple(name for name, _ in levels)]
         total += taken.get(levels, 0) * (number if len(levels) == 1 else number**0.5)
     return total
+
+
+def candidates(
+    part: str,
+    families: Sequence[str],
+    treatments: Sequence[str],
+    batch_sizes: Sequence[int],
+    steps: Mapping[str, int],
+) -> Iterator[Setting]:
+    """Yield every cell that these levels make and that fits.
+
+    It fits when the family has a network of that name, and rows enough for two batches and each source.
+
+    Args:
+        part: of the study.
+        families: see families.py.
+        treatments: see treatments.py.
+        batch_sizes: samples a batch.
+        steps: of the optimizer, by network; networks that are not named take no part.
+    """
+    for family, treatment, batch_size in product(families, treatments, batch_sizes):
+        if fits(family, treatment, batch_size):
+            for network, optimizer in product(networks(family), OPTIMIZERS):
+                if network in steps:
+                    yield Setting(part, family, treatment, network, batch_size, optimizer, steps[network])
+
+
+def grid(families: Sequence[str], counts: Mapping[str, int], steps: Mapping[str, int]) -> tuple[Setting, ...]:
+    """Return the cells of questions 1 to 3: `counts` cells of each network, over all treatments and batch sizes."""
+    return choose(candidates("grid", families, treatments(), BATCH_SIZES, steps), counts)
