@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from assessor import errors
+from assessor.advice import Advice, Choice, advise
 from assessor.datasets import profile_dataset
 from assessor.drift import Drift, measure_drift
 from assessor.errors import (
@@ -53,8 +54,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MEDIA_TYPES",
+    "Advice",
     "AssessorError",
     "BatchStandardizer",
+    "Choice",
     "CoverageError",
     "Decision",
     "DecodeSettings",
@@ -96,6 +99,7 @@ __all__ = [
     "SourceUriError",
     "SpoolLimitError",
     "UnknownNameError",
+    "advise",
     "assess",
     "decoder_for",
     "errors",

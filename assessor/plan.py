@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from assessor.advice import Advice, advise_on, check_network
 from assessor.errors import FingerprintError, SettingError
 from assessor.frozen import FrozenDict
 from assessor.measures import measures
@@ -65,6 +66,8 @@ class Plan:
         recommendation: the same in words, with the reason.
         notes: what was left out, imputed or approximated.
         rule: numbers with which a batch that is not in the plan can be judged.
+        advice: what to do and which norm to take, ranked by what the study measured on data like this; None in plans
+            that were made without it.
     """
 
     method: str
@@ -83,6 +86,7 @@ class Plan:
     recommendation: str
     notes: tuple[str, ...]
     rule: Mapping[str, Any]
+    advice: Advice | None = None
 
     def __post_init__(self) -> None:
         for name in ("scores", "cutoffs", "normalize"):
@@ -277,6 +281,7 @@ def make_plan(
     threshold: str | float | None = None,
     drop_last: bool = False,
     order: SampleOrder | None = None,
+    network: str | None = None,
     **options: Any,
 ) -> Plan:
     """Return the plan of a profile: a pure function of its arguments.
@@ -288,6 +293,7 @@ def make_plan(
         threshold: replaces the method's own: a cutoff, or a text such as "null(0.01)" or "otsu()".
         drop_last: leave a last, smaller batch out.
         order: how the dataset's samples were laid out into rows; None is dataset order.
+        network: the model family that the advice is for, "mlp", "convnet", "resnet" or "lstm"; None: not known.
         **options: of the method's measure: null="residual" | "normal" (heterogeneity), published_exact=False
             (published), corrected=False (location_share).
 
@@ -301,6 +307,7 @@ def make_plan(
     if unknown:
         takes = ", ".join(sorted(measure.options)) or "none"
         raise SettingError(f"expected options of method {method!r} among: {takes}; got {', '.join(unknown)}")
+    known = check_network(network)
     threshold_text, cut = parse_threshold(chosen_threshold)
     view = view_batches(require_profile(profile), batch_size, drop_last)
     scores = _without_rows(view, measure.score(view, **options))
@@ -308,7 +315,8 @@ def make_plan(
     with np.errstate(invalid="ignore"):
         normalize = scores.values > cutoffs
     typical = float(np.median(cutoffs))
-    advice = recommend(view, scores, normalize, typical)
+    advised = advise_on(scores.decomposition, view.batch_size, network=known)
+    recommended = recommend(view, scores, normalize, typical, advised)
     noted = [] if float(np.ptp(cutoffs)) == 0 else ["cutoffs differ with the number of features that vary"]
     reach = Reach({}, ()) if scores.reach is None else scores.reach(cutoffs)
     return Plan(
@@ -324,10 +332,11 @@ def make_plan(
         normalize=normalize,
         details={**scores.details, **reach.details},
         decomposition=scores.decomposition,
-        action=advice.action,
-        recommendation=advice.text,
+        action=recommended.action,
+        recommendation=recommended.text,
         notes=(*scores.notes, *noted, *reach.notes),
         rule={**scores.rule, "cutoff": typical},
+        advice=advised,
     )
 
 
@@ -361,6 +370,7 @@ def assess(
     drop_last: bool = False,
     feature_axis: str = "element",
     nonfinite: str = "raise",
+    network: str | None = None,
     **options: Any,
 ) -> Plan:
     """Return the plan of an array's batches x[0:B], x[B:2B], ...
@@ -369,7 +379,7 @@ def assess(
         x: shape (N, *), numbers.
         batch_size: B >= 1.
         labels: shape (N,), integers; used by the method `published`.
-        method, threshold, drop_last, **options: see `make_plan`.
+        method, threshold, drop_last, network, **options: see `make_plan`.
         feature_axis: "element" or "channel".
         nonfinite: "raise", "exclude" or "normalize", see `Profiler`.
 
@@ -383,5 +393,6 @@ def assess(
     (4, 1.0)
     """
     choose(method, threshold)
+    check_network(network)
     profile = profile_array(x, batch_sizes=[batch_size], labels=labels, feature_axis=feature_axis, nonfinite=nonfinite)
-    return make_plan(profile, method=method, threshold=threshold, drop_last=drop_last, **options)
+    return make_plan(profile, method=method, threshold=threshold, drop_last=drop_last, network=network, **options)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from assessor.advice import Advice
 from assessor.errors import AssessorError, PlanFormatError
 from assessor.measures import measures
 from assessor.moments import Floats
@@ -62,6 +63,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "decomposition": None if plan.decomposition is None else dict(plan.decomposition),
         "action": plan.action,
         "recommendation": plan.recommendation,
+        "advice": None if plan.advice is None else plan.advice.to_dict(),
         "notes": list(plan.notes),
         "rule": dict(plan.rule),
     }
@@ -147,6 +149,7 @@ def read_description(body: dict[str, Any]) -> dict[str, Any]:
         KeyError, TypeError, ValueError, AssessorError: they are not such fields.
     """
     parts = body["decomposition"]
+    advice = body.get("advice")  # plans made before there was any have none
     return {
         "method": str(body["method"]),
         "measure": str(body["measure"]),
@@ -160,6 +163,7 @@ def read_description(body: dict[str, Any]) -> dict[str, Any]:
         "recommendation": str(body["recommendation"]),
         "notes": tuple(map(str, body["notes"])),
         "rule": _typed(body["rule"], dict),
+        "advice": None if advice is None else Advice.from_dict(advice),
     }
 
 

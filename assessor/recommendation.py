@@ -1,10 +1,11 @@
-"""What to do with a dataset as a whole, in words, from its scores and their decomposition."""
+"""What to do with a dataset as a whole, in words, from its scores and their decomposition, and from the study."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from assessor.advice import Advice
 from assessor.measures.scores import Scores
 from assessor.noise import noise
 from assessor.view import BatchView
@@ -34,8 +35,21 @@ class Recommendation:
     text: str
 
 
-def recommend(view: BatchView, scores: Scores, normalize: NDArray[np.bool_], cutoff: float) -> Recommendation:
-    """Return what to do with the dataset as a whole."""
+def recommend(
+    view: BatchView, scores: Scores, normalize: NDArray[np.bool_], cutoff: float, advice: Advice
+) -> Recommendation:
+    """Return what to do with the dataset as a whole.
+
+    The action follows from the scores alone: it says what the data need, whatever studies there are. The text adds the
+    first choice of the advice where its evidence is enough.
+    """
+    needed = _needed(view, scores, normalize, cutoff)
+    if advice.action == "unknown":
+        return needed
+    return replace(needed, text=f"{needed.text}; from the study: {advice.text}")
+
+
+def _needed(view: BatchView, scores: Scores, normalize: NDArray[np.bool_], cutoff: float) -> Recommendation:
     flagged = float(normalize.mean())
     if np.isnan(scores.values).all():
         return Recommendation("unknown", "not enough evidence: no batch has a defined score")

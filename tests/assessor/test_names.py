@@ -2,14 +2,14 @@ import assessor
 from assessor import errors, formats, measures, methods, thresholds
 
 EXPORTED = """
-    MEDIA_TYPES AssessorError BatchStandardizer CoverageError Decision DecodeSettings Decoder Drift DtypeError
-    EmptyShardError FeatureLimitError FingerprintError FormatError GapError GrowthLimitError HeterogeneityAssessor
-    LabelError Measure Method Moments NoRoomError NonFiniteError OverlapError Part Plan PlanError PlanFormatError
-    Profile Profiler SampleOrder Scores SettingError ShapeError ShardError SourceChangedError SourceDeniedError
-    SourceError SourceEscapeError SourceNotFoundError SourceRedirectError SourceUnavailableError SourceUriError
-    SpoolLimitError UnknownNameError assess decoder_for errors fingerprint formats hash_rows make_plan measure_drift
-    measures merge methods missing_rows noise normal_divergence profile_array profile_dataset profile_shard
-    thresholds
+    MEDIA_TYPES Advice AssessorError BatchStandardizer Choice CoverageError Decision DecodeSettings Decoder
+    Drift DtypeError EmptyShardError FeatureLimitError FingerprintError FormatError GapError GrowthLimitError
+    HeterogeneityAssessor LabelError Measure Method Moments NoRoomError NonFiniteError OverlapError Part Plan
+    PlanError PlanFormatError Profile Profiler SampleOrder Scores SettingError ShapeError ShardError
+    SourceChangedError SourceDeniedError SourceError SourceEscapeError SourceNotFoundError SourceRedirectError
+    SourceUnavailableError SourceUriError SpoolLimitError UnknownNameError advise assess decoder_for errors
+    fingerprint formats hash_rows make_plan measure_drift measures merge methods missing_rows noise
+    normal_divergence profile_array profile_dataset profile_shard thresholds
 """
 
 CODES = {

@@ -1,0 +1,22 @@
+"""What to do with a dataset and which norm to take, ranked by what a study measured on data like it (docs/advice.md).
+
+`choices` names what can be done, `table` holds what the study measured, `estimate` weighs its nearest cells, `advising`
+puts it in words.
+"""
+
+from assessor.advice.advising import Advice, Choice, advise, advise_on
+from assessor.advice.choices import NETWORKS, check_network
+from assessor.advice.table import Cell, Table, installed_table, read_table
+
+__all__ = [
+    "NETWORKS",
+    "Advice",
+    "Cell",
+    "Choice",
+    "Table",
+    "advise",
+    "advise_on",
+    "check_network",
+    "installed_table",
+    "read_table",
+]

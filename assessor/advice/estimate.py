@@ -1,0 +1,132 @@
+"""The effect to expect of each choice: the mean over the study's cells, weighted by how near they are.
+
+A cell's place is ( ln(1 + global), ln(1 + feature), ln(1 + drift), log2(B) / 2 ), parts below 0 taken as 0; another
+network adds 1 to the squared distance d^2. A cell weighs w = exp( -d^2 / (2 width^2) ) + shrinkage / cells: near cells
+count, and all of them together count as much as `shrinkage` cells at no distance. The estimate is the weighted mean
+of the cells' effects (Nadaraya-Watson with shrinkage to the mean); the interval is that of one more such cell: the 5 %
+and 95 % quantiles of the cells' effects, weighted alike, each with the noise of its seeds, by bootstrap over seeds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assessor.advice.table import PARTS, Table
+from assessor.moments import Floats
+
+COVERED = 0.9
+DRAWS = 40
+NEAR = 2.0
+"""Cells within so many widths are near."""
+PRESENT = 0.75
+"""A choice is compared where the cells that have it carry at least this share of all weight."""
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """What is to be expected at one place.
+
+    Attributes:
+        names: of the choices that can be compared, by name.
+        effect: mean test accuracy less that of doing nothing, shape (choices,).
+        low, high: ends of the interval, shape (choices,); low <= effect <= high.
+        cells: near cells that have the choice, shape (choices,).
+        near: which cells of the table are near, shape (table's cells,).
+    """
+
+    names: tuple[str, ...]
+    effect: Floats
+    low: Floats
+    high: Floats
+    cells: NDArray[np.int64]
+    near: NDArray[np.bool_]
+
+
+def place_of(parts: Mapping[str, float], batch_size: int) -> Floats:
+    """Return where data with these parts of the need (nats), in batches of this size, lie; shape (4,)."""
+    return np.array([*(np.log1p(max(parts[name], 0.0)) for name in PARTS), np.log2(batch_size) / 2])
+
+
+def squared_distances(table: Table, parts: Mapping[str, float], batch_size: int, network: str | None) -> Floats:
+    """Return d^2 to every cell, shape (cells,); a network that is not known is at no distance from any."""
+    here = place_of(parts, batch_size)
+    places = np.array([place_of(cell.parts, cell.batch_size) for cell in table.cells]).reshape(-1, len(here))
+    other = np.array([network is not None and cell.network != network for cell in table.cells], np.float64)
+    return np.asarray(((places - here) ** 2).sum(axis=1) + other)
+
+
+def weigh(squared: Floats, *, width: float, shrinkage: float) -> Floats:
+    """Return the weight of every cell, shape (cells,)."""
+    return np.exp(-squared / (2 * width**2)) + shrinkage / max(len(squared), 1)
+
+
+def mean_effects(effects: Floats, weights: Floats) -> Floats:
+    """Return the weighted mean of each choice's effects over the cells that have it; NaN where too few have it.
+
+    Args:
+        effects: shape (cells, choices), NaN where a cell lacks a choice.
+        weights: shape (cells,), above 0.
+    """
+    has = ~np.isnan(effects)
+    carried = weights @ has
+    summed = weights @ np.where(has, effects, 0.0)
+    enough = carried >= PRESENT * weights.sum()
+    return np.where(enough, summed / np.where(enough, carried, 1.0), np.nan)
+
+
+def estimate(table: Table, parts: Mapping[str, float], batch_size: int, network: str | None) -> Estimate:
+    """Return the effect to expect of each choice, with its interval.
+
+    Args:
+        table: with one cell or more.
+        parts: "global", "feature", "drift" of the data's need, in nats.
+        batch_size: samples a batch.
+        network: one of `NETWORKS`; None where it is not known.
+    """
+    squared = squared_distances(table, parts, batch_size, network)
+    weights = weigh(squared, width=table.width, shrinkage=table.shrinkage)
+    near = squared <= (NEAR * table.width) ** 2
+    means = mean_effects(table.effects, weights)
+    chosen = np.flatnonzero(~np.isnan(means))
+    low, high = np.empty(len(chosen)), np.empty(len(chosen))
+    for place, j in enumerate(chosen):
+        has = ~np.isnan(table.effects[:, j])
+        drawn = _draws(table, int(j))
+        low[place], high[place] = _quantiles(drawn[has], weights[has])
+    names = tuple(table.choices[j] for j in chosen)
+    effect = means[chosen]
+    counts = (~np.isnan(table.effects[:, chosen]) & near[:, None]).sum(axis=0)
+    return Estimate(names, effect, np.minimum(low, effect), np.maximum(high, effect), counts, near)
+
+
+def _quantiles(drawn: Floats, weights: Floats) -> tuple[float, float]:
+    """Return the ends of the middle COVERED of values (cells, draws), each cell's draws sharing its weight."""
+    values = drawn.ravel()
+    order = np.argsort(values, kind="stable")
+    share = np.cumsum(np.repeat(weights, drawn.shape[1])[order])
+    ends = np.searchsorted(share / share[-1], [(1 - COVERED) / 2, (1 + COVERED) / 2])
+    low, high = values[order[np.minimum(ends, len(values) - 1)]]
+    return float(low), float(high)
+
+
+def _draws(table: Table, choice: int) -> Floats:
+    """Return each cell's effect with its seeds drawn again, DRAWS times, shape (cells, DRAWS); kept with the table.
+
+    The draws are seeded by the number of seeds only, so that a cell's draws do not depend on the others.
+    """
+    kept: dict[int, Floats] = table.__dict__.setdefault("_draws", {})
+    if choice not in kept:
+        name = table.choices[choice]
+        values = np.full((len(table.cells), DRAWS), np.nan)
+        for i, cell in enumerate(table.cells):
+            seeds = np.array(cell.effects.get(name, ()))
+            if len(seeds):
+                values[i] = seeds[_resamples(len(seeds))].mean(axis=1)
+        kept[choice] = values
+    return kept[choice]
+
+
+def _resamples(n: int) -> NDArray[np.int64]:
+    return np.random.default_rng(n).integers(0, n, size=(DRAWS, n))
