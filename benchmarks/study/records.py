@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+if TYPE_CHECKING:  # the runner and its workers start without torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,12 +22,12 @@ class Data:
         source: the source of every training sample, (N,) int64; 0 where there is one source only.
     """
 
-    x: Tensor
-    y: Tensor
-    validation: tuple[tuple[Tensor, Tensor], ...]
-    test: tuple[tuple[Tensor, Tensor], ...]
+    x: "Tensor"
+    y: "Tensor"
+    validation: "tuple[tuple[Tensor, Tensor], ...]"
+    test: "tuple[tuple[Tensor, Tensor], ...]"
     classes: int
-    source: Tensor
+    source: "Tensor"
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from multiprocessing import connection, get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Never
 
-import torch
 from tqdm import tqdm
 
 from benchmarks.study.kept import clean
@@ -75,7 +75,7 @@ def run(cells: Sequence[Cell], folder: Path, *, jobs: int = 2) -> list[Failure]:
     Args:
         cells: what to run; of cells kept under other steps, arms or seeds the old records are removed.
         folder: of the results, one file a part; made where it is missing.
-        jobs: worker processes, 1 or more; each computes on one thread.
+        jobs: worker processes, 1 or more; each should compute on one thread.
 
     Raises:
         BlockingIOError: another run writes to this folder.
@@ -118,7 +118,7 @@ def _work_off(waiting: deque[Cell], folder: Path, jobs: int, bar: "tqdm[Never]")
                 cell, message = worker.cell, _receive(worker)
                 assert cell is not None
                 if isinstance(message, Finished | Failure):
-                    bar.update(cell.cost * (1 - _share(worker)))
+                    bar.update(_units(cell) - _units(cell, worker.records))
                     if isinstance(message, Finished):
                         append(path_of(folder, cell.setting.part), *worker.records, message)
                     else:
@@ -131,9 +131,9 @@ def _work_off(waiting: deque[Cell], folder: Path, jobs: int, bar: "tqdm[Never]")
                     if waiting:
                         _give(worker, waiting.popleft())
                 else:
-                    before = _share(worker)
+                    before = _units(cell, worker.records)
                     worker.records.append(message)
-                    bar.update(cell.cost * (_share(worker) - before))
+                    bar.update(_units(cell, worker.records) - before)
     finally:
         for worker in workers:
             worker.process.terminate()
@@ -173,16 +173,20 @@ def _receive(worker: _Worker) -> Record | Finished | Failure:
         return Failure(worker.cell.setting, f"the worker process ended with exit code {code} (-9: killed, memory?)")
 
 
-def _share(worker: _Worker) -> float:
-    """Return how much of its cell a worker has done, 0 to 1, as far as its records tell."""
-    assert worker.cell is not None
-    results = sum(isinstance(record, Result) for record in worker.records)
-    return min(1.0, results / max(1, len(worker.cell.arms)))
+def _units(cell: Cell, records: Sequence[Record] | None = None) -> int:
+    """Return the progress that a cell is worth, in milliseconds: all of it, or as far as its records tell.
+
+    Whole numbers, so that the bar's sum is its total exactly.
+    """
+    whole = max(1, round(1000 * cell.cost))
+    if records is None:
+        return whole
+    results = sum(isinstance(record, Result) for record in records)
+    return whole * min(results, len(cell.arms)) // max(1, len(cell.arms))
 
 
 def _serve(pipe: "connection.Connection[Record | Finished | Failure, Cell]") -> None:
     """Work off cells until the parent is gone, which a closed pipe tells."""
-    torch.set_num_threads(1)
     with _gone_is_fine():
         while True:
             cell = pipe.recv()
@@ -201,7 +205,7 @@ def _serve(pipe: "connection.Connection[Record | Finished | Failure, Cell]") -> 
 
 def _finished(cell: Cell, seconds: float) -> Finished:
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    versions = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    versions = {"python": platform.python_version(), "torch": version("torch")}
     return Finished(cell.setting, cell.arms, cell.seeds, date, round(seconds, 1), cell.device, versions)
 
 
@@ -228,6 +232,6 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _bar(cells: Sequence[Cell], waiting: Sequence[Cell]) -> "tqdm[Never]":
     """Return a progress bar over expected seconds of work, so that its remaining time weighs dear cells as such."""
-    left, total = sum(cell.cost for cell in waiting), sum(cell.cost for cell in cells)
+    left, total = (sum(_units(cell) for cell in some) for some in (waiting, cells))
     form = "{l_bar}{bar}| {elapsed} < {remaining}"
     return tqdm(total=total, initial=total - left, bar_format=form, desc=f"{len(waiting)} of {len(cells)} cells to do")
