@@ -222,8 +222,14 @@ class Sink(Protocol):
         ...
 
 
-async def ingest(request: Request, reader: ShardReader, service: Service) -> Ingested:
-    """Return the profile and identity of the request's body.
+async def ingest(request: Request, reader: ShardReader, service: Service, use: Callable[[Ingested], T]) -> T:
+    """Return what `use` makes of the profile and identity of the request's body.
+
+    A profile is at its largest when it is finished, so it is made and used in one turn of a worker thread, and few such
+    turns are taken at once: uploads that end together do not hold all of theirs while they wait for the database.
+
+    Args:
+        use: called in a worker thread; should not take long, others wait for its turn.
 
     Raises:
         AssessorError, ProblemError: see `ShardReader`; the body is over a limit, or not what its headers say.
@@ -231,10 +237,14 @@ async def ingest(request: Request, reader: ShardReader, service: Service) -> Ing
     """
     began = time.monotonic()
     await _consume(request, reader, service)
-    ingested = await to_thread.run_sync(reader.finish, limiter=service.finishing)
-    seconds = time.monotonic() - began
-    service.metrics.ingested(size_bytes=ingested.size_bytes, n_rows=ingested.profile.n_rows, seconds=seconds)
-    return ingested
+
+    def finish() -> T:
+        ingested = reader.finish()
+        seconds = time.monotonic() - began
+        service.metrics.ingested(size_bytes=ingested.size_bytes, n_rows=ingested.profile.n_rows, seconds=seconds)
+        return use(ingested)
+
+    return await to_thread.run_sync(finish, limiter=service.finishing)
 
 
 async def identify(request: Request, service: Service) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assessor.errors import NonFiniteError
+from assessor.growing import GrowingArray
 from assessor.kernels import Reduced, TileSums, add_doubled, reduce_batches, sum_rows, sum_tiles
 from assessor.kernels.dispatch import BLOCK_VALUES
 from assessor.kernels.tiles import TINY
@@ -157,8 +158,8 @@ class LaneBuilder:
     n_features: int
     values_per_row: int
     reference: Moments | None = None
-    _records: list[Records] = field(default_factory=list)
-    _divergences: list[Floats] = field(default_factory=list)
+    _records: GrowingArray[np.void] = field(default_factory=lambda: GrowingArray(RECORD))
+    _divergences: GrowingArray[np.float64] = field(default_factory=lambda: GrowingArray(np.dtype(np.float64)))
     _cut: dict[int, MomentsTree] = field(default_factory=dict)
     _left_out: dict[int, int] = field(default_factory=dict)
     _tree: MomentsTree = field(default_factory=MomentsTree)
@@ -243,9 +244,9 @@ class LaneBuilder:
         Args:
             left_out: the rows that the lane left out.
         """
-        self._records.append(lane.records)
+        self._records.extend(lane.records)
         if lane.divergences is not None:
-            self._divergences.append(lane.divergences)
+            self._divergences.extend(lane.divergences)
         self._tree.update(lane.tree.nodes)
         self._constant += lane.constant_batches
         for batch, tree in lane.cut.items():
@@ -264,11 +265,11 @@ class LaneBuilder:
                 raise _too_large(f"batch {batch} has larger ones")
         if not self._tree.finite:
             raise _too_large("those of the whole dataset do not")
-        records = np.concatenate(self._records) if self._records else np.zeros(0, RECORD)
+        records = self._records.finish()
         ascending = np.argsort(records["index"], kind="stable")
         divergences = None
         if self.reference is not None:
-            divergences = np.concatenate([np.zeros(0), *self._divergences])[ascending]
+            divergences = self._divergences.finish()[ascending]
         return Lane(
             self.batch_size,
             records[ascending],
@@ -285,10 +286,10 @@ class LaneBuilder:
         tree.add(first, mean, m2, count)
         self._take(first, Reduced(tree, sums, constant))
         if self.reference is not None:
-            self._divergences.append(divergence_from(self.reference, mean, m2, count))
+            self._divergences.extend(divergence_from(self.reference, mean, m2, count))
 
     def _take(self, first: int, reduced: Reduced) -> None:
-        self._records.append(describe_batches(first, reduced.sums))
+        self._records.extend(describe_batches(first, reduced.sums))
         self._constant += reduced.constant
         self._tree.update(reduced.tree.nodes)
 
@@ -309,11 +310,11 @@ class LaneBuilder:
         """Close a batch of which rows were left out; features are not counted as constant by a single value."""
         constant = self._constant if moments.count >= 2 else np.zeros(self.n_features, np.int64)
         sums = sum_tiles(moments.mean[None], moments.m2[None], max(moments.count, 1), constant)
-        self._records.append(describe_batches(batch, sums))
+        self._records.extend(describe_batches(batch, sums))
         if moments.count:
             self._tree.insert(0, batch, moments)
         if self.reference is not None:
-            self._divergences.append(
+            self._divergences.extend(
                 divergence_from(self.reference, moments.mean[None], moments.m2[None], moments.count)
             )
 

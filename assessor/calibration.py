@@ -65,64 +65,53 @@ class Calibration:
 
 
 class CalibrationBuilder:
-    """Collects the sample of one shard, row by row number, in any order."""
+    """Collects the sample of one shard, row by row number, in any order; holds no more values than the sample has."""
 
     def __init__(self, size: int, n_features: int) -> None:
         self._size = size
-        self._n_features = n_features
         self._features = sampled_features(n_features)
         self._rows = np.zeros(0, np.int64)
-        self._values: list[NDArray[Any]] = []
+        self._hashes = np.zeros(0, np.uint64)
+        # Row k is at place k; the places above hold nothing yet.
+        self._values: NDArray[Any] | None = None
 
     def add(self, first: int, values: NDArray[Any]) -> None:
         """Offer the rows first, first + 1, ...: shape (rows, features, positions); a few of them are copied."""
-        if not self._size:
+        if not self._size or not len(values):
             return
         rows = np.arange(first, first + len(values), dtype=np.int64)
         hashes = hash_rows(SEED, rows)
-        taken = np.flatnonzero(self._wanted(hashes))
-        if not len(taken):
-            return
-        taken = taken[np.argsort(hashes[taken])]
-        rows = rows[taken]
+        n_before = len(self._rows)
+        offered = np.arange(len(rows))
+        if n_before == self._size:
+            offered = np.flatnonzero(hashes < self._hashes.max())
+            if not len(offered):
+                return
+        kept = np.argsort(np.concatenate([self._hashes, hashes[offered]]), kind="stable")[: self._size]
+        taken = offered[kept[kept >= n_before] - n_before]
+        dropped = np.setdiff1d(np.arange(n_before), kept)
+        places = np.concatenate([dropped, np.arange(n_before, n_before + len(taken) - len(dropped))])
+        self._rows = np.concatenate([self._rows, np.zeros(len(places) - len(dropped), np.int64)])
+        self._hashes = np.concatenate([self._hashes, np.zeros(len(places) - len(dropped), np.uint64)])
+        self._rows[places], self._hashes[places] = rows[taken], hashes[taken]
+        self._place(places, rows[taken], values, taken)
+
+    def _place(
+        self, places: NDArray[np.int64], rows: NDArray[np.int64], values: NDArray[Any], taken: NDArray[np.int64]
+    ) -> None:
+        """Copy the values of the rows that were taken to their places, in the dtype of the data."""
         # One position a row, chosen by hash, where a feature has several.
         positions = (hash_rows(SEED + 1, rows) % np.uint64(values.shape[2])).astype(np.int64)
-        picked = values[taken, :, positions]
-        if len(self._features) < self._n_features:
-            picked = picked.take(self._features, axis=1)
-        self._rows = np.concatenate([self._rows, rows])
-        self._values.append(picked)
-        if len(self._rows) > 2 * self._size:
-            self._drop_the_rest()
+        if self._values is None:
+            self._values = np.empty((self._size, len(self._features)), values.dtype)
+        dtype = np.result_type(self._values, values)
+        if dtype != self._values.dtype:
+            self._values = self._values.astype(dtype)
+        self._values[places] = values[taken[:, None], self._features, positions[:, None]]
 
     def finish(self) -> Calibration:
-        """Return the sample of all rows offered."""
-        if not self._values:
-            return Calibration.empty(self._size, self._n_features)
-        self._drop_the_rest()
-        return Calibration(self._size, self._rows, np.asarray(self._values[0], np.float64))
-
-    def _drop_the_rest(self) -> None:
-        """Keep the sample of the rows so far, sorted by hash, in the dtype of the data."""
-        keep = np.argsort(hash_rows(SEED, self._rows), kind="stable")[: self._size]
-        if len(self._values) == 1 and np.array_equal(keep, np.arange(len(self._rows))):
-            return
-        values = np.empty((len(keep), len(self._features)), np.result_type(*self._values))
-        place = np.full(len(self._rows), -1)
-        place[keep] = np.arange(len(keep))
-        start = 0
-        for piece in self._values:
-            to = place[start : start + len(piece)]
-            values[to[to >= 0]] = piece[to >= 0]
-            start += len(piece)
-        self._rows, self._values = self._rows[keep], [values]
-
-    def _wanted(self, hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Return which of the rows with these hashes a full sample might still take."""
-        if len(self._rows) >= self._size:
-            bound = np.partition(hash_rows(SEED, self._rows), self._size - 1)[self._size - 1]
-        elif len(hashes) > self._size:
-            bound = np.partition(hashes, self._size - 1)[self._size - 1]
-        else:
-            return np.ones(len(hashes), np.bool_)
-        return np.asarray(hashes <= bound)
+        """Return the sample of all rows offered, sorted by hash."""
+        if self._values is None:
+            return Calibration.empty(self._size, len(self._features))
+        order = np.argsort(self._hashes, kind="stable")
+        return Calibration(self._size, self._rows[order], self._values[order].astype(np.float64, copy=False))

@@ -16,6 +16,7 @@ from assessor.errors import (
     SettingError,
     ShapeError,
 )
+from assessor.growing import GrowingArray
 from assessor.kernels import sum_rows
 from assessor.kernels.dispatch import BLOCK_VALUES, WIDENED_VALUES, slice_rows
 from assessor.moments import Floats, Moments, as_numbers
@@ -71,9 +72,9 @@ class Profiler:
         self._schema: Schema | None = None
         self._dtypes: set[str] = set()
         self._lanes: list[LaneBuilder] = []
-        self._means: list[Floats] = []
-        self._border_means: list[Floats] = []
-        self._labels: list[NDArray[np.int64]] = []
+        self._means = GrowingArray(np.dtype(np.float64))
+        self._border_means = GrowingArray(np.dtype(np.float64))
+        self._labels: GrowingArray[np.int64] | None = None
         self._calibration = CalibrationBuilder(0, 0)
         self._pending: list[NDArray[Any]] = []
         self._n_pending = 0
@@ -132,7 +133,8 @@ class Profiler:
             )
         if values.dtype == np.uint64 and len(values) and int(values.max()) >= 2**63:
             raise LabelError(f"expected labels below 2^63; got {int(values.max())}: number the classes from 0")
-        self._labels.append(values.astype(np.int64))
+        self._labels = self._labels or GrowingArray(np.dtype(np.int64))
+        self._labels.extend(values.astype(np.int64))
 
     def finish(self) -> Profile:
         """Return the profile of all rows added.
@@ -143,13 +145,13 @@ class Profiler:
         self._flush(self._n_pending)
         if self._schema is None or not self.rows:
             raise EmptyShardError("expected at least one row; the shard has none: leave it out")
-        labels = np.concatenate(self._labels) if self._labels else None
+        labels = None if self._labels is None else self._labels.finish()
         if labels is not None and len(labels) != self.rows:
             raise LabelError(f"expected one label a row, {self.rows} in all; got {len(labels)}")
         table = RowTable(
             ((self._first_row, self._first_row + self.rows),),
-            np.concatenate(self._means),
-            np.concatenate(self._border_means) if self._border_means else None,
+            self._means.finish(),
+            self._border_means.finish() if len(self._border_means) else None,
             labels,
         )
         return Profile(
@@ -251,9 +253,9 @@ class Profiler:
                 border_means[left_out] = np.nan
             for lane in self._lanes:
                 lane.leave_out(first + np.flatnonzero(left_out))
-        self._means.append(means)
+        self._means.extend(means)
         if border_means is not None:
-            self._border_means.append(border_means)
+            self._border_means.extend(border_means)
         for start, stop in _runs(left_out, n):
             self._calibration.add(first + start, x[start:stop].reshape(stop - start, schema.n_features, -1))
         self._done += n

@@ -38,11 +38,12 @@ async def assess_shard(request: Request, query: Annotated[AssessQuery, Query()],
         format_name=format_of(request),
         settings=service.settings,
     )
-    ingested = await ingest(request, reader, service)
+    # Planned in a turn of its own: a long plan holds up no upload that ends.
+    profile = await ingest(request, reader, service, lambda ingested: ingested.profile)
 
     def plan_as_json() -> bytes:
         options = query.make_plan_options()
-        plan = make_plan(ingested.profile, method=method, batch_size=query.batch_size, **options)
+        plan = make_plan(profile, method=method, batch_size=query.batch_size, **options)
         service.metrics.planned(plan)
         return plan.to_json().encode()
 

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from app.ingest import ShardReader, format_of, identify, ingest
+from app.ingest import Ingested, ShardReader, format_of, identify, ingest
 from app.openapi import REQUEST_PROBLEMS, SHARD_PROBLEMS, problem_responses, shard_body
 from app.records import Assessment, Shard, check_same, find_first_row
 from app.schemas import ShardQuery, ShardSummary, check_query
@@ -90,16 +89,15 @@ async def _store(
         like=shards[0] if shards else None,
         settings=settings,
     )
-    ingested = await ingest(request, reader, service)
-    shard = Shard.of(
-        ingested.profile,
-        index=index,
-        digest=ingested.digest,
-        size_bytes=ingested.size_bytes,
-    )
 
-    def add() -> bool:
+    def store(ingested: Ingested) -> tuple[Shard, bool]:
+        shard = Shard.of(
+            ingested.profile,
+            index=index,
+            digest=ingested.digest,
+            size_bytes=ingested.size_bytes,
+        )
         blob = ingested.profile.to_bytes()
-        return service.store.add_shard(assessment.id, shard, blob, max_shards=settings.max_shards)
+        return shard, service.store.add_shard(assessment.id, shard, blob, max_shards=settings.max_shards)
 
-    return shard, await to_thread.run_sync(add, limiter=service.finishing)
+    return await ingest(request, reader, service, store)
