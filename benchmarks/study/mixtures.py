@@ -1,12 +1,12 @@
 """Datasets of several sources, each with its own distortion of the features, in known shares."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from benchmarks.study.splits import apportion
 from benchmarks.study.treatments import Rows, Transform, fit, parse
 
 
@@ -75,15 +75,6 @@ class Mixture:
         means (1 to 3), or scale and shift everything (3 to 30 times, -3 to 3).
         """
         return tuple(_source(index, rows, rng) for index in range(len(self.shares)))
-
-
-def apportion(total: int, shares: Sequence[float]) -> NDArray[np.int64]:
-    """Return whole numbers that add up to `total`, each within 1 of its share: the largest remainders round up."""
-    # Rounded, so that 0.9 * 110 = 99.00000000000001 and 98.99999999999999 count as the same.
-    exact = np.round(total * np.asarray(shares, np.float64), 9)
-    counts = np.floor(exact).astype(np.int64)
-    counts[np.argsort(counts - exact, kind="stable")[: total - int(counts.sum())]] += 1
-    return counts
 
 
 def _source(index: int, rows: Rows, rng: Generator) -> Transform:
