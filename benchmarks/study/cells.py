@@ -103,6 +103,8 @@ def candidates(
                     yield Setting(part, family, treatment, network, batch_size, optimizer, steps[network])
 
 
-def grid(families: Sequence[str], counts: Mapping[str, int], steps: Mapping[str, int]) -> tuple[Setting, ...]:
+def grid(
+    families: Sequence[str], counts: Mapping[str, int], steps: Mapping[str, int], *, seed: int = 0
+) -> tuple[Setting, ...]:
     """Return the cells of questions 1 to 3: `counts` cells of each network, over all treatments and batch sizes."""
-    return choose(candidates("grid", families, treatments(), BATCH_SIZES, steps), counts)
+    return choose(candidates("grid", families, treatments(), BATCH_SIZES, steps), counts, seed=seed)
