@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.study import document, files, parts
-from benchmarks.study.records import read
+from benchmarks.study import document, files, parts, table
+from benchmarks.study.records import Finished, read_all
 from benchmarks.study.running import path_of, run
 
 HERE = Path(__file__).resolve().parent
@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given.documents_only:
         started = time.perf_counter()
         try:
+            os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the workers
             failures = run(cells, results, jobs=given.jobs)
         except KeyboardInterrupt:
             print("interrupted; the finished cells are kept, and the same command goes on from there", file=sys.stderr)
@@ -69,18 +70,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BlockingIOError as error:
             parser.error(str(error))
         print(f"{len(cells) - len(failures)} of {len(cells)} cells in {time.perf_counter() - started:.0f} s: {results}")
-    write(results, documents, quick=given.quick)
+    place = documents / "advice.json" if given.quick or given.documents else table.PLACE
+    write(results, documents, place, quick=given.quick)
     return 1 if failures else 0
 
 
-def write(results: Path, documents: Path, *, quick: bool) -> None:
-    """Write the documents and the advisor's table from the kept records of all parts."""
-    records = [record for part in parts.NAMES for record in read(path_of(results, part))]
+def write(results: Path, documents: Path, place: Path, *, quick: bool) -> None:
+    """Write the documents and, to `place`, the advisor's table, from the kept records of all parts."""
+    records = [record for part in parts.NAMES for record in read_all(path_of(results, part))]
     if not records:
         raise SystemExit(f"no records in {results}: run `python -m benchmarks.study` first, or give --results")
     documents.mkdir(parents=True, exist_ok=True)
-    document.write(records, documents, quick=quick)
-    print(f"documents: {documents}")
+    document.write([record for record in records if not isinstance(record, Finished)], documents, quick=quick)
+    made = table.write(records, place)
+    print(f"documents: {documents}; advisor's table: {place if made else 'no cell for it yet, not written'}")
 
 
 if __name__ == "__main__":
