@@ -5,23 +5,29 @@ from math import isfinite
 import numpy as np
 
 from assessor import Profile, make_plan, measures, methods, profile_array
+from benchmarks.study import vanishing
 from benchmarks.study.records import Assessed, Data, Setting
 from benchmarks.study.training import Bench
 
-KEPT = 200
-"""Batches whose scores are kept, evenly spread over the dataset."""
+KEPT = 60
+"""Batches whose scores are kept, evenly spread over the dataset: enough for shares, and the files stay small."""
 
 
 def assess_cell(setting: Setting, seed: int, data: Data, bench: Bench) -> Assessed:
-    """Return every measure's scores, the parts of `need`, the share that each method flags, and the action."""
+    """Return every measure's scores, the parts of `need`, the share that each method flags, and the action.
+
+    Among the scores are those of `standard_divergence` under other treatments of vanishing variances (vanishing.py), as
+    "standard_divergence/left_out" and "standard_divergence/shrunk".
+    """
     profile = bench.profile(data)
     columns = {name: _scores(_profile_for(name, data, profile, setting), name) for name in measures.names()}
+    others = vanishing.treatments(data.x.cpu().numpy(), setting.batch_size)
     plan = bench.plan(data)
     chosen = np.unique(np.linspace(0, len(plan) - 1, min(KEPT, len(plan))).round().astype(int))
     return Assessed(
         setting=setting,
         seed=seed,
-        scores={name: _number(_mean(column)) for name, column in columns.items()},
+        scores={name: _number(_mean(column)) for name, column in (columns | others).items()},
         parts=dict(plan.decomposition or {}),
         flagged={name: bench.plan(data, name).flagged_fraction for name in methods.names()},
         action=plan.action,
@@ -46,5 +52,5 @@ def _mean(column: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
 
 
 def _number(value: float) -> float | None:
-    """Return a number of six digits, or None where it is undefined or infinite."""
-    return float(f"{value:.6g}") if isfinite(value) else None
+    """Return a number of four digits, or None where it is undefined or infinite."""
+    return float(f"{value:.4g}") if isfinite(value) else None
