@@ -141,7 +141,8 @@ def evaluations(name: str) -> tuple[str, ...]:
     arm = get(name)
     if arm.method:
         return ("threshold/B", "threshold/1", "running/B", "running/1", "batch/B", "never/B")
-    return ("running/B", "batch/B") if arm.norm in ("batch", "batch_layer") else ()
+    switched = arm.norm in ("batch", "batch_layer") or arm.prepare == "action"
+    return ("running/B", "batch/B") if switched else ()
 
 
 def advised(action: str) -> str:

@@ -275,7 +275,12 @@ def _fill(model: nn.Module, data: Data, flags: Tensor, batch_size: int) -> None:
 
 def _optimizer(model: nn.Module, name: str, rate: float) -> Optimizer:
     if name == "sgd":
-        return SGD(model.parameters(), lr=rate, momentum=0.9, fused=True)
+        made = SGD(model.parameters(), lr=rate, momentum=0.9, fused=True)
+        # Fused SGD fails where one parameter has a momentum and another, behind a gate, has had no gradient yet. Zeros
+        # start the momentum at the first gradient, as without them.
+        for parameter in model.parameters():
+            made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return made
     if name == "adam":
         return Adam(model.parameters(), lr=rate, fused=True)
     raise ValueError(f"expected the optimizer 'sgd' or 'adam'; got {name!r}")
