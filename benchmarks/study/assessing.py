@@ -21,7 +21,7 @@ def assess_cell(setting: Setting, seed: int, data: Data, bench: Bench) -> Assess
     """
     profile = bench.profile(data)
     columns = {name: _scores(_profile_for(name, data, profile, setting), name) for name in measures.names()}
-    others = vanishing.treatments(data.x.cpu().numpy(), setting.batch_size)
+    others = vanishing.scores(data.x.cpu().numpy(), setting.batch_size)
     plan = bench.plan(data)
     chosen = np.unique(np.linspace(0, len(plan) - 1, min(KEPT, len(plan))).round().astype(int))
     return Assessed(
