@@ -1,6 +1,6 @@
 """The networks: an MLP, a ConvNet, a ResNet and an LSTM, each small, with a slot wherever a norm may sit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import prod
 
 import torch
@@ -10,8 +10,7 @@ from torch.nn import functional as F
 HIDDEN = 64
 CELL = 32
 CHANNELS = (8, 16)
-STEPS: Mapping[str, int] = {"mlp": 200, "convnet": 200, "resnet": 150, "lstm": 200}
-"""Steps of the optimizer by network: the budget of the study in the time that it has."""
+NAMES = ("mlp", "convnet", "resnet", "lstm")
 
 Slot = Callable[[int], nn.Module]
 """Makes what sits in a slot of so many channels."""
@@ -95,9 +94,9 @@ def build(network: str, shape: tuple[int, ...], classes: int, slot: Slot) -> nn.
     torch.Size([2, 3])
     """
     axes = {"convnet": 3, "resnet": 3, "lstm": 2}.get(network, len(shape))
-    if network not in STEPS or axes != len(shape):
+    if network not in NAMES or axes != len(shape):
         raise ValueError(
-            f"expected a network among: {', '.join(STEPS)}, with samples (C, H, W) for convnet and resnet and (T, F) "
+            f"expected a network among: {', '.join(NAMES)}, with samples (C, H, W) for convnet and resnet and (T, F) "
             f"for lstm; got {network!r} with samples of shape {shape}"
         )
     if network == "mlp":
