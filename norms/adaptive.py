@@ -7,7 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
+from norms.base import ChannelNorm
+from norms.beside import Beside
 from norms.decision import Evaluation, Features, read_rule
+from norms.dispatch import choose
 from norms.errors import OptionError
 from norms.modes import (
     looks_flagged,
@@ -30,7 +33,8 @@ class AdaptiveNorm(nn.Module):
     two compiled graphs at most, and with skip="identity" the layer returns the very tensor it was given. A
     0-d bool tensor is for CUDA graphs and for distributed training, where every rank must run the same
     operations: both paths are computed, the path not taken on zeros, so that nothing non-finite in it can
-    reach the result or a gradient. Running statistics are updated by flagged training batches only.
+    reach the result or a gradient; with skip="identity" the kernels for CUDA read it instead, and sum nothing
+    where it is false (docs/performance.md). Running statistics are updated by flagged training batches only.
 
     Evaluation, whatever was decided for training:
 
@@ -136,6 +140,9 @@ class AdaptiveNorm(nn.Module):
         if self.decision is None or self.decision is True:
             return self._through(self.norm, x)
         condition = self.decision.to(x.device, non_blocking=True)
+        kept = self._gated(condition, x, update=True)
+        if kept is not None:
+            return kept
         normalized = self._through(lambda wide: update_where(condition, self.norm, wide), _only(condition, x))
         return self._blend(condition, x, normalized)
 
@@ -158,7 +165,8 @@ class AdaptiveNorm(nn.Module):
         if verdict is True:
             return self._normalize(x)
         assert isinstance(verdict, Tensor)
-        return self._blend(verdict, x, self._normalize(_only(verdict, x)))
+        kept = None if self._small(x) else self._gated(verdict, x, update=False)
+        return kept if kept is not None else self._blend(verdict, x, self._normalize(_only(verdict, x)))
 
     def extra_repr(self) -> str:
         """Return the options."""
@@ -179,6 +187,18 @@ class AdaptiveNorm(nn.Module):
         if self.skip is not None:
             return self._through(self.skip, x)
         return self._through(lambda wide: with_running_statistics(self.norm, wide), x)
+
+    def _gated(self, condition: Tensor, x: Tensor, *, update: bool) -> Tensor | None:
+        """Return x normalized where the 0-d condition is true, else x, by kernels that read it; None without such.
+
+        A skipped batch then costs no statistics and moves no buffer.
+        """
+        norm = self.norm
+        if self.skip_path != "identity" or not isinstance(norm, ChannelNorm) or choose(x, norm.kernel).path != "triton":
+            return None
+        wide = x if self.features == "channel" else x.flatten(1)
+        y = norm.fused(wide, Beside(gate=condition), own=norm.training or not update, update=update and norm.training)
+        return None if y is None else y.reshape(x.shape)
 
     def _blend(self, condition: Tensor, x: Tensor, normalized: Tensor) -> Tensor:
         """Return `normalized` where the 0-d condition is true, else the skip path."""

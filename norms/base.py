@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from norms.beside import Beside
 from norms.errors import InputError, OptionError
 from norms.ranks import Ranks
 from norms.statistics import compute_dtype, per_channel, update_running
@@ -50,13 +51,24 @@ class ChannelNorm(nn.Module):
             values = torch.full((num_features,), fill, device=device, dtype=dtype)
             self.register_parameter(name, nn.Parameter(values) if affine else None)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x normalized; same shape and dtype.
+    def forward(self, x: Tensor, *, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        """Return x normalized, plus `residual`, then the relu; same shape and dtype.
+
+        With either, a norm that has it so does all in the same readings of x, whatever the path.
+
+        Args:
+            x: shape (N, C, *).
+            residual: shape of x; added to the normalized input.
+            relu: apply max(0, .) last.
 
         Raises:
             InputError: rank < 2, another number of channels, no samples, or an integer dtype.
         """
-        return self.normalize(x, own=self.training, update=self.training)
+        if residual is None and not relu:
+            return self.normalize(x, own=self.training, update=self.training)
+        beside = Beside(residual, relu)
+        y = self.fused(x, beside, own=self.training, update=self.training)
+        return beside.behind(self.normalize(x, own=self.training, update=self.training)) if y is None else y
 
     def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
         """Return x normalized, whatever the module's mode.
@@ -67,6 +79,17 @@ class ChannelNorm(nn.Module):
             update: move the running statistics toward those of x.
         """
         raise NotImplementedError
+
+    def fused(self, x: Tensor, beside: Beside, *, own: bool, update: bool) -> Tensor | None:
+        """Return x normalized, with what is beside the norm done in the same readings; None where it cannot be.
+
+        Args:
+            x: shape (N, C, *).
+            beside: residual, relu, gate.
+            own: as in `normalize`.
+            update: as in `normalize`; where the gate is shut nothing moves.
+        """
+        return None
 
     def population(self) -> tuple[Tensor, Tensor, Tensor] | None:
         """Return running mean, running variance and the number of batches they saw, or None without them."""
@@ -209,14 +232,14 @@ class RunningNorm(ChannelNorm):
         return torch._C._current_graph_task_id() == -1
 
     @torch.no_grad()
-    def _update(self, **new: Tensor | None) -> None:
-        """Count one batch and move the named buffers toward `new`; None leaves a buffer as it is."""
+    def _update(self, gate: Tensor | None = None, **new: Tensor | None) -> None:
+        """Count one batch and move the named buffers toward `new`; None leaves a buffer as it is, a shut gate all."""
         assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
+        self.num_batches_tracked.add_(1 if gate is None else gate)
         for name, value in new.items():
             if value is not None:
                 running = self.get_buffer(name)
-                update_running(running, value, self._update_factor(running.dtype))
+                update_running(running, value, self._update_factor(running.dtype), gate)
 
     def _update_factor(self, dtype: torch.dtype, ahead: int = 0) -> float | Tensor:
         """Return the weight of the newest batch, or of one `ahead`.

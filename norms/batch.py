@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from norms.base import RunningNorm
+from norms.beside import ALONE, Beside
 from norms.dispatch import left_to_torch
 from norms.errors import InputError
 from norms.pooled import pooled_norm
@@ -44,19 +45,34 @@ class BatchNorm(RunningNorm):
         ranks = self._sharing()
         if ranks is not None:
             return self._shared(x, x.to(compute_dtype(x.dtype)), ranks, update)
+        if left_to_torch(x, self.kernel, any_layout=True):
+            self._check_values(x)
+            return self._by_torch(x, update)
+        return self._pooled(x, ALONE, update)
+
+    def fused(self, x: Tensor, beside: Beside, *, own: bool, update: bool) -> Tensor | None:
+        """See ChannelNorm.fused."""
+        self._check(x)
+        if (not own and self.running_mean is not None) or self._sharing() is not None:
+            return None
+        return self._pooled(x, beside, update)
+
+    def _pooled(self, x: Tensor, beside: Beside, update: bool) -> Tensor:
+        """Return x normalized by the batch's moments, by our own code."""
+        self._check_values(x)
+        y, *cells = pooled_norm(x, self.weight, self.bias, BATCH, eps=self.eps, kernel=self.kernel, **beside._asdict())
+        if self._follows(x, update):
+            mean, variance = over_batch(*cells)
+            count = values_per_channel(x, (0, *range(2, x.ndim)))
+            self._update(beside.gate, running_mean=mean, running_var=unbiased(variance, count))
+        return y
+
+    def _check_values(self, x: Tensor) -> None:
         if values_per_channel(x, (0, *range(2, x.ndim))) < 2:
             raise InputError(
                 f"expected more than one value per channel; got shape {tuple(x.shape)}: "
                 "use larger batches (drop_last=True), or a norm that takes one sample (batch_layer, group)"
             )
-        if left_to_torch(x, self.kernel, any_layout=True):
-            return self._by_torch(x, update)
-        y, *cells = pooled_norm(x, self.weight, self.bias, BATCH, eps=self.eps, kernel=self.kernel)
-        if self._follows(x, update):
-            mean, variance = over_batch(*cells)
-            count = values_per_channel(x, (0, *range(2, x.ndim)))
-            self._update(running_mean=mean, running_var=unbiased(variance, count))
-        return y
 
     def _by_torch(self, x: Tensor, update: bool) -> Tensor:
         """Return x normalized by the batch's moments, by torch's operator."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from norms.base import RunningNorm
+from norms.beside import ALONE, Beside
 from norms.errors import InputError, OptionError
 from norms.per_sample import usual_groups
 from norms.pooled import pooled_norm
@@ -104,16 +105,28 @@ class BatchGroupNorm(RunningNorm):
             return self._scale_shift(self._with_running(x.to(compute_dtype(x.dtype))), x.dtype)
         ranges = self._ranges(x)
         if len(ranges) == 1 and self._sharing() is None:  # groups of one size, which pools are
-            pools = (Pool(ranges[0][2], self.channels_per_group),)
-            y, *cells = pooled_norm(x, self.weight, self.bias, pools, eps=self.eps, kernel=self.kernel)
-            if self._follows(x, update):
-                self._learn(*over_batch(*cells))
-            return y
+            return self._pooled(x, ranges[0][2], ALONE, update)
         wide = x.to(compute_dtype(x.dtype))
         mean, variance = (per_sample_channel(values, x.ndim) for values in self._group_moments(wide, ranges))
         if self._follows(x, update):
             self._learn(*moments(wide.detach(), (0, *range(2, x.ndim)), self._sharing()))
         return self._scale_shift(standardize(wide, mean, variance, self.eps), x.dtype)
+
+    def fused(self, x: Tensor, beside: Beside, *, own: bool, update: bool) -> Tensor | None:
+        """See ChannelNorm.fused."""
+        self._check(x)
+        if (not own and self.running_mean is not None) or self._sharing() is not None:
+            return None
+        ranges = self._ranges(x)
+        return self._pooled(x, ranges[0][2], beside, update) if len(ranges) == 1 else None
+
+    def _pooled(self, x: Tensor, examples: int, beside: Beside, update: bool) -> Tensor:
+        """Return x normalized per group of so many samples."""
+        pools = (Pool(examples, self.channels_per_group),)
+        y, *cells = pooled_norm(x, self.weight, self.bias, pools, eps=self.eps, kernel=self.kernel, **beside._asdict())
+        if self._follows(x, update):
+            self._learn(*over_batch(*cells), beside.gate)
+        return y
 
     def extra_repr(self) -> str:
         """Return the options, as in torch."""
@@ -167,7 +180,7 @@ class BatchGroupNorm(RunningNorm):
         return standardize(grouped, mean, variance, self.eps).reshape(x.shape)
 
     @torch.no_grad()
-    def _learn(self, mean: Tensor, variance: Tensor) -> None:
+    def _learn(self, mean: Tensor, variance: Tensor, gate: Tensor | None = None) -> None:
         """Move E[x] and E[x^2] of each channel toward those of a batch of this mean and variance, in centred form."""
         assert self.running_mean is not None
         mean, variance = mean.flatten(), variance.flatten()
@@ -175,7 +188,7 @@ class BatchGroupNorm(RunningNorm):
         t = self._update_factor(mean.dtype, ahead=1)
         # (1-t) v + t v' + t (1-t) (m' - m)^2, written as a step of size t toward a target
         target = variance + (1 - t) * (mean - running).square()
-        self._update(running_mean=mean, running_var=target)
+        self._update(gate, running_mean=mean, running_var=target)
 
 
 def group_ranges(n: int, size: int, per_sample: int) -> list[tuple[int, int, int]]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from norms.base import RunningNorm
+from norms.beside import ALONE, Beside
 from norms.errors import InputError, OptionError
 from norms.pooled import pooled_norm
 from norms.pools import Pool, over_batch, over_sample
@@ -157,7 +158,7 @@ class BatchLayerNorm(RunningNorm):
         use = CURRENT if own or self.running_mean is None else self.inference
         pools = None if ranks is not None or (update and use != CURRENT) else self._pools(use, x)
         if pools is not None:
-            return self._pooled(x, pools, use, update)
+            return self._pooled(x, pools, use, ALONE, update)
         need_batch = update or "current" in (use.batch_mean, use.batch_var)
         need_feature = update or "current" in (use.feature_mean, use.feature_var)
         batch = moments(wide, batch_dims, ranks) if need_batch else None
@@ -182,6 +183,14 @@ class BatchLayerNorm(RunningNorm):
             y = x_f / m + x_b * (1 - 1 / m)
         return self._scale_shift(y, x.dtype)
 
+    def fused(self, x: Tensor, beside: Beside, *, own: bool, update: bool) -> Tensor | None:
+        """See ChannelNorm.fused."""
+        self._check(x)
+        pools = self._pools(CURRENT, x)
+        if pools is None or (not own and self.running_mean is not None) or self._sharing() is not None:
+            return None
+        return self._pooled(x, pools, CURRENT, beside, self._follows(x, update))
+
     def _pools(self, use: InferenceStatistics, x: Tensor) -> tuple[Pool, ...] | None:
         """Return the pools of moments to take from x where they, and running statistics beside them, say all."""
         whole = self.feature_dims is None or sorted(set(self.feature_dims)) == list(range(1, x.ndim))
@@ -193,7 +202,9 @@ class BatchLayerNorm(RunningNorm):
         feature = Pool(1, None, 1 / m)
         return (Pool(None, 1, 1 - 1 / m), feature) if use.batch_mean == "current" else (feature,)
 
-    def _pooled(self, x: Tensor, pools: tuple[Pool, ...], use: InferenceStatistics, update: bool) -> Tensor:
+    def _pooled(
+        self, x: Tensor, pools: tuple[Pool, ...], use: InferenceStatistics, beside: Beside, update: bool
+    ) -> Tensor:
         """Return x normalized by the pools and, where they lack the batch's, by the running statistics."""
         given = None
         if use.batch_mean == "population":
@@ -202,12 +213,14 @@ class BatchLayerNorm(RunningNorm):
             dtype = compute_dtype(x.dtype)
             inverse = torch.rsqrt(snapshot(self.running_var, dtype) + self.eps)
             given = (snapshot(self.running_mean, dtype), inverse * (1 - 1 / x.shape[0]))
-        y, *cells = pooled_norm(x, self.weight, self.bias, pools, eps=self.eps, given=given, kernel=self.kernel)
+        y, *cells = pooled_norm(
+            x, self.weight, self.bias, pools, eps=self.eps, given=given, kernel=self.kernel, **beside._asdict()
+        )
         if update:
             with torch.no_grad():
                 batch = over_batch(*cells)
                 feature = over_sample(*cells)
-            self._learn(x, batch, feature, (0, *range(2, x.ndim)), tuple(range(1, x.ndim)), None)
+            self._learn(x, batch, feature, (0, *range(2, x.ndim)), tuple(range(1, x.ndim)), None, beside.gate)
         return y
 
     def extra_repr(self) -> str:
@@ -244,6 +257,7 @@ class BatchLayerNorm(RunningNorm):
         batch_dims: tuple[int, ...],
         feature_dims: tuple[int, ...],
         ranks: Ranks | None,
+        gate: Tensor | None = None,
     ) -> None:
         """Move the population statistics toward this batch's."""
         n_batch, n_feature = values_per_channel(x, batch_dims), values_per_channel(x, feature_dims)
@@ -259,6 +273,7 @@ class BatchLayerNorm(RunningNorm):
             )
             return
         self._update(
+            gate,
             running_mean=batch[0],
             running_var=unbiased(batch[1], n_batch, ranks),
             running_feature_mean=average(feature[0], range(x.ndim), ranks),

@@ -59,6 +59,21 @@ def apply(
     return y
 
 
+def distances(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """See cells.distances."""
+    if x.ndim == 2:
+        return cells.distances(x, mean)
+    dims = tuple(range(2, x.ndim))
+    rest, other = _scratch(x), _scratch(x)
+    far, signs = torch.empty_like(mean), torch.empty_like(mean)
+    for s in blocks(x):
+        left = rest[: x[s].shape[0]]
+        torch.sub(_widened(x[s], rest), mean[s], out=left)
+        torch.sum(torch.sign(left, out=other[: left.shape[0]]), dims, keepdim=True, out=signs[s])
+        torch.mean(left.abs_(), dims, keepdim=True, out=far[s])
+    return far, signs
+
+
 def sums(g: Tensor, x: Tensor, mean: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
     """See cells.sums."""
     if x.ndim == 2:
@@ -74,14 +89,23 @@ def sums(g: Tensor, x: Tensor, mean: Tensor, y: Tensor | None) -> tuple[Tensor, 
 
 
 def gradient(
-    g: Tensor, x: Tensor, mean: Tensor, scale: Tensor, slope: Tensor, shift: Tensor, y: Tensor | None
+    g: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    slope: Tensor,
+    shift: Tensor,
+    y: Tensor | None,
+    *,
+    signs: bool = False,
 ) -> Tensor:
     """See cells.gradient."""
     dx, wide, rest = torch.empty_like(x), _scratch(x), _scratch(x)
     for s in blocks(x):
         left = rest[: x[s].shape[0]]
         last = dx[s] if x.dtype == scale.dtype else left
-        torch.addcmul(shift[s], torch.sub(_widened(x[s], rest), mean[s], out=left), slope[s], out=last)
+        torch.sub(_widened(x[s], rest), mean[s], out=left)
+        torch.addcmul(shift[s], left.sign_() if signs else left, slope[s], out=last)
         last.addcmul_(_behind_relu(_widened(g[s], wide), y, s), scale[s])
         if last is left:
             dx[s] = left

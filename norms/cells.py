@@ -40,6 +40,18 @@ def apply(
     return (y.relu() if relu else y).to(x.dtype)
 
 
+def distances(x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for each cell the mean of |x - mean|, and the sum of the signs of x - mean.
+
+    >>> far, signs = distances(torch.tensor([[[1.0, 3.0, 8.0]]]), torch.full((1, 1, 1), 3.0))
+    >>> far.round(decimals=3).item(), signs.item()
+    (2.333, 0.0)
+    """
+    dims, rest = tuple(range(2, x.ndim)), x - mean
+    far, signs = rest.abs(), rest.sign()
+    return (far.mean(dims, keepdim=True), signs.sum(dims, keepdim=True)) if dims else (far, signs)
+
+
 def sums(g: Tensor, x: Tensor, mean: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return for each cell the sums of g and of g (x - mean); with y, the output of a relu, where y > 0 alone."""
     dims = tuple(range(2, x.ndim))
@@ -49,11 +61,23 @@ def sums(g: Tensor, x: Tensor, mean: Tensor, y: Tensor | None) -> tuple[Tensor, 
 
 
 def gradient(
-    g: Tensor, x: Tensor, mean: Tensor, scale: Tensor, slope: Tensor, shift: Tensor, y: Tensor | None
+    g: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    slope: Tensor,
+    shift: Tensor,
+    y: Tensor | None,
+    *,
+    signs: bool = False,
 ) -> Tensor:
-    """Return scale g + slope (x - mean) + shift in the dtype of x; with y, g where y > 0 alone."""
-    wide = _behind_relu(g.to(mean.dtype), y)
-    return torch.addcmul(torch.addcmul(shift, x - mean, slope), wide, scale).to(x.dtype)
+    """Return scale g + slope (x - mean) + shift in the dtype of x; with y, g where y > 0 alone.
+
+    signs: take the sign of x - mean instead.
+    """
+    wide, rest = _behind_relu(g.to(mean.dtype), y), x - mean
+    rest = rest.sign() if signs else rest
+    return torch.addcmul(torch.addcmul(shift, rest, slope), wide, scale).to(x.dtype)
 
 
 def _behind_relu(g: Tensor, y: Tensor | None) -> Tensor:

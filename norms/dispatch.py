@@ -12,7 +12,6 @@ Where torch has an operator for a norm, it does the work unless a path is asked 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Literal, NamedTuple, cast, get_args
@@ -91,6 +90,7 @@ def needs_plain(x: Tensor) -> bool:
     )
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # torch has no types here
 def has_triton() -> bool:
     """Return whether Triton is installed."""
     return find_spec("triton") is not None
@@ -98,9 +98,14 @@ def has_triton() -> bool:
 
 def steps(path: Path) -> ModuleType:
     """Return the module that does the four steps of norms/cells.py for a path other than "plain"."""
+    # Imports here, as statements, since a compiler sees through these alone.
     if path == "triton":
-        return import_module("norms.kernels.cells")
-    return import_module("norms.blocks")
+        from norms.kernels import cells
+
+        return cells
+    from norms import blocks
+
+    return blocks
 
 
 @contextmanager

@@ -1,17 +1,19 @@
-"""Norms that divide by a scale of the distances |x - mu|: plain, and on a CPU in closed form, block by block.
+"""Norms that divide by a scale of the distances |x - mu|: plain, and in closed form by the steps of norms/cells.py.
 
 y = gamma (x - mu) / (s + eps) + beta, mu the mean of the channel, and s = f sum_i w_i |x_i - mu|: w_i = 1/n for all
 values (L1), or 1/k for the k largest (top k; the largest alone is L-infinity). The gradient of s toward x_i is
-f w_i sign(x_i - mu) less its mean. Where several values are the k-th largest they share what is left of the weight.
+f w_i sign(x_i - mu) less its mean. Of several values that are the k-th largest, as many count as make k.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from norms.blocks import apply, blocks, moments, sums
-from norms.dispatch import choose
+from norms.beside import ALONE, Beside, masked
+from norms.blocks import blocks
+from norms.dispatch import Path, choose, steps
 from norms.statistics import average, compute_dtype, per_channel
 
 
@@ -23,6 +25,15 @@ class Scaled(NamedTuple):
     scale: Tensor
 
 
+class Way(NamedTuple):
+    """What the norm does: f, k (None: all), eps, a relu behind it."""
+
+    factor: float | Tensor
+    largest: int | None
+    eps: float
+    relu: bool
+
+
 def scaled_norm(
     x: Tensor,
     weight: Tensor | None,
@@ -31,6 +42,7 @@ def scaled_norm(
     factor: float | Tensor,
     largest: int | None,
     eps: float,
+    beside: Beside = ALONE,
     kernel: str | None = None,
 ) -> Scaled:
     """Return gamma (x - mu) / (s + eps) + beta with s = factor times the mean of the `largest` distances.
@@ -42,15 +54,23 @@ def scaled_norm(
         factor: f; a tensor has no gradient.
         largest: k; None: all distances.
         eps: added to s.
-        kernel: a path of norms/dispatch.py; there is no Triton kernel, "triton" takes the plain path.
+        beside: residual, relu, gate. Where the gate is shut mean and scale are zeros, and the L1 kernels sum nothing.
+        kernel: a path of norms/dispatch.py.
 
     >>> scaled_norm(torch.tensor([[1.0], [3.0]]), None, None, factor=1.0, largest=None, eps=0.0).y.tolist()
     [[-1.0], [1.0]]
     """
-    if choose(x, kernel).path != "blocks":
-        return _plain(x, weight, bias, factor, largest, eps)
-    y, mean, scale = _ScaledNorm.apply(x, weight, bias, factor, largest, eps)  # type: ignore[no-untyped-call]  # torch has no types here
-    return Scaled(y, mean, scale)
+    path = choose(x, kernel).path
+    way = Way(factor, largest, eps, beside.relu)
+    if beside.gate is not None and (path != "triton" or largest is not None):
+
+        def norm(safe: Tensor) -> Scaled:
+            return scaled_norm(safe, weight, bias, factor=factor, largest=largest, eps=eps, kernel=path)
+
+        return Scaled(*masked(norm, x, beside))
+    if path == "plain":
+        return _plain(x, weight, bias, beside.residual, way)
+    return Scaled(*_ScaledNorm.apply(x, weight, bias, beside.residual, beside.gate, way, path))  # type: ignore[no-untyped-call]  # torch has no types here
 
 
 def mean_of_largest(distance: Tensor, largest: int | None) -> Tensor:
@@ -64,56 +84,61 @@ def mean_of_largest(distance: Tensor, largest: int | None) -> Tensor:
     return distance.amax(1) if largest == 1 else distance.topk(largest, dim=1, sorted=False).values.mean(1)
 
 
-def _plain(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, factor: float | Tensor, largest: int | None, eps: float
-) -> Scaled:
+def _plain(x: Tensor, weight: Tensor | None, bias: Tensor | None, residual: Tensor | None, way: Way) -> Scaled:
     wide, dims = x.to(compute_dtype(x.dtype)), (0, *range(2, x.ndim))
     mean = average(wide, dims)
     rest = wide - mean
-    distance = rest.abs()
-    if largest is None:
-        scale = average(distance, dims)
-    elif largest == 1:
-        scale = distance.amax(dims, keepdim=True)
+    if way.largest is None:
+        distance = average(rest.abs(), dims)
+    elif way.largest == 1:
+        distance = rest.abs().amax(dims, keepdim=True)
     else:
-        cells = distance.reshape(*distance.shape[:2], -1)
-        if cells.shape[2] > largest:  # the largest of a channel are among the largest of its cells
-            cells = cells.topk(largest, dim=2, sorted=False).values
-        scale = per_channel(mean_of_largest(cells.transpose(0, 1).flatten(1), largest), x.ndim)
-    scale = factor * scale
-    y = rest / (scale + eps)
+        top = _largest(x.detach(), mean.detach(), way.largest, (slice(None),))
+        distance = per_channel((wide[top] - mean.reshape(-1, 1)).abs().mean(1), x.ndim)
+    scale = way.factor * distance
+    y = rest / (scale + way.eps)
     y = y if weight is None else y * per_channel(weight.to(y.dtype), x.ndim)
     y = y if bias is None else y + per_channel(bias.to(y.dtype), x.ndim)
+    y = Beside(residual, way.relu).behind(y)
     return Scaled(y.to(x.dtype), mean.detach().flatten(), scale.detach().flatten())
+
+
+def _largest(x: Tensor, mean: Tensor, largest: int, parts: Iterable[slice]) -> tuple[Tensor, ...]:
+    """Return where in x the largest distances of each channel are: a tensor for each axis, (C, k) or (C, 1).
+
+    The k largest are in the k rows (along the last axis) with the largest maxima, so x is read once, a part of the
+    samples at a time, and little is sorted: topk of all distances takes four times as long as all else together.
+    """
+    rows = torch.cat([_peaks((x[s].to(mean.dtype) - mean).abs()) for s in parts])
+    sizes = (rows.shape[0], *rows.shape[2:])
+    of_channel = rows.transpose(0, 1).flatten(1)
+    chosen = of_channel.topk(min(largest, of_channel.shape[1]), dim=1, sorted=False).indices
+    row = _unravel(chosen, sizes)
+    channel = torch.arange(x.shape[1], device=x.device)[:, None]
+    near = x[(row[0], channel, *row[1:])].flatten(1)
+    best = (near.to(mean.dtype) - mean.reshape(-1, 1)).abs().topk(largest, dim=1, sorted=False).indices
+    if x.ndim == 2:
+        return row[0].gather(1, best), channel
+    width = x.shape[-1]
+    sample, *middle = (axis.gather(1, best // width) for axis in row)
+    return sample, channel, *middle, best % width
+
+
+def _peaks(distance: Tensor) -> Tensor:
+    return distance if distance.ndim == 2 else distance.amax(-1)
+
+
+def _unravel(index: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
+    """Return the place of a flat index along each axis."""
+    found = []
+    for size in reversed(sizes[1:]):
+        found.append(index % size)
+        index = index // size
+    return [index, *reversed(found)]
 
 
 class _ScaledNorm(torch.autograd.Function):
     """The closed form. A gradient that is itself to be differentiated is taken from `_plain` instead."""
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor, *unused: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, weight, bias, mean, scale, threshold = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            inputs = [t if n else None for t, n in zip((x, weight, bias), ctx.needs_input_grad, strict=False)]
-            y = _plain(x, weight, bias, ctx.factor, ctx.largest, ctx.eps).y
-            found = iter(torch.autograd.grad(y, [t for t in inputs if t is not None], g, create_graph=True))
-            return (*(None if t is None else next(found) for t in inputs), None, None, None)
-        cells = mean.expand(x.shape[0], *mean.shape[1:])
-        plain, along = (v.sum(0, keepdim=True) for v in sums(g, x, cells, None))
-        inverse = 1 / (scale + ctx.eps)
-        dx = dweight = dbias = None
-        if weight is not None and ctx.needs_input_grad[1]:
-            dweight = (along * inverse).flatten().to(weight.dtype)
-        if bias is not None and ctx.needs_input_grad[2]:
-            dbias = plain.flatten().to(bias.dtype)
-        if ctx.needs_input_grad[0]:
-            gamma = 1.0 if weight is None else per_channel(weight.to(mean.dtype), x.ndim)
-            values = x.shape[0] * x.shape[2:].numel()
-            pull = -gamma * along * inverse.square() * (ctx.factor / (ctx.largest or values))
-            tied, signs = _shares(x, mean, threshold, ctx.largest)
-            shift = -(gamma * inverse * plain + pull * signs) / values
-            dx = _gradient(g, x, mean, gamma * inverse, pull, shift, threshold, tied)
-        return dx, dweight, dbias, None, None, None
 
     @staticmethod
     def forward(
@@ -121,80 +146,102 @@ class _ScaledNorm(torch.autograd.Function):
         x: Tensor,
         weight: Tensor | None,
         bias: Tensor | None,
-        factor: float | Tensor,
-        largest: int | None,
-        eps: float,
+        residual: Tensor | None,
+        gate: Tensor | None,
+        way: Way,
+        path: Path,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        mean = moments(x, True)[0].mean(0, keepdim=True)
-        distance, threshold = _reduced(x, mean, largest)
-        scale = factor * distance
-        gain = 1 / (scale + eps)
+        does, gated = steps(path), () if gate is None else (gate,)
+        cells = does.moments(x, True, *gated)[0]
+        mean = cells.mean(0, keepdim=True)
+        centre = mean.expand_as(cells)
+        top: tuple[Tensor, ...] = ()
+        if way.largest is None:
+            # sums over cells of the mean distances, and of the signs
+            distance, signs = (v.sum(0, keepdim=True) for v in does.distances(x, centre, *gated))
+            distance = distance / x.shape[0]
+        else:
+            top = _largest(x, mean, way.largest, blocks(x) if path == "blocks" else (slice(None),))
+            rest = x[top].to(mean.dtype) - mean.reshape(-1, 1)
+            distance, signs = (per_channel(v, x.ndim) for v in (rest.abs().mean(1), rest.sign().sum(1)))
+        scale = way.factor * distance
+        gain = 1 / (scale + way.eps)
         if weight is not None:
             gain = gain * per_channel(weight.to(mean.dtype), x.ndim)
         shift = torch.zeros_like(mean) if bias is None else per_channel(bias.to(mean.dtype), x.ndim)
-        centre, gain, shift = (v.expand(x.shape[0], *mean.shape[1:]) for v in (mean, gain, shift))
-        y = apply(x, centre, gain, shift)
-        ctx.save_for_backward(x, weight, bias, mean, scale, threshold)
-        ctx.factor, ctx.largest, ctx.eps = factor, largest, eps
+        y = does.apply(x, centre, gain.expand_as(cells), shift.expand_as(cells), residual, way.relu, *gated)
+        behind = y if way.relu else None
+        ctx.save_for_backward(x, weight, bias, residual, gate, mean, scale, signs, behind, *top)
+        ctx.way, ctx.path = way, path
         ctx.mark_non_differentiable(mean, scale)
         return y, mean.flatten(), scale.flatten()
 
-
-def _reduced(x: Tensor, mean: Tensor, largest: int | None) -> tuple[Tensor, Tensor | None]:
-    """Return for each channel, (1, C, 1, ...), the mean of its largest distances, and the smallest of these."""
-    dims, found = tuple(range(2, x.ndim)), []
-    for s in blocks(x):
-        distance = (x[s].to(mean.dtype) - mean).abs()
-        if largest is None:
-            found.append(distance.mean(dims, keepdim=True) if dims else distance)
-        else:
-            flat = distance.reshape(*distance.shape[:2], -1)
-            found.append(flat.amax(2, keepdim=True) if largest == 1 else flat.topk(min(largest, flat.shape[2])).values)
-    every = torch.cat(found)
-    if largest is None:
-        return every.mean(0, keepdim=True), None
-    top = every.transpose(0, 1).flatten(1).topk(largest, dim=1).values
-    return per_channel(top.mean(1), x.ndim), per_channel(top[:, -1], x.ndim)
-
-
-def _shares(x: Tensor, mean: Tensor, threshold: Tensor | None, largest: int | None) -> tuple[Tensor | None, Tensor]:
-    """Return the weight of a distance at the threshold, and the sum of the weighed signs, both (1, C, 1, ...)."""
-    dims = (0, *range(2, x.ndim))
-    signs = above = tied = tied_signs = torch.zeros_like(mean)
-    for s in blocks(x):
-        rest = x[s].to(mean.dtype) - mean
-        sign = rest.sign()
-        if threshold is None:
-            signs = signs + sign.sum(dims, keepdim=True)
-            continue
-        distance = rest.abs_()
-        over, at = distance > threshold, distance == threshold
-        above, tied = above + over.sum(dims, keepdim=True), tied + at.sum(dims, keepdim=True)
-        signs = signs + (sign * over).sum(dims, keepdim=True)
-        tied_signs = tied_signs + (sign * at).sum(dims, keepdim=True)
-    if threshold is None or largest is None:
-        return None, signs
-    share = (largest - above) / tied
-    return share, signs + share * tied_signs
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, *unused: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, weight, bias, residual, gate, mean, scale, signs, y, *top = ctx.saved_tensors
+        way, wanted = ctx.way, ctx.needs_input_grad
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            return (*_differentiable(wanted, x, weight, bias, residual, gate, way, g), None, None, None)
+        does, gated = steps(ctx.path), () if gate is None else (gate,)
+        shape = (*x.shape[:2], *mean.shape[2:])
+        plain, along = (v.sum(0, keepdim=True) for v in does.sums(g, x, mean.expand(shape), y, *gated))
+        inverse = 1 / (scale + way.eps)
+        dx = dweight = dbias = dresidual = None
+        if weight is not None and wanted[1]:
+            dweight = (along * inverse).flatten().to(weight.dtype)
+            if gate is not None:  # with eps = 0 the inverse of a shut gate is infinite
+                dweight = torch.where(gate, dweight, 0.0)
+        if bias is not None and wanted[2]:
+            dbias = plain.flatten().to(bias.dtype)
+        if wanted[0]:
+            gamma = 1.0 if weight is None else per_channel(weight.to(mean.dtype), x.ndim)
+            values = x.shape[0] * x.shape[2:].numel()
+            pull = -gamma * along * inverse.square() * (way.factor / (way.largest or values))
+            shift = -(gamma * inverse * plain + pull * signs) / values
+            gain, pull, shift = ((v * torch.ones_like(mean)).expand(shape) for v in (gamma * inverse, pull, shift))
+            slope = pull if way.largest is None else torch.zeros_like(pull)
+            dx = does.gradient(g, x, mean.expand(shape), gain, slope, shift, y, *gated, signs=True)
+            if top:
+                _pull(dx, g, x, mean, gain, pull, shift, y, tuple(top))
+        if residual is not None and wanted[3]:
+            dresidual = (g if y is None else torch.where(y > 0, g, 0.0)).to(residual.dtype)
+        return dx, dweight, dbias, dresidual, None, None, None
 
 
-def _gradient(
+def _pull(
+    dx: Tensor,
     g: Tensor,
     x: Tensor,
     mean: Tensor,
-    scale: Tensor,
+    gain: Tensor,
     pull: Tensor,
     shift: Tensor,
-    threshold: Tensor | None,
-    tied: Tensor | None,
-) -> Tensor:
-    """Return scale g + pull w sign(x - mean) + shift, w the weight of the distance."""
-    dx = torch.empty_like(x)
-    for s in blocks(x):
-        rest = x[s].to(compute_dtype(x.dtype)) - mean
-        sign = rest.sign()
-        if threshold is not None and tied is not None:
-            distance = rest.abs_()
-            sign.mul_((distance > threshold) + (distance == threshold) * tied)
-        dx[s] = torch.addcmul(shift, sign, pull).addcmul_(g[s].to(sign.dtype), scale)
-    return dx
+    y: Tensor | None,
+    top: tuple[Tensor, ...],
+) -> None:
+    """Write the gradients of the largest values, gain g + pull sign(x - mean) + shift, into dx."""
+    per_row = [v[0].reshape(-1, 1) for v in (mean, gain, pull, shift)]
+    at = g[top] if y is None else torch.where(y[top] > 0, g[top], 0.0)
+    sign = (x[top].to(mean.dtype) - per_row[0]).sign()
+    dx[top] = (per_row[1] * at + per_row[2] * sign + per_row[3]).to(dx.dtype)
+
+
+def _differentiable(
+    wanted: tuple[bool, ...],
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    gate: Tensor | None,
+    way: Way,
+    g: Tensor,
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients by autograd through `_plain`, so that they have gradients themselves."""
+    four = [t if needed else None for t, needed in zip((x, weight, bias, residual), wanted, strict=False)]
+    if gate is None:
+        y = _plain(x, weight, bias, residual, way).y
+    else:
+        beside = Beside(residual, way.relu, gate)
+        y = masked(lambda safe: _plain(safe, weight, bias, None, way._replace(relu=False)), x, beside)[0]
+    found = iter(torch.autograd.grad(y, [t for t in four if t is not None], g, create_graph=True))
+    return tuple(None if t is None else next(found) for t in four)

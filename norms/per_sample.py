@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from norms.base import ChannelNorm
+from norms.beside import ALONE, Beside
 from norms.dispatch import left_to_torch
 from norms.errors import InputError, OptionError
 from norms.pooled import pooled_norm
@@ -49,19 +50,27 @@ class GroupNorm(ChannelNorm):
 
     def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
         """Return x normalized per sample and group; both flags are without effect."""
+        self._check_values(x)
+        if left_to_torch(x, self.kernel, any_layout=False):
+            dtype = compute_dtype(x.dtype)
+            weight = None if self.weight is None else self.weight.to(dtype)
+            bias = None if self.bias is None else self.bias.to(dtype)
+            return torch.group_norm(x.to(dtype), self.num_groups, weight, bias, self.eps).to(x.dtype)
+        return self.fused(x, ALONE, own=own, update=update)
+
+    def fused(self, x: Tensor, beside: Beside, *, own: bool, update: bool) -> Tensor:
+        """See ChannelNorm.fused."""
+        self._check_values(x)
+        pools = (Pool(1, self.num_features // self.num_groups),)
+        return pooled_norm(x, self.weight, self.bias, pools, eps=self.eps, kernel=self.kernel, **beside._asdict()).y
+
+    def _check_values(self, x: Tensor) -> None:
         self._check(x)
         if x.shape[1:].numel() == self.num_groups:
             raise InputError(
                 f"expected more than one value per group; got shape {tuple(x.shape)} in "
                 f"{self.num_groups} groups: use fewer groups, or the norm 'layer'"
             )
-        if left_to_torch(x, self.kernel, any_layout=False):
-            dtype = compute_dtype(x.dtype)
-            weight = None if self.weight is None else self.weight.to(dtype)
-            bias = None if self.bias is None else self.bias.to(dtype)
-            return torch.group_norm(x.to(dtype), self.num_groups, weight, bias, self.eps).to(x.dtype)
-        channels = self.num_features // self.num_groups
-        return pooled_norm(x, self.weight, self.bias, (Pool(1, channels),), eps=self.eps, kernel=self.kernel).y
 
     def extra_repr(self) -> str:
         """Return the options, as in torch."""
@@ -145,8 +154,14 @@ class RMSNorm(ChannelNorm):
 
     def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
         """Return x over its root mean square per sample; both flags are without effect."""
+        return self.fused(x, ALONE, own=own, update=update)
+
+    def fused(self, x: Tensor, beside: Beside, *, own: bool, update: bool) -> Tensor:
+        """See ChannelNorm.fused."""
         self._check(x)
-        return pooled_norm(x, self.weight, None, SAMPLE, eps=self.eps, centred=False, kernel=self.kernel).y
+        return pooled_norm(
+            x, self.weight, None, SAMPLE, eps=self.eps, centred=False, kernel=self.kernel, **beside._asdict()
+        ).y
 
 
 class NoNorm(ChannelNorm):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from norms import cells
+from norms.beside import Beside, masked
 from norms.dispatch import Path, choose, steps
 from norms.pools import Pool, coefficients, slopes, standards
 from norms.statistics import compute_dtype, per_channel
@@ -134,14 +135,14 @@ def _masked(
     path: Path,
     gate: Tensor,
 ) -> Pooled:
-    safe, alone = torch.where(gate, x, 0.0), way._replace(relu=False)
-    if path == "plain":
-        found = _plain(safe, weight, bias, None, m0, s0, alone)
-    else:
-        found = Pooled(*_PooledNorm.apply(safe, weight, bias, None, m0, s0, None, alone, path))  # type: ignore[no-untyped-call]  # as above
-    y = torch.where(gate, found.y, x)
-    y = y if residual is None else y + residual
-    return Pooled(y.relu() if way.relu else y, found.mean, found.variance)
+    alone = way._replace(relu=False)
+
+    def norm(safe: Tensor) -> Pooled:
+        if path == "plain":
+            return _plain(safe, weight, bias, None, m0, s0, alone)
+        return Pooled(*_PooledNorm.apply(safe, weight, bias, None, m0, s0, None, alone, path))  # type: ignore[no-untyped-call]  # as above
+
+    return Pooled(*masked(norm, x, Beside(residual, way.relu, gate)))
 
 
 def _affine(scale: Tensor, shift: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -184,7 +185,7 @@ class _PooledNorm(torch.autograd.Function):
             return (None,) * 9
         x, weight, bias, residual, m0, s0, gate, mean, variance, y = ctx.saved_tensors
         way, wanted = ctx.way, ctx.needs_input_grad
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return _differentiable(wanted, x, weight, bias, residual, m0, s0, gate, way, g)
         does, gated = steps(ctx.path), () if gate is None else (gate,)
         found = standards(mean, variance, way.pools, way.eps)

@@ -1,11 +1,13 @@
 """Population normalization: batch norm with population statistics in training too."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from norms.base import RunningNorm
+from norms.beside import Beside
 from norms.errors import OptionError
-from norms.pooled import cell_moments
+from norms.pooled import cell_moments, pooled_norm
 from norms.pools import over_batch
 from norms.statistics import compute_dtype, moments, snapshot, unbiased, values_per_channel
 
@@ -29,7 +31,6 @@ class PopulationNorm(RunningNorm):
 
     Source: Luo, Wang, Shao & Peng, arXiv 1809.00846.
 
-    >>> import torch
     >>> norm = PopulationNorm(1, momentum=1.0)
     >>> _ = norm(torch.tensor([[1.0], [3.0]]))
     >>> norm.running_mean.item(), norm.running_var.item()
@@ -39,14 +40,10 @@ class PopulationNorm(RunningNorm):
     def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
         """Return x normalized by running statistics; `own` is without effect."""
         self._check(x)
-        if self.running_mean is None or self.running_var is None:
-            raise OptionError(
-                "expected running statistics; got track_running_stats=False: population norm has no others"
-            )
         dtype = compute_dtype(x.dtype)
+        mean, variance = self._population(dtype, update)
         weight = None if self.weight is None else self.weight.to(dtype)
         bias = None if self.bias is None else self.bias.to(dtype)
-        mean, variance = snapshot(self.running_mean, dtype), snapshot(self.running_var, dtype)
         y = F.batch_norm(x, mean, variance, weight, bias, False, 0.0, self.eps)
         if self._follows(x, update):
             dims = (0, *range(2, x.ndim))
@@ -58,3 +55,27 @@ class PopulationNorm(RunningNorm):
             count = values_per_channel(x, dims)
             self._update(running_mean=batch_mean, running_var=unbiased(batch_variance, count, ranks))
         return y
+
+    def fused(self, x: Tensor, beside: Beside, *, own: bool, update: bool) -> Tensor | None:
+        """See ChannelNorm.fused."""
+        self._check(x)
+        if self._sharing() is not None:
+            return None
+        mean, variance = self._population(compute_dtype(x.dtype), update)
+        given = mean, torch.rsqrt(variance + self.eps)
+        y, *cells = pooled_norm(
+            x, self.weight, self.bias, (), eps=self.eps, given=given, kernel=self.kernel, **beside._asdict()
+        )
+        if self._follows(x, update):
+            count = values_per_channel(x, (0, *range(2, x.ndim)))
+            batch_mean, batch_variance = over_batch(*cells)
+            self._update(beside.gate, running_mean=batch_mean, running_var=unbiased(batch_variance, count))
+        return y
+
+    def _population(self, dtype: torch.dtype, moves: bool) -> tuple[Tensor, Tensor]:
+        """Return the running mean and variance; `moves`: as snapshot has it."""
+        if self.running_mean is None or self.running_var is None:
+            raise OptionError(
+                "expected running statistics; got track_running_stats=False: population norm has no others"
+            )
+        return snapshot(self.running_mean, dtype, moves=moves), snapshot(self.running_var, dtype, moves=moves)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from norms.base import RunningNorm
+from norms.beside import ALONE, Beside
 from norms.distances import mean_of_largest, scaled_norm
 from norms.errors import InputError, OptionError
 from norms.ranks import Ranks
@@ -72,7 +73,7 @@ class ScaleBatchNorm(RunningNorm):
         else:
             ranks = self._sharing()
             if ranks is None:
-                return self._alone(x, update)
+                return self._alone(x, ALONE, update)
             mean = average(wide, (0, *range(2, x.ndim)), ranks)
             centred = wide - mean
             distance = centred.abs().transpose(0, 1).flatten(1)
@@ -81,7 +82,15 @@ class ScaleBatchNorm(RunningNorm):
                 self._update(running_mean=mean, running_scale=scale)
         return self._scale_shift(centred / per_channel(scale + self.eps, x.ndim), x.dtype)
 
-    def _alone(self, x: Tensor, update: bool) -> Tensor:
+    def fused(self, x: Tensor, beside: Beside, *, own: bool, update: bool) -> Tensor | None:
+        """See ChannelNorm.fused."""
+        self._check(x)
+        no_kernel = beside.gate is not None and self.largest is not None
+        if no_kernel or (not own and self.running_mean is not None) or self._sharing() is not None:
+            return None
+        return self._alone(x, beside, update)
+
+    def _alone(self, x: Tensor, beside: Beside, update: bool) -> Tensor:
         """Return x normalized by its own mean and scale."""
         self._check_values(x)
         values = x.shape[0] * x.shape[2:].numel()
@@ -93,9 +102,10 @@ class ScaleBatchNorm(RunningNorm):
             largest=None if self.largest is None else min(self.largest, values),
             eps=self.eps,
             kernel=self.kernel,
+            beside=beside,
         )
         if self._follows(x, update):
-            self._update(running_mean=mean, running_scale=scale)
+            self._update(beside.gate, running_mean=mean, running_scale=scale)
         return y
 
     def _like(self, x: Tensor) -> Tensor:

@@ -35,8 +35,29 @@ def per_sample_channel(values: Tensor, rank: int) -> Tensor:
     return values.reshape(*values.shape, *(1,) * (rank - 2))
 
 
-def snapshot(running: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a buffer in `dtype`, as a copy where autograd might save it: the next batch updates it in place."""
+@torch.library.custom_op("normgauge::copied", mutates_args=())
+def copied(x: Tensor) -> Tensor:
+    """Return a copy of x, which a compiler cannot see through."""
+    return x.clone()
+
+
+@copied.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+def snapshot(running: Tensor, dtype: torch.dtype, *, moves: bool = False) -> Tensor:
+    """Return a buffer in `dtype`, as a copy where autograd might save it: the next batch updates it in place.
+
+    Args:
+        running: the buffer.
+        dtype: of the result.
+        moves: whether this very batch updates it. torch 2.13's compiler takes a clone of a buffer anew in the backward
+            pass, when the buffer has moved, and so gives gamma another gradient; it leaves a custom operator alone.
+    """
+    if moves and torch.compiler.is_compiling():
+        kept: Tensor = copied(running)
+        return kept.to(dtype)
     return running.to(dtype, copy=torch.is_grad_enabled())
 
 
@@ -105,14 +126,16 @@ def standardize(x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor
 
 
 @torch.no_grad()
-def update_running(running: Tensor, new: Tensor, factor: float | Tensor) -> None:
+def update_running(running: Tensor, new: Tensor, factor: float | Tensor, gate: Tensor | None = None) -> None:
     """Move `running` in place by `factor` of the way to `new`; elements of `new` that are not finite are left out.
 
     Args:
         running: a buffer.
         new: as many elements; what the last batch showed.
         factor: weight of `new`, in [0, 1]; a 0-d tensor costs no host-device synchronization.
+        gate: 0-d bool; where it is false nothing moves.
     """
     new = new.reshape(running.shape).to(running.dtype)
     moved = torch.lerp(running, new, factor)
-    torch.where(torch.isfinite(new), moved, running, out=running)
+    follows = torch.isfinite(new) if gate is None else torch.isfinite(new) & gate
+    torch.where(follows, moved, running, out=running)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from norms.errors import InputError
 from norms.kernels.launch import Launch, View, launch, view
-from norms.kernels.programs import apply_program, gradient_program, moments_program, sums_program
+from norms.kernels.programs import apply_program, distances_program, gradient_program, moments_program, sums_program
 
 
 @torch.library.custom_op("normgauge::cell_moments", mutates_args=())
@@ -89,17 +89,37 @@ def cell_gradient(
     shift: Tensor,
     y: Tensor | None = None,
     gate: Tensor | None = None,
+    signs: bool = False,
 ) -> Tensor:
-    """Return scale g + slope (x - mean) + shift, or g where `gate` is false; with y, g where y > 0 alone."""
+    """Return scale g + slope (x - mean) + shift, or g where `gate` is false; with y, g where y > 0 alone.
+
+    signs: take the sign of x - mean instead.
+    """
     seen = _view(x)
     how = launch(seen)
     dx = torch.empty_like(x)
     _run(
         gradient_program, seen, how, _divide(seen.positions, how.positions),
         (_alike(g, x), x, x if y is None else y, dx, mean, scale, slope, shift, x if gate is None else gate), None,
-        RELU=y is not None, GATED=gate is not None,
+        RELU=y is not None, GATED=gate is not None, SIGNS=signs,
     )  # fmt: skip
     return dx
+
+
+@torch.library.custom_op("normgauge::cell_distances", mutates_args=())
+def cell_distances(x: Tensor, mean: Tensor, gate: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return for each cell, (N, C), the mean of |x - mean| and the sum of its signs; zeros where `gate` is false."""
+    seen = _view(x)
+    how = launch(seen)
+    span = _span(seen, how)
+    parts = _divide(seen.positions, span)
+    far = torch.empty((parts, seen.samples, seen.channels), dtype=torch.float32, device=x.device)
+    signs = torch.empty_like(far)
+    _run(
+        distances_program, seen, how, parts, (x, mean, far, signs, x if gate is None else gate), span,
+        GATED=gate is not None,
+    )  # fmt: skip
+    return far.sum(0) / seen.positions, signs.sum(0)
 
 
 @cell_moments.register_fake
@@ -115,6 +135,11 @@ def _(x: Tensor, *unused: Any) -> Tensor:
 
 @cell_sums.register_fake
 def _(g: Tensor, x: Tensor, mean: Tensor, y: Tensor | None = None, gate: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(mean), torch.empty_like(mean)
+
+
+@cell_distances.register_fake
+def _(x: Tensor, mean: Tensor, gate: Tensor | None = None) -> tuple[Tensor, Tensor]:
     return torch.empty_like(mean), torch.empty_like(mean)
 
 
@@ -157,6 +182,22 @@ def _apply_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     return dx, -scale * plain, along, plain, dresidual, None, None
 
 
+def _keep_distances(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    x, mean, gate = inputs
+    ctx.save_for_backward(x, mean, output[1], gate)
+
+
+def _distances_backward(ctx: Any, dfar: Tensor, unused: Tensor) -> tuple[Tensor | None, ...]:
+    """d |x - mean| = sign(x - mean) at each value; nothing where the gate is false, whose signs are zeros."""
+    x, mean, signs, gate = ctx.saved_tensors
+    slope = dfar / x.shape[2:].numel()
+    if gate is not None:
+        slope = torch.where(gate, slope, 0.0)
+    zero = torch.zeros_like(mean)
+    return cell_gradient(torch.zeros_like(x), x, mean, zero, slope, zero, signs=True), -slope * signs, None
+
+
+cell_distances.register_autograd(_distances_backward, setup_context=_keep_distances)
 cell_moments.register_autograd(_moments_backward, setup_context=_keep_moments)
 cell_apply.register_autograd(_apply_backward, setup_context=_keep_apply)
 # autocast: none, since every operator computes in float32 whatever comes and returns the dtype of x
@@ -189,6 +230,12 @@ def sums(g: Tensor, x: Tensor, mean: Tensor, y: Tensor | None, gate: Tensor | No
     return plain.reshape(mean.shape), along.reshape(mean.shape)
 
 
+def distances(x: Tensor, mean: Tensor, gate: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """See cells.distances."""
+    far, signs = cell_distances(x, _flat(mean), gate)
+    return far.reshape(mean.shape), signs.reshape(mean.shape)
+
+
 def gradient(
     g: Tensor,
     x: Tensor,
@@ -198,9 +245,11 @@ def gradient(
     shift: Tensor,
     y: Tensor | None,
     gate: Tensor | None = None,
+    *,
+    signs: bool = False,
 ) -> Tensor:
     """See cells.gradient."""
-    dx: Tensor = cell_gradient(g, x, *map(_flat, (mean, scale, slope, shift)), y, gate)
+    dx: Tensor = cell_gradient(g, x, *map(_flat, (mean, scale, slope, shift)), y, gate, signs)
     return dx
 
 

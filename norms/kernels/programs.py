@@ -100,6 +100,46 @@ def apply_program(
 
 
 @triton.jit
+def distances_program(
+    x_ptr,  # (N, C, P)
+    mean_ptr,  # (N, C), float32
+    far_ptr,  # (splits, N, C), float32: sums of |x - mean|
+    signs_ptr,  # (splits, N, C), float32: sums of the signs of x - mean
+    gate_ptr,  # 0-d bool
+    channels,
+    positions,
+    span,
+    by_sample,
+    by_channel,
+    by_position,
+    GATED: tl.constexpr,
+    CHANNELS: tl.constexpr,
+    POSITIONS: tl.constexpr,
+):
+    n, split = tl.program_id(0).to(tl.int64), tl.program_id(2)
+    c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    mean = tl.load(mean_ptr + n * channels + c, mask=c < channels, other=0.0)
+    far = tl.zeros((CHANNELS,), tl.float32)
+    signs = tl.zeros((CHANNELS,), tl.float32)
+    first = split * span
+    last = tl.minimum(first + span, positions)
+    if GATED:
+        if tl.load(gate_ptr) == 0:
+            last = first
+    for start in range(first, last, POSITIONS):
+        p = start + tl.arange(0, POSITIONS)
+        inside = (c[:, None] < channels) & (p[None, :] < last)
+        at = n * by_sample + c[:, None].to(tl.int64) * by_channel + p[None, :].to(tl.int64) * by_position
+        x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        rest = tl.where(inside, x - mean[:, None], 0.0)
+        far += tl.sum(tl.abs(rest), 1)
+        signs += tl.sum(tl.where(rest > 0, 1.0, tl.where(rest < 0, -1.0, 0.0)), 1)
+    to = (split * tl.num_programs(0) + n) * channels + c
+    tl.store(far_ptr + to, far, mask=c < channels)
+    tl.store(signs_ptr + to, signs, mask=c < channels)
+
+
+@triton.jit
 def sums_program(
     g_ptr,  # (N, C, P) in the layout of x
     x_ptr,  # (N, C, P)
@@ -162,6 +202,7 @@ def gradient_program(
     by_position,
     RELU: tl.constexpr,
     GATED: tl.constexpr,
+    SIGNS: tl.constexpr,  # take the sign of x - mean
     CHANNELS: tl.constexpr,
     POSITIONS: tl.constexpr,
 ):
@@ -179,7 +220,10 @@ def gradient_program(
     scale = tl.load(scale_ptr + cell, mask=c < channels, other=0.0)
     slope = tl.load(slope_ptr + cell, mask=c < channels, other=0.0)
     shift = tl.load(shift_ptr + cell, mask=c < channels, other=0.0)
-    dx = g * scale[:, None] + (x - mean[:, None]) * slope[:, None] + shift[:, None]
+    rest = x - mean[:, None]
+    if SIGNS:
+        rest = tl.where(rest > 0, 1.0, tl.where(rest < 0, -1.0, 0.0))
+    dx = g * scale[:, None] + rest * slope[:, None] + shift[:, None]
     if GATED:
         dx = tl.where(tl.load(gate_ptr) != 0, dx, g)
     tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)

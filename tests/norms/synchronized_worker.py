@@ -9,15 +9,25 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
-from norms import create, synchronize
+from norms import carry_priors, create, synchronize
+
+
+def made(name: str, channels: int, options: dict[str, Any]) -> nn.Module:
+    """Return the norm; "carried": two Kalman norms, the second with a prior from the first."""
+    if name != "carried":
+        return create(name, channels, **options)
+    pair = [create("kalman", channels, **options) for _ in range(2)]
+    model = nn.Sequential(pair[0], nn.ReLU(), nn.Conv1d(channels, channels, 3, padding=1), pair[1])
+    return carry_priors(model, prior="moments").model
 
 
 def outcome(
     name: str, options: dict[str, Any], batches: list[torch.Tensor], *, shared: bool
 ) -> dict[str, torch.Tensor]:
     """Return output, gradients and buffers of a norm in float64 after its batches; the last is the one looked at."""
-    norm = create(name, batches[0].shape[1], **options).double()
+    norm = made(name, batches[0].shape[1], options).double()
     with torch.no_grad():
         for parameter in norm.parameters():
             parameter.add_(torch.linspace(0.1, 0.5, parameter.numel()).reshape(parameter.shape))

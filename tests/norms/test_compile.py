@@ -1,5 +1,7 @@
 """torch.compile: one graph a mode, whatever the batch size; at most two for a gated model in training."""
 
+import copy
+
 import pytest
 import torch
 import torch._dynamo
@@ -26,6 +28,27 @@ def test_one_graph_a_mode(name: str) -> None:
         for b in (8, 10, 16):  # even: a last group that is not full takes a graph of its own
             assert compiled(torch.randn(b, 6, 3)).shape == (b, 6, 3)
     assert counter.frame_count <= 2
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own doing
+@pytest.mark.parametrize("name", names())
+def test_compiled_gradients_and_buffers_are_those_of_eager(name: str) -> None:
+    norm = create(name, 6)
+    for parameter in norm.parameters():
+        nn.init.uniform_(parameter, 0.5, 1.5)
+    eager = copy.deepcopy(norm)
+    compiled = torch.compile(norm, backend="aot_eager", fullgraph=True)
+    for _ in range(2):
+        x = (torch.randn(8, 6, 5) * 2 + 1).requires_grad_()
+        g = torch.randn_like(x)
+        twin = x.detach().clone().requires_grad_()
+        torch.autograd.backward(compiled(x), g)
+        torch.autograd.backward(eager(twin), g)
+        torch.testing.assert_close(x.grad, twin.grad)
+    for p, q in zip(norm.parameters(), eager.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-5, atol=1e-4)  # sums of 80 values, some units each
+    for a, b in zip(norm.buffers(), eager.buffers(), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_a_gated_model_has_two_graphs_in_training_and_one_in_evaluation() -> None:
