@@ -42,7 +42,7 @@ class Mixture:
             known = len(values) in (2, 3) and values[1] in ("within", "between")
         except (IndexError, ValueError, ZeroDivisionError):
             known = False
-        if not known or sources < 2 or share <= 0 or first <= 0:
+        if not (known and sources >= 2 and share > 0 and first > 0):
             raise ValueError(
                 f"expected mixed(sources,within|between) or mixed(sources,within|between,share of each but the "
                 f"first), with 2 or more sources and a share below 1 / (sources - 1), got {treatment!r}"
