@@ -9,6 +9,7 @@ from app.making import nameable
 from app.operating import add_db, add_keys
 from app.outcome import read_condition
 from assessor import formats, methods
+from assessor.advice import NETWORKS
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -220,6 +221,7 @@ def _add_show(actions: Commands) -> None:
     parser.add_argument("plans", nargs="+", metavar="PLAN", help="a plan file")
     parser.add_argument("--batches", metavar="WHICH", help="list decisions: all, flagged, or numbers as in 0,7,20-29")
     parser.add_argument("--json", action="store_true", help="print the decisions chosen as JSON, one a line")
+    _add_network(parser)
     _add_report(parser)
     _add_fail_on(parser)
 
@@ -288,6 +290,13 @@ def _add_method_options(parser: argparse.ArgumentParser) -> None:
         help="published only: the released code's own reading of the rule",
     )
     parser.add_argument("--corrected", action="store_true", help="location_share only: epsilon squared")
+    _add_network(parser)
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--network", metavar="FAMILY", help=f"that the advice is for: {', '.join(NETWORKS)} or unknown (default)"
+    )
 
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from app.engines import save_plan
 from assessor import Measure, Plan, Profile, SettingError, make_plan, measures, methods
+from assessor.advice import check_network
 from assessor.methods import choose
 from assessor.thresholds import parse_threshold
 
@@ -24,7 +25,7 @@ def make_plans(
         profile: of all rows.
         batch_sizes: among those profiled.
         thresholds: None is the method's own.
-        arguments: method, drop_last, and the options of `options_of`.
+        arguments: method, drop_last, network, and the options of `options_of`.
 
     Raises:
         AssessorError: as `assessor.make_plan`.
@@ -36,6 +37,7 @@ def make_plans(
             batch_size=batch_size,
             threshold=threshold,
             drop_last=arguments.drop_last,
+            network=arguments.network,
             **options_of(method, arguments),
         )
         for batch_size, method, threshold in product(batch_sizes, arguments.method, thresholds)
@@ -48,6 +50,7 @@ def check_method_arguments(arguments: argparse.Namespace, thresholds: Sequence[s
     Raises:
         SettingError, UnknownNameError: names the option.
     """
+    check_network(arguments.network)
     for method, threshold in product(arguments.method, thresholds):
         choose(method, threshold)
         if threshold is not None:

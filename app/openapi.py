@@ -4,10 +4,41 @@ from typing import Any
 
 from app.ingest import SNIFFED_MEDIA_TYPE
 from app.problems import KINDS
+from assessor.advice.choices import KINDS as CHOICES
 from assessor.formats import MEDIA_TYPES
+from assessor.recommendation import ACTIONS
 
 PROBLEMS_KEY = "x-problems"
 """Where a response holds the codes of its problems until the document is made."""
+
+ADVICE_SCHEMA: dict[str, Any] = {
+    "type": ["object", "null"],
+    "description": "What to do and which norm to take, from what a study measured on data like this; docs/advice.md.",
+    "required": ["action", "choices", "text", "evidence", "network"],
+    "properties": {
+        "action": {"enum": list(ACTIONS), "description": "Of the first choice; unknown: not enough evidence."},
+        "text": {"type": "string", "description": "The first choice, or why there is none."},
+        "evidence": {"type": "string", "description": 'Which study; "" where none is installed.'},
+        "network": {"type": ["string", "null"], "description": "The model family asked for; null: not known."},
+        "choices": {
+            "type": "array",
+            "description": "The best first.",
+            "items": {
+                "type": "object",
+                "required": ["name", "kind", "effect", "low", "high", "cells", "reason"],
+                "properties": {
+                    "name": {"type": "string"},
+                    "kind": {"enum": list(CHOICES)},
+                    "effect": {"type": "number", "description": "Expected test accuracy less that of doing nothing."},
+                    "low": {"type": "number"},
+                    "high": {"type": "number"},
+                    "cells": {"type": "integer", "description": "Near cells of the study that tried it."},
+                    "reason": {"type": "string"},
+                },
+            },
+        },
+    },
+}
 
 PLAN_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -20,7 +51,9 @@ PLAN_SCHEMA: dict[str, Any] = {
         "n_rows": {"type": "integer"},
         "n_batches": {"type": "integer"},
         "flagged_fraction": {"type": "number"},
-        "recommendation": {"type": "string"},
+        "action": {"enum": list(ACTIONS), "description": "What the data as a whole need."},
+        "recommendation": {"type": "string", "description": "The same in words; with the advice's first choice."},
+        "advice": ADVICE_SCHEMA,
         "scores": {"type": "array", "description": "One a batch."},
         "cutoffs": {"type": "array", "description": "One a batch, or one for all."},
         "normalize": {"type": "array", "items": {"enum": [0, 1]}, "description": "One a batch."},

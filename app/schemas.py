@@ -1,6 +1,6 @@
 """The JSON bodies and query parameters of the interface, version 1."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -77,6 +77,9 @@ class PlanOptions(BaseModel):
         default=None, description="published only: the released code's own reading of the rule."
     )
     corrected: bool | None = Field(default=None, description="location_share only: epsilon squared.")
+    network: Literal["mlp", "convnet", "resnet", "lstm", "unknown"] | None = Field(
+        default=None, description="The model family that the plan's advice is for. Default: unknown.", examples=["mlp"]
+    )
 
     def make_plan_options(self) -> dict[str, Any]:
         """Return the keyword arguments of `assessor.make_plan`, without method and batch size."""
@@ -84,7 +87,7 @@ class PlanOptions(BaseModel):
             "threshold": self.threshold,
             "drop_last": self.drop_last,
         }
-        for name in ("null", "published_exact", "corrected"):
+        for name in ("null", "published_exact", "corrected", "network"):
             if getattr(self, name) is not None:
                 options[name] = getattr(self, name)
         return options

@@ -12,10 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from app.comparing import Comparison
-from assessor import Decision, Drift, Plan, Profile
+from assessor import Advice, Choice, Decision, Drift, Plan, Profile
+from assessor.advice import in_points
 
 _PIPED_WIDTH = 120
 _PARTS = ("global", "feature", "drift", "noise")
+_MOST_CHOICES = 6
 
 
 def make_console(file: TextIO | None = None) -> Console:
@@ -65,9 +67,35 @@ def print_plan(console: Console, plan: Plan) -> None:
         parts = ", ".join(f"{name} {plan.decomposition[name]:.4g}" for name in _PARTS)
         _print_item(console, f"decomposition in nats: {parts}")
     _print_item(console, f"recommendation: {plan.recommendation}")
+    if plan.advice is not None:
+        print_advice(console, plan.advice)
     for note in plan.notes:
         _print_item(console, f"note: {note}")
     console.print()
+
+
+def print_advice(console: Console, advice: Advice) -> None:
+    """Print the first choices with their expected effects, and what they rest on."""
+    _print_item(console, f"advice: {advice.text}")
+    if not advice.choices:
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    table.add_column("choice")
+    for name in ("points", "from", "to", "cells"):
+        table.add_column(name, justify="right")
+    for rank, choice in listed_choices(advice):
+        points = (in_points(value) for value in (choice.effect, choice.low, choice.high))
+        table.add_row(str(rank), choice.name, *points, str(choice.cells))
+    console.print(Padding(table, (0, 0, 0, 2)))
+    family = advice.network or "any network"
+    _print_item(console, f"points of test accuracy over doing nothing, {family}; {advice.evidence}")
+
+
+def listed_choices(advice: Advice) -> list[tuple[int, Choice]]:
+    """Return the choices to show with their ranks: the first few, and doing nothing wherever it ranks."""
+    ranked = list(enumerate(advice.choices, 1))
+    return [(rank, choice) for rank, choice in ranked if rank <= _MOST_CHOICES or choice.kind == "nothing"]
 
 
 def print_decision(console: Console, decision: Decision) -> None:

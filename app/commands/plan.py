@@ -3,7 +3,7 @@
 import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from app.outcome import DIFFERENT, DONE, status_of
 from app.reading import is_profile, load_profile
 from app.rescoring import apply_threshold
 from app.tables import make_console, plan_table, print_comparison, print_decision, print_layout, print_plans
-from assessor import AssessorError, Plan
+from assessor import AssessorError, Plan, advise
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     check_outputs([arguments.report, arguments.png], arguments.plans)
     import_report(arguments)
-    plans = [_load(path) for path in arguments.plans]
+    plans = [_with_network(_load(path), arguments.network) for path in arguments.plans]
     chosen = [_choose(plan, arguments.batches) for plan in plans]
     write_reports(arguments, plans, None, title=", ".join(Path(path).name for path in arguments.plans[:3]))
     if arguments.json:
@@ -82,7 +82,7 @@ def _what_if(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             console.print(plan_table(plans, title=describe(profile)))
         return status_of(plans, arguments.fail_on)
-    given = arguments_of_profile or arguments.drop_last or bool(options_of(None, arguments))
+    given = arguments_of_profile or arguments.drop_last or arguments.network or bool(options_of(None, arguments))
     before = _load(arguments.source)
     if given or arguments.threshold is None:
         raise UsageError(
@@ -107,6 +107,11 @@ def _finish(arguments: argparse.Namespace, plans: Sequence[Plan], console: Conso
     if arguments.json:
         for plan in plans:
             print(plan.to_json())
+
+
+def _with_network(plan: Plan, network: str | None) -> Plan:
+    """Return the plan with the advice for a model family; None leaves the plan as it is."""
+    return plan if network is None else replace(plan, advice=advise(plan, network=network))
 
 
 def _load(path: str) -> Plan:

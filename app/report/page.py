@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from app.report.advice import advice_of
 from app.report.blind_spots import blind_spots
 from app.report.drawing import drawing, new_figure, to_svg
 from app.report.features import MIN_ROWS, position_images, rank_features
@@ -25,6 +26,7 @@ from app.report.overview import (
 from app.report.scores import describe_scores, draw_histogram, draw_scores
 from app.tables import score_quartiles, typical_decisions
 from assessor import Plan, Profile
+from assessor.advice import in_points
 
 MAX_BYTES = 1_000_000
 MAX_DETAILED = 12
@@ -73,6 +75,7 @@ def make_environment() -> jinja2.Environment:
     environment.filters["percent"] = lambda share: f"{share:.1%}"
     environment.filters["short"] = lambda number: f"{number:.4g}"
     environment.filters["count"] = lambda number: f"{number:,}"
+    environment.filters["points"] = in_points
     environment.filters["clip"] = lambda text: text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "..."
     return environment
 
@@ -127,7 +130,12 @@ def _render(plans: Sequence[Plan], profile: Profile | None, title: str, n_detail
             min_rows=MIN_ROWS,
             images=None if profile is None else _images(profile),
             details=[
-                {"plan": plan, "plots": plan_plots(plan, name=f"p{i}"), "decisions": typical_decisions(plan)}
+                {
+                    "plan": plan,
+                    "plots": plan_plots(plan, name=f"p{i}"),
+                    "decisions": typical_decisions(plan),
+                    "advice": advice_of(plan, name=f"a{i}"),
+                }
                 for i, plan in enumerate(plans[:n_detailed])
             ],
             n_not_drawn=len(plans) - min(n_detailed, len(plans)),

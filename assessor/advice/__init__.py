@@ -4,7 +4,7 @@
 puts it in words.
 """
 
-from assessor.advice.advising import Advice, Choice, advise, advise_on
+from assessor.advice.advising import Advice, Choice, advise, advise_on, in_points
 from assessor.advice.choices import NETWORKS, check_network
 from assessor.advice.table import Cell, Table, installed_table, read_table
 
@@ -17,6 +17,7 @@ __all__ = [
     "advise",
     "advise_on",
     "check_network",
+    "in_points",
     "installed_table",
     "read_table",
 ]

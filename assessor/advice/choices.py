@@ -46,6 +46,13 @@ _SKIPS = {
 }
 
 
+_PLACES = {
+    "": "at the input and in every hidden layer",
+    "input": "at the input only",
+    "hidden": "in every hidden layer",
+}
+
+
 def describe_choice(name: str) -> tuple[str, str]:
     """Return the kind of a choice and what it means, in words.
 
@@ -64,15 +71,14 @@ def describe_choice(name: str) -> tuple[str, str]:
     if name in _NORMS:
         return "norm", f"{_NORMS[name]} at the input and in every hidden layer"
     if name == "selu":
-        return "norm", "a self-normalizing network (SELU), without norms"
+        return "norm", "each feature standardized once and a self-normalizing network (SELU), without norms"
     gate, _, where = name.partition("@")
     method, _, skip = gate.partition("/")
-    if method == "need" and skip in _SKIPS and where in ("", "input"):
-        place = "at the input only" if where else "at the input and in every hidden layer"
-        return "gate", f"the plan's flagged batches normalized {place}, {_SKIPS[skip]}"
+    if method == "need" and skip in _SKIPS and where in _PLACES:
+        return "gate", f"the plan's flagged batches normalized {_PLACES[where]}, {_SKIPS[skip]}"
     raise UnknownNameError(
         f"expected a choice that is advised: none, scale, standardize, {', '.join(_NORMS)}, selu, or need/identity, "
-        f"need/population, need/batch_layer with or without @input; got {name!r:.80}"
+        f"need/population, need/batch_layer with or without @input or @hidden; got {name!r:.80}"
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from assessor.advice.table import PARTS, Table
+from assessor.advice.table import Table, place_of
 from assessor.moments import Floats
 
 COVERED = 0.9
@@ -44,17 +44,10 @@ class Estimate:
     near: NDArray[np.bool_]
 
 
-def place_of(parts: Mapping[str, float], batch_size: int) -> Floats:
-    """Return where data with these parts of the need (nats), in batches of this size, lie; shape (4,)."""
-    return np.array([*(np.log1p(max(parts[name], 0.0)) for name in PARTS), np.log2(batch_size) / 2])
-
-
 def squared_distances(table: Table, parts: Mapping[str, float], batch_size: int, network: str | None) -> Floats:
     """Return d^2 to every cell, shape (cells,); a network that is not known is at no distance from any."""
-    here = place_of(parts, batch_size)
-    places = np.array([place_of(cell.parts, cell.batch_size) for cell in table.cells]).reshape(-1, len(here))
-    other = np.array([network is not None and cell.network != network for cell in table.cells], np.float64)
-    return np.asarray(((places - here) ** 2).sum(axis=1) + other)
+    squared = ((table.places - place_of(parts, batch_size)) ** 2).sum(axis=1)
+    return np.asarray(squared if network is None else squared + (table.networks != network))
 
 
 def weigh(squared: Floats, *, width: float, shrinkage: float) -> Floats:
@@ -62,17 +55,22 @@ def weigh(squared: Floats, *, width: float, shrinkage: float) -> Floats:
     return np.exp(-squared / (2 * width**2)) + shrinkage / max(len(squared), 1)
 
 
-def mean_effects(effects: Floats, weights: Floats) -> Floats:
-    """Return the weighted mean of each choice's effects over the cells that have it; NaN where too few have it.
+def mean_effects(table: Table, weights: Floats, network: str | None) -> Floats:
+    """Return the weighted mean of each choice's effects over the cells that have it, shape (choices,).
+
+    NaN where cells of too little weight have a choice, or none with this network: it may not be possible there.
 
     Args:
-        effects: shape (cells, choices), NaN where a cell lacks a choice.
-        weights: shape (cells,), above 0.
+        table: with one cell or more.
+        weights: of its cells, above 0.
+        network: None where it is not known.
     """
-    has = ~np.isnan(effects)
+    has = ~np.isnan(table.effects)
     carried = weights @ has
-    summed = weights @ np.where(has, effects, 0.0)
+    summed = weights @ np.where(has, table.effects, 0.0)
     enough = carried >= PRESENT * weights.sum()
+    if network is not None:
+        enough &= has[table.networks == network].any(axis=0)
     return np.where(enough, summed / np.where(enough, carried, 1.0), np.nan)
 
 
@@ -88,7 +86,7 @@ def estimate(table: Table, parts: Mapping[str, float], batch_size: int, network:
     squared = squared_distances(table, parts, batch_size, network)
     weights = weigh(squared, width=table.width, shrinkage=table.shrinkage)
     near = squared <= (NEAR * table.width) ** 2
-    means = mean_effects(table.effects, weights)
+    means = mean_effects(table, weights, network)
     chosen = np.flatnonzero(~np.isnan(means))
     low, high = np.empty(len(chosen)), np.empty(len(chosen))
     for place, j in enumerate(chosen):

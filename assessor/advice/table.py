@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from assessor.errors import PlanFormatError
 from assessor.moments import Floats
@@ -81,6 +82,16 @@ class Table:
                     values[i, j] = np.mean(cell.effects[name])
         return values
 
+    @cached_property
+    def places(self) -> Floats:
+        """Where the cells lie, see `place_of`, shape (cells, 4)."""
+        return np.array([place_of(cell.parts, cell.batch_size) for cell in self.cells]).reshape(len(self.cells), 4)
+
+    @cached_property
+    def networks(self) -> NDArray[np.str_]:
+        """The cells' networks, shape (cells,)."""
+        return np.array([cell.network for cell in self.cells], np.str_)
+
     @property
     def evidence(self) -> str:
         """Return where advice comes from, in words."""
@@ -111,6 +122,14 @@ class Table:
         }
         lines = ",\n".join(json.dumps(cell, allow_nan=False, separators=(",", ":")) for cell in cells)
         return f'{json.dumps(head, allow_nan=False)[:-1]}, "cells": [\n{lines}\n]}}\n'
+
+
+def place_of(parts: Mapping[str, float], batch_size: int) -> Floats:
+    """Return where data with these parts of the need (nats), in batches of this size, lie; shape (4,).
+
+    ( ln(1 + global), ln(1 + feature), ln(1 + drift), log2(B) / 2 ); parts below 0 are taken as 0.
+    """
+    return np.array([*(np.log1p(max(parts[name], 0.0)) for name in PARTS), np.log2(batch_size) / 2])
 
 
 def read_table(text: str) -> Table:
