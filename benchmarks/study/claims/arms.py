@@ -173,5 +173,5 @@ def decay(strength: float) -> dict[str, Arm]:
     return {
         "decay": plain(norm("batch"), weight_decay=strength),
         "no decay": plain(norm("batch")),
-        "no decay, corrected": plain(norm("batch"), stands_in_for=strength),
+        "no decay, corrected": plain(norm("batch"), weight_decay=0.0, stands_in_for=strength),
     }

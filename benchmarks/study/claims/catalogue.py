@@ -146,7 +146,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "L2 batch norm fails in float16 at ordinary scales",
         NORM_MATTERS,
-        "L2 batch norm does not train in half precision.",
+        "L1 and L-infinity give the first batch norm to work in half precision: so that of L2 does not.",
         "On standardized inputs, as in the first of these claims; on the authors' hardware sums are rounded too.",
         (Statement("float16", "batch in float32", "batch"),),
     ),
@@ -212,7 +212,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Weight decay acts through the learning rate",
         NORM_MATTERS,
         "Batch norm without weight decay is worse; with learning rates eta ||w||^2 / ||w_wd||^2 it is as good again.",
-        "Weight decay 0.01 in 400 steps of SGD (the paper: 0.0005 in many more). Each arm's eta is tuned.",
+        "Weight decay 0.01 of the weights in front of norms in 400 steps of SGD (the paper: 0.0005 in many more). Each arm's eta is tuned.",
         (
             Statement("decay", "no decay, corrected", "decay", "equal"),
             Statement("decay", "decay", "no decay"),

@@ -71,7 +71,7 @@ class HalfBatchNorm(nn.Module):
             scale = self._scale(self._round(values - mean[:, None]))
             with torch.no_grad():
                 for running, new in ((self.running_mean, mean), (self.running_scale, scale)):
-                    running.copy_(self._round(torch.lerp(running, new, 0.1)))
+                    running.copy_(self._round(0.9 * running + 0.1 * new))
         else:
             mean, scale = self.running_mean, self.running_scale
         centred = self._round(x - per_channel(mean, x.ndim))

@@ -10,6 +10,8 @@ from benchmarks.study.records import Record, Result, Setting
 from benchmarks.study.tuning import DIVERGED, START, Score, climb
 
 TUNING_SEED = 0
+ABOVE_CHANCE = 1.5
+"""Times 1 / classes: what an accuracy must be above for a learning rate to count as one that learns."""
 
 
 def settings() -> list[Setting]:
@@ -46,7 +48,10 @@ def run(setting: Setting, seeds: Sequence[int], device: str = "cpu") -> Iterator
 
         def score(rate: float, fit: Callable[[float, int], Trained] = fit) -> Score:
             trained = fit(rate, TUNING_SEED)
-            return DIVERGED if trained.diverged else Score(trained.validation_accuracy, trained.validation_loss)
+            # A rate at which a network has collapsed to one class is no maximum to stop at: it counts as diverged.
+            learned = trained.validation_accuracy > ABOVE_CHANCE / data[TUNING_SEED].classes
+            known = learned and not trained.diverged
+            return Score(trained.validation_accuracy, trained.validation_loss) if known else DIVERGED
 
         tuned = climb(score, START[setting.optimizer])
         yield Result(setting, name, tuned.rate, tuned.tried, tuple(fit(tuned.rate, seed).run for seed in seeds))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from math import isfinite, log
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class Arm:
         at_batch_size: the test comes in batches of the training size; without it, where predictions do not depend
             on that, in large ones.
         penalty: made once for a network; called after each backward pass for a loss term of its own.
-        weight_decay: of all parameters.
+        weight_decay: of the weights in front of norms, each of which then is a parameter group; None: no groups.
         stands_in_for: a weight decay whose effect on the learning rate is put in its place (arXiv 1803.01814,
             section 3): the same training with that decay runs first, and each weight in front of a norm then learns at
             eta ||w||^2 / ||w_wd||^2.
@@ -38,7 +39,7 @@ class Arm:
     evaluations: Mapping[str, Prepare] = field(default_factory=dict)
     at_batch_size: bool = False
     penalty: Callable[[nn.Module, Setting], Callable[[], Tensor]] | None = None
-    weight_decay: float = 0.0
+    weight_decay: float | None = None
     stands_in_for: float = 0.0
     decide: Callable[[Data, Setting], Sequence[bool]] | None = None
 
@@ -154,15 +155,16 @@ def _scaled(model: nn.Module) -> list[nn.Parameter]:
     return [layer.get_parameter("weight") for layer in layers[:-1]]
 
 
-def _optimizer(model: nn.Module, setting: Setting, rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """Return the optimizer; each weight in front of a norm has a group of its own, and they come first."""
-    own = _scaled(model)
-    known = {id(weight) for weight in own}
+def _optimizer(model: nn.Module, setting: Setting, rate: float, weight_decay: float | None) -> torch.optim.Optimizer:
+    """Return the optimizer; with a weight decay each weight in front of a norm has a group of its own, these first."""
+    apart = [] if weight_decay is None else _scaled(model)
+    known = {id(parameter) for parameter in apart}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    groups = [{"params": [weight]} for weight in own] + [{"params": rest}]
+    groups: list[dict[str, Any]] = [{"params": [weight], "weight_decay": weight_decay} for weight in apart]
+    groups.append({"params": rest})
     if setting.optimizer == "adam":
-        return torch.optim.Adam(groups, lr=rate, weight_decay=weight_decay)
-    return torch.optim.SGD(groups, lr=rate, momentum=0.9, weight_decay=weight_decay)
+        return torch.optim.Adam(groups, lr=rate)
+    return torch.optim.SGD(groups, lr=rate, momentum=0.9)
 
 
 def _order(samples: int, batch_size: int, seed: int, fixed: bool) -> Iterator[Tensor]:
