@@ -130,15 +130,18 @@ def applies(name: str, network: str, shape: tuple[int, ...]) -> bool:
     return name != "published_exact" or (len(shape) >= 2 and min(shape[-2:]) >= 2)
 
 
-def evaluations(name: str) -> tuple[str, ...]:
-    """Return the evaluations that the part "sources" tests an arm with beside its own, "mode/batch size".
+def evaluations(name: str, part: str) -> tuple[str, ...]:
+    """Return the evaluations that a part tests an arm with beside its own, "mode/batch size".
 
-    "B" is the batch size of the training. Batch norm has no statistics of its own in a batch of one sample.
+    "B" is the batch size of the training. Batch norm has no statistics of its own in a batch of one sample. The grid's
+    gates are also tested with running statistics, the alternative where all batches come from one source.
 
-    >>> evaluations("batch")
+    >>> evaluations("batch", "sources")
     ('running/B', 'batch/B')
     """
     arm = get(name)
+    if part != "sources":
+        return ("running/B",) if arm.method and not arm.exact else ()
     if arm.method:
         return ("threshold/B", "threshold/1", "running/B", "running/1", "batch/B", "never/B")
     switched = arm.norm in ("batch", "batch_layer") or arm.prepare == "action"

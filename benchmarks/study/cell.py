@@ -21,7 +21,7 @@ def run_cell(
     from the others.
 
     Args:
-        setting: of the cell; with part "sources" each arm is also tested by its `arms.evaluations`.
+        setting: of the cell; each arm is also tested by its `arms.evaluations`.
         arms: names.
         seeds: reported; none of them TUNING_SEED.
         device: "cpu" or "cuda".
@@ -41,6 +41,6 @@ def run_cell(
         if not catalogue.applies(arm.name, setting.network, shape):
             continue
         tuned = bench.tune(data[TUNING_SEED], arm, TUNING_SEED)
-        asked = catalogue.evaluations(arm.name) if setting.part == "sources" else ()
+        asked = catalogue.evaluations(arm.name, setting.part)
         runs = tuple(bench.run(data[seed], arm, tuned.rate, seed, asked) for seed in seeds)
         yield Result(setting, arm.name, tuned.rate, tuned.tried, runs)
