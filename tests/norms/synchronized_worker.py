@@ -18,6 +18,7 @@ def made(name: str, channels: int, options: dict[str, Any]) -> nn.Module:
     """Return the norm; "carried": two Kalman norms, the second with a prior from the first."""
     if name != "carried":
         return create(name, channels, **options)
+    torch.manual_seed(1)  # the convolution's weights, alike in every process
     pair = [create("kalman", channels, **options) for _ in range(2)]
     model = nn.Sequential(pair[0], nn.ReLU(), nn.Conv1d(channels, channels, 3, padding=1), pair[1])
     return carry_priors(model, prior="moments").model
