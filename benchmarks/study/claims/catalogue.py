@@ -212,7 +212,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Weight decay acts through the learning rate",
         NORM_MATTERS,
         "Batch norm without weight decay is worse; with learning rates eta ||w||^2 / ||w_wd||^2 it is as good again.",
-        "Weight decay 0.01 of the weights in front of norms in 400 steps of SGD (the paper: 0.0005 in many more). Each arm's eta is tuned.",
+        "Weight decay 0.01 of the weights in front of norms in 400 steps of SGD (the paper: 0.0005 in many more). Each "
+        "arm's eta is tuned.",
         (
             Statement("decay", "no decay, corrected", "decay", "equal"),
             Statement("decay", "decay", "no decay"),

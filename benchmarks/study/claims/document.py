@@ -1,6 +1,6 @@
 """Writes the claims' section of docs/evidence.md: a verdict on each claim, with its figures beside the paper's."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -155,12 +155,10 @@ def _range(low: int, high: int) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return an aligned table."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cells) + " |"
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
 
-    def all_lines() -> Iterator[str]:
-        yield line(header)
-        yield "|" + "---|" * len(header)
-        yield from map(line, rows)
-
-    return "\n".join(all_lines())
+    return "\n".join([line(header), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(line, rows)])

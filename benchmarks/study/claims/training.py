@@ -70,8 +70,8 @@ def train(arm: Arm, data: Data, setting: Setting, rate: float, seed: int, *, fix
         fixed: batches are the rows i B to (i + 1) B - 1, in shuffled order, instead of shuffled samples.
     """
     start = time.perf_counter()
-    paces = _norms_under_decay(arm, data, setting, rate, seed, fixed) if arm.stands_in_for else None
-    model, reached, diverged, normalized = _descend(arm, data, setting, rate, seed, fixed, paces=paces)
+    paces = norms_under_decay(arm, data, setting, rate, seed, fixed) if arm.stands_in_for else None
+    model, reached, diverged, normalized = descend(arm, data, setting, rate, seed, fixed, paces=paces)
     seconds = time.perf_counter() - start
     model.eval()
     size = setting.batch_size if arm.at_batch_size else 512
@@ -84,7 +84,7 @@ def train(arm: Arm, data: Data, setting: Setting, rate: float, seed: int, *, fix
     return Trained(Run(seed, accuracy, reached, diverged, round(seconds, 3), normalized), score, loss)
 
 
-def _descend(
+def descend(
     arm: Arm,
     data: Data,
     setting: Setting,
@@ -106,7 +106,7 @@ def _descend(
     penalty = arm.penalty(model, setting) if arm.penalty else None
     optimizer = _optimizer(model, setting, rate, arm.weight_decay)
     decisions = arm.decide(data, setting) if arm.decide else None
-    chosen = list(islice(_order(len(data.x), setting.batch_size, seed, fixed), setting.steps))
+    chosen = list(islice(order(len(data.x), setting.batch_size, seed, fixed), setting.steps))
     goal, smooth, reached, normalized = log(data.classes) / 2, None, None, 0
     for step, rows in enumerate(chosen):
         flagged = True if decisions is None else decisions[int(rows[0]) // setting.batch_size]
@@ -124,7 +124,9 @@ def _descend(
         if watch is not None:
             watch(model)
         if paces is not None:
-            for group, weight, under_decay in zip(optimizer.param_groups, _scaled(model), paces[step], strict=False):
+            for group, weight, under_decay in zip(
+                optimizer.param_groups, weights_before_norms(model), paces[step], strict=False
+            ):
                 norm = float(weight.detach().norm())
                 group["lr"] = norms.decayless_learning_rate(rate, norm=norm, norm_with_decay=under_decay)
         optimizer.step()
@@ -134,22 +136,20 @@ def _descend(
     return model, reached, False, normalized / setting.steps
 
 
-def _norms_under_decay(
-    arm: Arm, data: Data, setting: Setting, rate: float, seed: int, fixed: bool
-) -> list[list[float]]:
+def norms_under_decay(arm: Arm, data: Data, setting: Setting, rate: float, seed: int, fixed: bool) -> list[list[float]]:
     """Return the norms of the weights in front of norms at each step of the same training with weight decay."""
     found: list[list[float]] = []
 
     def watch(model: nn.Module) -> None:
-        found.append([float(weight.detach().norm()) for weight in _scaled(model)])
+        found.append([float(weight.detach().norm()) for weight in weights_before_norms(model)])
 
     decayed = Arm(arm.build, weight_decay=arm.stands_in_for)
-    _descend(decayed, data, setting, rate, seed, fixed, watch=watch)
+    descend(decayed, data, setting, rate, seed, fixed, watch=watch)
     # A training with decay that diverged leaves its last norms in force.
     return found + found[-1:] * (setting.steps - len(found))
 
 
-def _scaled(model: nn.Module) -> list[nn.Parameter]:
+def weights_before_norms(model: nn.Module) -> list[nn.Parameter]:
     """Return the weights in front of norms: of all linear and convolution layers but the last."""
     layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     return [layer.get_parameter("weight") for layer in layers[:-1]]
@@ -157,7 +157,7 @@ def _scaled(model: nn.Module) -> list[nn.Parameter]:
 
 def _optimizer(model: nn.Module, setting: Setting, rate: float, weight_decay: float | None) -> torch.optim.Optimizer:
     """Return the optimizer; with a weight decay each weight in front of a norm has a group of its own, these first."""
-    apart = [] if weight_decay is None else _scaled(model)
+    apart = [] if weight_decay is None else weights_before_norms(model)
     known = {id(parameter) for parameter in apart}
     rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
     groups: list[dict[str, Any]] = [{"params": [weight], "weight_decay": weight_decay} for weight in apart]
@@ -167,7 +167,7 @@ def _optimizer(model: nn.Module, setting: Setting, rate: float, weight_decay: fl
     return torch.optim.SGD(groups, lr=rate, momentum=0.9)
 
 
-def _order(samples: int, batch_size: int, seed: int, fixed: bool) -> Iterator[Tensor]:
+def order(samples: int, batch_size: int, seed: int, fixed: bool) -> Iterator[Tensor]:
     """Yield the rows of full batches without end, in an order that the seed alone decides."""
     generator = torch.Generator().manual_seed(seed)
     whole = samples // batch_size * batch_size

@@ -12,7 +12,7 @@ from benchmarks.study.claims.catalogue import CLAIMS
 from benchmarks.study.claims.cells import Cell, all_cells, load
 from benchmarks.study.claims.run import run, settings
 from benchmarks.study.claims.statements import arms_of
-from benchmarks.study.claims.training import Arm, _descend, _norms_under_decay, _order, _scaled, train
+from benchmarks.study.claims.training import Arm, descend, norms_under_decay, order, train, weights_before_norms
 from benchmarks.study.records import Data, Result, Setting
 
 KEYS = tuple(all_cells())
@@ -79,10 +79,10 @@ def test_the_published_rule_flags_nothing_raw_and_everything_standardized() -> N
 
 
 def test_orders() -> None:
-    drawn = _order(10, 4, 7, False)
+    drawn = order(10, 4, 7, False)
     epochs = [torch.cat([next(drawn), next(drawn)]) for _ in range(3)]
     assert all(len(set(epoch.tolist())) == 8 for epoch in epochs)
-    fixed = _order(10, 4, 7, True)
+    fixed = order(10, 4, 7, True)
     assert sorted(next(fixed).tolist() for _ in range(2)) == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
@@ -102,11 +102,9 @@ def test_corrected_learning_rates_lead_where_decay_leads() -> None:
     of_decay = arms.decay(0.1)
 
     def directions(arm: Arm) -> list[Tensor]:
-        from benchmarks.study.claims.training import _norms_under_decay
-
-        paces = _norms_under_decay(arm, data, setting, 0.01, 1, False) if arm.stands_in_for else None
-        model = _descend(arm, data, setting, 0.01, 1, False, paces=paces)[0]
-        return [nn.functional.normalize(weight.detach().flatten(), dim=0) for weight in _scaled(model)]
+        paces = norms_under_decay(arm, data, setting, 0.01, 1, False) if arm.stands_in_for else None
+        model = descend(arm, data, setting, 0.01, 1, False, paces=paces)[0]
+        return [nn.functional.normalize(weight.detach().flatten(), dim=0) for weight in weights_before_norms(model)]
 
     decayed, without, corrected = (directions(of_decay[name]) for name in of_decay)
     paced, plain = (
@@ -124,4 +122,4 @@ def _decay_setting() -> tuple[Setting, Data]:
 
 def test_batches_larger_than_the_data_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one batch of 32 samples; got 10"):
-        next(_order(10, 32, 0, False))
+        next(order(10, 32, 0, False))
