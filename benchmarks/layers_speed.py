@@ -1,7 +1,10 @@
 """What do the layers cost? Time of each over torch's own norms and over a copy, in one run.
 
-python -m benchmarks.layers_speed [--quick] [--layers batch,batch_layer] [--turns 9] [--threads 0] [--kernel PATH]
-                                  [--device cuda] [--write docs/layers_speed.md]
+python -m benchmarks.layers_speed [--quick | --full] [--layers batch,batch_layer] [--turns 3] [--threads 0]
+                                  [--kernel PATH] [--device cuda] [--write [docs/performance.md]]
+
+Every layer, eager and compiled, float32 and bfloat16, contiguous and channels_last, at (64, 64, 56, 56); --full: at
+four shapes. --write puts the tables between the two marks in the file.
 
 All contenders of a case take turns, so what else the machine does falls on each alike; a figure is the median of the
 turns, of processor time where there is one thread. The gradient has the memory layout of the input, as a convolution
@@ -27,6 +30,7 @@ from norms.dispatch import Path as Kernel
 from norms.dispatch import use_kernel
 
 SHAPES = ((64, 64, 56, 56), (8, 256, 14, 14), (32, 1024), (2, 64, 112, 112))
+MARKS = ("<!-- layers_speed: start -->", "<!-- layers_speed: end -->")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 READS_AND_WRITES = {"forward": 3, "both": 8, "copy": 2}
 # Turns of small shapes last this long at least, so that the clock is read for something.
@@ -53,9 +57,9 @@ class Timed(NamedTuple):
     both: float
 
 
-def cases(quick: bool) -> Iterator[Case]:
-    """Yield all cases; quick: the large float32 one."""
-    for shape in SHAPES[:1] if quick else SHAPES:
+def cases(quick: bool, full: bool) -> Iterator[Case]:
+    """Yield the cases of the large shape; quick: the contiguous float32 one; full: those of all shapes."""
+    for shape in SHAPES if full else SHAPES[:1]:
         for dtype in ("float32",) if quick else DTYPES:
             for layout in ("contiguous", "channels_last") if len(shape) == 4 and not quick else ("contiguous",):
                 for mode in ("eager", "compiled"):
@@ -144,21 +148,22 @@ def cuda_seconds(call: Call, repeats: int) -> float:
 
 
 def table(case: Case, timed: dict[str, Timed], copy_s: float) -> list[str]:
-    """Return a table in Markdown: ms, ratios to torch's batch norm, bytes a second over a copy's."""
+    """Return a table in Markdown: ms, ratios to torch's batch norm, bytes a second achieved over those of a copy."""
     batch = timed["torch BatchNorm"]
     size = torch.Size(case.shape).numel() * DTYPES[case.dtype].itemsize
     copied = READS_AND_WRITES["copy"] * size / copy_s
     lines = [
-        f"### {case}",
+        f"#### {case}",
         "",
         f"copy {copy_s * 1e3:.3f} ms, {copied / 1e9:.1f} GB/s",
         "",
-        "| layer | forward ms | forward + backward ms | forward / BatchNorm | both / BatchNorm | bytes/s over copy |",
-        "|---|---|---|---|---|---|",
+        "| layer | forward ms | both ms | forward / BatchNorm | both / BatchNorm | forward of possible | both of possible |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, t in timed.items():
-        share = READS_AND_WRITES["both"] * size / t.both / copied if name != "none" else float("nan")
-        ratios = f"{t.forward / batch.forward:.2f} | {t.both / batch.both:.2f} | {share:.2f}"
+        shares = [READS_AND_WRITES[kind] * size / getattr(t, kind) / copied for kind in ("forward", "both")]
+        of_possible = " | ".join("-" if name == "none" else f"{share:.2f}" for share in shares)
+        ratios = f"{t.forward / batch.forward:.2f} | {t.both / batch.both:.2f} | {of_possible}"
         lines.append(f"| {name} | {t.forward * 1e3:.3f} | {t.both * 1e3:.3f} | {ratios} |")
     return [*lines, ""]
 
@@ -185,31 +190,45 @@ def machine(device: str) -> str:
     return f"{what}, torch {torch.__version__}"
 
 
+def place(text: str, lines: list[str]) -> str:
+    """Return the text with the lines between its two marks.
+
+    Raises:
+        ValueError: not one mark each.
+    """
+    if any(text.count(mark) != 1 for mark in MARKS):
+        raise ValueError(f"expected one line {MARKS[0]} and one {MARKS[1]}; write both where the tables are to stand")
+    before, rest = text.split(MARKS[0])
+    return "\n".join([before + MARKS[0], "", *lines]).rstrip() + "\n\n" + MARKS[1] + rest.split(MARKS[1])[1]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print the tables; write them where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="the large contiguous float32 case alone")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--quick", action="store_true", help="the large contiguous float32 case alone")
+    extent.add_argument("--full", action="store_true", help="four shapes")
     parser.add_argument("--layers", default="", help="comma-separated names; default: all")
-    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="0: torch's own choice")
     parser.add_argument("--kernel", choices=("plain", "blocks", "triton"), help="force a path of norms/dispatch.py")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--write", type=Path)
+    parser.add_argument("--write", type=Path, nargs="?", const=Path("docs/performance.md"))
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
     wanted = [name for name in options.layers.split(",") if name]
     said = " ".join(sys.argv[1:] if arguments is None else arguments)
-    lines = ["# Speed of the layers", "", f"Written by `python -m benchmarks.layers_speed {said}`.", ""]
+    lines = [f"Written by `python -m benchmarks.layers_speed {said}`.".replace(" `.", "`."), ""]
     lines += [machine(options.device) + ".", "", *gate_lines(options.device, options.turns)]
     print("\n".join(lines))
     with use_kernel(cast(Kernel, options.kernel)) if options.kernel else nullcontext():
-        for case in cases(options.quick):
+        for case in cases(options.quick, options.full):
             part = table(case, *measure(case, options.device, options.turns, wanted))
             print("\n".join(part), flush=True)
             lines += part
     if options.write:
-        options.write.write_text("\n".join(lines))
+        options.write.write_text(place(options.write.read_text(), lines))
     return 0
 
 
