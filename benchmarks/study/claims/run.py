@@ -43,11 +43,11 @@ def run(setting: Setting, seeds: Sequence[int], device: str = "cpu") -> Iterator
     data = {seed: load(cell, setting, seed, device) for seed in (TUNING_SEED, *seeds)}
     for name, arm in cell.arms.items():
 
-        def fit(rate: float, seed: int, arm: Arm = arm) -> Trained:
-            return train(arm, data[seed], setting, rate, seed, fixed=cell.fixed)
+        def fit(rate: float, seed: int, *, tested: bool = True, arm: Arm = arm) -> Trained:
+            return train(arm, data[seed], setting, rate, seed, fixed=cell.fixed, tested=tested)
 
-        def score(rate: float, fit: Callable[[float, int], Trained] = fit) -> Score:
-            trained = fit(rate, TUNING_SEED)
+        def score(rate: float, fit: Callable[..., Trained] = fit) -> Score:
+            trained = fit(rate, TUNING_SEED, tested=False)
             # A rate at which a network has collapsed to one class is no maximum to stop at: it counts as diverged.
             learned = trained.validation_accuracy > ABOVE_CHANCE / data[TUNING_SEED].classes
             known = learned and not trained.diverged

@@ -58,7 +58,9 @@ class Trained:
         return self.run.diverged or not isfinite(self.validation_loss)
 
 
-def train(arm: Arm, data: Data, setting: Setting, rate: float, seed: int, *, fixed: bool = False) -> Trained:
+def train(
+    arm: Arm, data: Data, setting: Setting, rate: float, seed: int, *, fixed: bool = False, tested: bool = True
+) -> Trained:
     """Return the run of one arm, with its test accuracy by evaluation.
 
     Args:
@@ -68,6 +70,7 @@ def train(arm: Arm, data: Data, setting: Setting, rate: float, seed: int, *, fix
         rate: learning rate, constant.
         seed: of initial weights and order; all arms see the same batches in the same order.
         fixed: batches are the rows i B to (i + 1) B - 1, in shuffled order, instead of shuffled samples.
+        tested: without it the run has no accuracies: the choice of a rate sees no test data, and saves the time.
     """
     start = time.perf_counter()
     paces = norms_under_decay(arm, data, setting, rate, seed, fixed) if arm.stands_in_for else None
@@ -77,8 +80,8 @@ def train(arm: Arm, data: Data, setting: Setting, rate: float, seed: int, *, fix
     size = setting.batch_size if arm.at_batch_size else 512
     validation, test = _batches(data.validation, size), _batches(data.test, size)
     score, loss = _score(model, validation)
-    accuracy = {"": _score(model, test)[0]}
-    for name, prepare in arm.evaluations.items():
+    accuracy = {"": _score(model, test)[0]} if tested else {}
+    for name, prepare in arm.evaluations.items() if tested else ():
         prepare(model, validation)
         accuracy[name] = _score(model, test)[0]
     return Trained(Run(seed, accuracy, reached, diverged, round(seconds, 3), normalized), score, loss)
