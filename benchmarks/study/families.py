@@ -103,20 +103,25 @@ def load(family: str, treatment: str, seed: int, batch_size: int) -> Data:
         shaped = values.astype(np.float32).reshape(len(rows), *samples.shape[1:])
         return torch.from_numpy(shaped), torch.from_numpy(classes[rows])
 
-    before = (lambda values: values) if treatment == "raw" else standardize(flat(train))
-    rows, rng = before(flat(train)), _rng(seed, family, treatment)
+    rows, rng = flat(train), _rng(seed, family, treatment)
+    before = fit("raw", rows, rng) if treatment == "raw" else standardize(rows)
+    rows = before(rows)
     source = np.zeros(len(train), np.int64)
     mixture = Mixture.of(treatment)
     if mixture is not None:
         source = mixture.assign(len(train), batch_size, rng)
         sources = mixture.distort(rows, rng)
     else:
-        sources = (fit("standardized" if treatment in ("raw", "sorted") else treatment, rows, rng),)
+        sources = (fit(treatment, rows, rng),)
     for index, transform in enumerate(sources):
         rows[source == index] = transform(rows[source == index])
     x, y = tensors(rows, train)
-    held = [tuple(tensors(each(before(flat(part))), part) for each in sources) for part in (validation, test)]
-    return Data(x, y, held[0], held[1], int(classes.max()) + 1, torch.from_numpy(source))
+
+    def versions(part: Indices) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+        values = before(flat(part))
+        return tuple(tensors(transform(values), part) for transform in sources)
+
+    return Data(x, y, versions(validation), versions(test), int(classes.max()) + 1, torch.from_numpy(source))
 
 
 def _check(family: str) -> None:

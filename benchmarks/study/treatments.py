@@ -68,17 +68,17 @@ def standardize(rows: Rows) -> Transform:
     """Return the function that gives every feature mean 0 and variance 1 over `rows`; constant ones become 0."""
     mean, scale = rows.mean(axis=0), rows.std(axis=0)
     # Not `scale == 0`: the mean of equal values is rounded, which leaves a standard deviation of about 1e-17.
-    constant = rows.max(axis=0) == rows.min(axis=0)
+    constant = (rows == rows[0]).all(axis=0)
     mean, scale = np.where(constant, rows[0], mean), np.where(constant, 1.0, scale)
     return lambda values: (values - mean) / scale
 
 
 def fit(treatment: str, rows: Rows, rng: Generator) -> Transform:
-    """Return what a treatment does to rows, from standardized training rows; random numbers are drawn from `rng`.
+    """Return what a treatment does to the values of rows; random numbers are drawn from `rng`.
 
     Args:
-        treatment: a name that is neither `raw` nor a mixture nor `sorted`.
-        rows: standardized training rows, (N, F).
+        treatment: a name that is no mixture. Rows of `raw`, `standardized` and `sorted` keep their values.
+        rows: training rows, standardized unless they are to stay raw, (N, F).
         rng: of the treatment; `dead_features` draws from it at every call too.
 
     Raises:
@@ -132,7 +132,9 @@ def _dead_features(rows: Rows, rng: Generator) -> Transform:
 
 
 _FITS: Mapping[str, Callable[..., Transform]] = {
+    "raw": _unchanged,
     "standardized": _unchanged,
+    "sorted": _unchanged,
     "shifted": _shifted,
     "scaled": _scaled,
     "scales": _scales,

@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.study.treatments import Rows, fit, parse, standardize, treatments
 
-SIMPLE = [name for name in treatments() if parse(name)[0] not in ("raw", "sorted", "mixed")]
+SIMPLE = [name for name in treatments() if parse(name)[0] != "mixed"]
 
 
 def normal(features: int = 400, rows: int = 2000) -> Rows:
@@ -69,6 +69,11 @@ def test_means_spread_by_the_number_in_the_name(spread: float) -> None:
     np.testing.assert_allclose(mean, np.broadcast_to(mean[0], mean.shape), atol=1e-12)
     assert abs(mean[0].mean()) < 4.5 * spread / 20
     assert abs(mean[0].std() - spread) < 4.5 * spread / 28
+
+
+@pytest.mark.parametrize("name", ["raw", "standardized", "sorted"])
+def test_some_treatments_keep_every_value(name: str) -> None:
+    np.testing.assert_array_equal(treated(name, normal(4, 9)), normal(4, 9))
 
 
 def test_heavy_tails_keep_order_mean_and_variance() -> None:
