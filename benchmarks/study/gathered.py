@@ -1,4 +1,4 @@
-"""Records of one part as arrays of shape (cells, seeds): what was measured, what was scored, what a choice would get."""
+"""Records of one part as arrays of shape (cells, seeds): what was measured, scored, and what a choice would get."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,11 +77,6 @@ class Gathered:
                 if got is not None and run.seed in column:
                     found[i, column[run.seed]] = got
         return found
-
-    def evaluations(self, arm: str) -> tuple[str, ...]:
-        """Return the evaluations that any run of an arm has, "" (its own) first."""
-        names = {n for s in self.settings if (s, arm) in self.results for r in self.results[s, arm].runs for n in r.accuracy}
-        return tuple(sorted(names))
 
     @cached_property
     def scores(self) -> tuple[str, ...]:

@@ -157,7 +157,8 @@ def paired(differences: Floats) -> Paired:
     error = np.where(usable, np.sqrt(shrunk / np.maximum(count, 1)), np.nan)
     half = stats.t.ppf((1 + LEVEL) / 2, total) * error
     t = mean / error
-    return Paired(mean, mean - half, mean + half, stats.t.cdf(t, total), stats.t.sf(t, total))
+    below, above = (np.asarray(p(t, total), np.float64) for p in (stats.t.cdf, stats.t.sf))
+    return Paired(mean, mean - half, mean + half, below, above)
 
 
 def _prior(squares: Floats, degrees: Floats) -> tuple[float, float]:
