@@ -77,6 +77,9 @@ SHARDS = sa.Table(
 SHARD_COLUMNS = [column for column in SHARDS.c if column.name not in ("assessment", "profile")]
 
 
+_SQLITE_CACHE_KIB = 256
+
+
 def make_engine(settings: Settings) -> Engine:
     """Return the engine of the settings' database; nothing is opened yet.
 
@@ -107,6 +110,8 @@ def _set_up_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> 
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    # Each connection keeps its own; profiles, which are read once, would fill the 2 MB of each that are usual.
+    connection.execute(f"PRAGMA cache_size = -{_SQLITE_CACHE_KIB}")
 
 
 def _begin_sqlite(connection: Connection) -> None:

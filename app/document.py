@@ -4,6 +4,7 @@ Each call gets every problem that it can end in, by status, with the problem's `
 of each; path parameters get examples; what a call answers is linked to the calls that take it.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -69,6 +70,15 @@ def describe(app: FastAPI) -> dict[str, Any]:
         _write_integers(document)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def document_bytes(app: FastAPI) -> bytes:
+    """Return the document as JSON, encoded once."""
+    if not hasattr(app.state, "document"):
+        app.state.document = json.dumps(describe(app), ensure_ascii=False, separators=(",", ":")).encode()
+    document = app.state.document
+    assert isinstance(document, bytes)
+    return document
 
 
 _KEY = {

@@ -7,12 +7,13 @@ from functools import partial
 from importlib.metadata import version
 
 from anyio import to_thread
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 
 from app import problems
 from app.auth.access import AccessMiddleware
-from app.document import describe
+from app.document import describe, document_bytes
 from app.jobs.runner import Runner
+from app.jobs.stream import EventStreams
 from app.limits import LimitMiddleware
 from app.observability import tracing
 from app.observability.requests import RequestMiddleware
@@ -47,7 +48,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await service.open()
         # Loading the compiled kernel takes half a second, compiling it once a machine some: not within a request.
         await to_thread.run_sync(warm)
-        _app.openapi()  # made once, and by one: FastAPI cannot make it for two requests at a time
+        # Made and encoded once, and by one: FastAPI would encode it for each request.
+        document_bytes(_app)
         runner = _app.state.runner = Runner(service)
         runner.start()
         stopping = asyncio.create_task(runner.stop_when_draining())
@@ -65,10 +67,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        openapi_url=None,  # ours is encoded once
         docs_url=None,  # the pages of FastAPI load scripts from another host
         redoc_url=None,
     )
     app.state.service = service
+    app.state.event_streams = EventStreams(service.settings.max_event_streams)
     app.add_middleware(AccessMiddleware, keys=service.keys, rates=service.rates, settings=service.settings)
     app.add_middleware(LimitMiddleware, settings=service.settings)
     # The outermost come last.
@@ -80,4 +84,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     app.openapi = partial(describe, app)  # type: ignore[method-assign]  # FastAPI's documented way
+    app.add_route("/openapi.json", _get_document, include_in_schema=False)
     return app
+
+
+async def _get_document(request: Request) -> Response:
+    return Response(document_bytes(request.app), media_type="application/json")

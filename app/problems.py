@@ -27,6 +27,7 @@ REQUEST_ID_KEY = "normgauge.request_id"
 PROBLEM_KEY = "normgauge.problem"
 """Where the ASGI scope holds the code of the problem that was answered."""
 
+_SHOWN_OF_JSON = 20
 _LONGEST_VALUE = 80
 _MISSING = frozenset(("42P01", "42703"))
 """PostgreSQL's codes for a table, or a column, that is not there yet; see /readyz."""
@@ -87,6 +88,9 @@ KINDS: dict[str, Kind] = {
     "no-result": Kind(409, "No plan", "Wait until the job has succeeded."),
     "job-abandoned": Kind(500, "Job given up", "Ask for it again when the cause is mended."),
     "too-many-jobs": Kind(429, "Too many jobs", "Wait until one of the assessment's jobs has ended."),
+    "too-many-event-streams": Kind(
+        429, "Too many event streams", "Close one, or look at the jobs themselves, at /v1/jobs/{id}."
+    ),
     "ingest-off": Kind(403, "URIs are not read", "Let the operator name prefixes in NORMGAUGE_INGEST_PREFIXES."),
     "source-not-allowed": Kind(403, "URI is not allowed", "Take one under a prefix that the operator allowed."),
     "source-address": Kind(403, "Private address", "Let the operator name it in NORMGAUGE_INGEST_ENDPOINT."),
@@ -217,10 +221,26 @@ def _on_validation_error(request: Request, error: Exception) -> Response:
         came = request.headers.get("content-type", "none")
         detail = f"expected JSON with Content-Type application/json; got Content-Type {came!r}; set the header"
         return problem_response(request, "unsupported-media-type", detail)
-    errors = [{"where": _place(item["loc"]), "detail": f"{item['msg']}; got {_shown(item)}"} for item in error.errors()]
+    errors = [
+        _unparsable(item, error.body)
+        if item["type"] == "json_invalid"
+        else {"where": _place(item["loc"]), "detail": f"{item['msg']}; got {_shown(item)}"}
+        for item in error.errors()
+    ]
     detail = "; ".join(f"{item['where']}: {item['detail']}" for item in errors)
     detail += ". See /openapi.json for what this call takes"
     return problem_response(request, "invalid-request", detail, errors=errors)
+
+
+def _unparsable(item: Mapping[str, Any], body: Any) -> dict[str, str]:
+    """Return what is wrong with a body that is no JSON, and where: line and column count from 1, as editors do."""
+    why = str(item.get("ctx", {}).get("error", item["msg"]))
+    if not isinstance(body, str):
+        return {"where": "body", "detail": f"expected JSON; {why}"}
+    at = int(item["loc"][1])
+    line, column = body.count("\n", 0, at) + 1, at - body.rfind("\n", 0, at)
+    came = repr(body[at : at + _SHOWN_OF_JSON]) if at < len(body) else "the end of the body"
+    return {"where": "body", "detail": f"expected JSON; line {line}, column {column}: {why}; got {came}"}
 
 
 def _place(location: tuple[str | int, ...]) -> str:
@@ -241,9 +261,18 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
     code = _CODE_OF_STATUS.get(error.status_code)
     if code is None:
         code = "bad-request" if error.status_code < 500 else "internal-error"
-    detail = f"{request.method} {request.url.path}: {error.detail}. {KINDS[code].advice}"
+    detail = f"{request.method} {request.url.path}: {_unreadable(error) or error.detail}. {KINDS[code].advice}"
     headers = _allow(request) if error.status_code == 405 else error.headers
     return problem_response(request, code, detail, headers=headers)
+
+
+def _unreadable(error: HTTPException) -> str:
+    """Return why the framework could not even read a JSON body, which its own words leave out; "" for other errors."""
+    cause = error.__cause__
+    if isinstance(cause, UnicodeDecodeError):
+        came = cause.object[cause.start]
+        return f"expected JSON in UTF-8; got byte 0x{came:02x} at position {cause.start}: encode the body as UTF-8"
+    return "expected JSON; it is nested too deeply: send less" if isinstance(cause, RecursionError) else ""
 
 
 def _allow(request: Request) -> dict[str, str]:

@@ -54,6 +54,12 @@ class ProfileCache:
                 self._entries.popitem(last=False)
         return profile
 
+    def drop(self, assessment_id: str) -> None:
+        """Let go of an assessment's profiles: it was removed."""
+        with self._lock:
+            for key in [key for key in self._entries if key[0] == assessment_id]:
+                del self._entries[key]
+
     def __len__(self) -> int:
         """Return the number of profiles held."""
         return len(self._entries)
@@ -119,9 +125,10 @@ class Service:
     async def open(self) -> None:
         """Bring the database up to date, unless told not to; needs a running event loop."""
         self.limiter = CapacityLimiter(self.settings.worker_threads)
-        # More decoders than processors would gain nothing and hold more memory; so would more profiles that are stored.
+        # More decoders than processors would gain nothing and hold more memory; so would more profiles that are stored;
+        # SQLite has one writer at a time in any case.
         self.decoding = CapacityLimiter(min(self.settings.worker_threads, os.cpu_count() or 1))
-        self.finishing = CapacityLimiter(2)
+        self.finishing = CapacityLimiter(1 if self.store.engine.dialect.name == "sqlite" else 2)
         self.report_limiter = CapacityLimiter(1)
         self.looking = CapacityLimiter(2)
         if self.settings.migrate_at_start:

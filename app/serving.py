@@ -106,6 +106,9 @@ def make_server(
         ws="none",
         lifespan="on",
         server_header=False,
+        # Else uvicorn believes whoever calls from this machine, who could take another address for each call.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout_s) + CUT_TIMEOUT_S,
     )
     return DrainingServer(config, drain=application.state.service.drain, settings=settings, own_process=own_process)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
 from limits import parse as parse_rate
@@ -117,6 +118,10 @@ class Settings(BaseSettings):
         description="Threads that profile bodies and make plans; default: the CPUs, 4 at least.",
     )
 
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses or networks, separated by commas, whose X-Forwarded-For says who calls; none: no one's.",
+    )
     shutdown_delay_s: float = Field(
         default=0.0, ge=0, description="Time from SIGTERM, when /readyz turns 503, until no connection is accepted."
     )
@@ -166,6 +171,9 @@ class Settings(BaseSettings):
     job_poll_s: float = Field(default=1.0, gt=0, description="Time between two looks for jobs of other processes.")
     job_attempts: int = Field(default=5, ge=1, description="How often a job is begun that a process died of.")
     max_jobs: int = Field(default=16, ge=1, description="Most unfinished jobs of an assessment.")
+    max_event_streams: int = Field(
+        default=32, ge=1, description="Most streams of jobs' events that one key has open at a process, then 429."
+    )
     max_plan_batches: int = Field(
         default=1_000_000, ge=0, description="Most batches in a plan that is answered at once; more make it a job."
     )
@@ -214,6 +222,17 @@ class Settings(BaseSettings):
                 parse_rate(value)
             except ValueError:
                 raise ValueError("expected a rate such as 6000/minute or 10/second, or off") from None
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: str) -> str:
+        for text in (part.strip() for part in value.split(",")):
+            if text:
+                try:
+                    ip_network(text)
+                except ValueError:
+                    raise ValueError("expected addresses or networks, as in 10.0.0.7,10.1.0.0/16") from None
         return value
 
     @field_validator("rate_storage_url")

@@ -1,8 +1,12 @@
-"""A job's events as a stream that ends with the job, or when the service goes down."""
+"""A job's events as a stream that ends with the job, or when the service goes down; so many at once for each key."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from functools import partial
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from app.jobs.board import Board
 from app.jobs.events import HEARTBEAT, encode, encode_progress
@@ -10,10 +14,67 @@ from app.jobs.schemas import JobState
 from app.problems import ProblemError
 from app.service import Service
 
+EVENT_STREAM = "text/event-stream"
 LOOK_S = 0.5
 """Time between two looks into the database: the job may run in any process."""
 HEARTBEAT_S = 15.0
 RECONNECT_MS = 2000
+RETRY_AFTER_S = 5
+
+
+class EventStreams:
+    """How many streams each key has open; used in the event loop only.
+
+    A stream that nothing happens on is a request under way for as long as its job: without a limit one key could take
+    up all requests that the service works on at once.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: Counter[str | None] = Counter()
+
+    def begin(self, key_id: str | None) -> None:
+        """Count one more stream of a key; None: of calls without one.
+
+        Raises:
+            ProblemError: it is one too many ("too-many-event-streams").
+        """
+        if self._open[key_id] >= self._most:
+            raise ProblemError(
+                "too-many-event-streams",
+                f"expected at most {self._most} event streams of one key at once; got one more; close one, look at "
+                "the job itself instead, or raise NORMGAUGE_MAX_EVENT_STREAMS",
+                headers={"Retry-After": str(RETRY_AFTER_S)},
+            )
+        self._open[key_id] += 1
+
+    def end(self, key_id: str | None) -> None:
+        """Count one less."""
+        self._open[key_id] -= 1
+        if not self._open[key_id]:
+            del self._open[key_id]
+
+
+class EventStreamResponse(StreamingResponse):
+    """A stream of events that is counted as long as it is sent, however it ends.
+
+    Raises:
+        ProblemError: as `EventStreams.begin`, when it is to be sent; nothing has been sent then.
+    """
+
+    def __init__(self, events: AsyncIterator[bytes], *, streams: EventStreams, key_id: str | None) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type=EVENT_STREAM, headers=headers)
+        self._streams = streams
+        self._key_id = key_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        self._streams.begin(self._key_id)
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._streams.end(self._key_id)
 
 
 async def stream(service: Service, board: Board, job_id: str, *, after: int) -> AsyncIterator[bytes]:

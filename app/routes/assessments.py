@@ -97,6 +97,7 @@ async def get_assessment(assessment_id: str, service: ServiceDep) -> Response:
 async def delete_assessment(assessment_id: str, service: ServiceDep) -> None:
     """Remove an assessment and all its shards."""
     await service.blocking(lambda: service.store.delete_assessment(assessment_id))
+    service.cache.drop(assessment_id)
 
 
 def _parse_cursor(cursor: str | None) -> int | None:

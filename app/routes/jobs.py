@@ -3,19 +3,18 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
-from fastapi.responses import StreamingResponse
 
+from app.auth.access import caller_of
 from app.jobs.board import Board
 from app.jobs.records import Job
 from app.jobs.schemas import JobState
-from app.jobs.stream import stream
+from app.jobs.stream import EVENT_STREAM, EventStreamResponse, stream
 from app.openapi import PLAN_RESPONSE, REQUEST_PROBLEMS, problem_responses
 from app.problems import ProblemError
 from app.schemas import check_query
 from app.service import ServiceDep
 
 RETRY_AFTER_S = 1
-EVENT_STREAM = "text/event-stream"
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"], dependencies=[Depends(check_query)])
 
@@ -65,10 +64,11 @@ async def cancel_job(job_id: str, service: ServiceDep, board: BoardDep) -> JobSt
     "/events",
     summary="Follow a job",
     response_class=Response,
-    responses=_EVENTS_RESPONSE | problem_responses(*REQUEST_PROBLEMS, "job-not-found"),
+    responses=_EVENTS_RESPONSE | problem_responses(*REQUEST_PROBLEMS, "job-not-found", "too-many-event-streams"),
 )
 async def get_events(
     job_id: str,
+    request: Request,
     service: ServiceDep,
     board: BoardDep,
     last_event_id: Annotated[
@@ -90,9 +90,8 @@ async def get_events(
     job, events = await service.blocking(lambda: board.events(job_id, after=int(text)))
     if job.ended and not events:
         return Response(status_code=204)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     pieces = stream(service, board, job_id, after=int(text))
-    return StreamingResponse(pieces, media_type=EVENT_STREAM, headers=headers)
+    return EventStreamResponse(pieces, streams=request.app.state.event_streams, key_id=caller_of(request).key_id)
 
 
 @router.get(

@@ -98,6 +98,7 @@ async def _store(
             size_bytes=ingested.size_bytes,
         )
         blob = ingested.profile.to_bytes()
+        del ingested  # as large again as its bytes, which the database copies
         return shard, service.store.add_shard(assessment.id, shard, blob, max_shards=settings.max_shards)
 
     return await ingest(request, reader, service, store)

@@ -63,6 +63,33 @@ def test_body_without_media_type(client: httpx.Client) -> None:
     check_problem(response, 415, "unsupported-media-type", "application/json", "'none'", "set the header")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b'{"name": "x",\n "batch_sizes": [4}', ("line 2, column 19", "Expecting ',' delimiter", "'}'")),
+        (b'{"name": "x"', ("line 1, column 13", "the end of the body")),
+        (b"name=x&batch_sizes=4", ("line 1, column 1:", "Expecting value", "'name=x&batch_sizes=4'")),
+    ],
+)
+def test_what_is_no_json_is_told_with_its_place(client: httpx.Client, text: bytes, words: tuple[str, ...]) -> None:
+    response = client.post("/v1/assessments", content=text, headers={"content-type": "application/json"})
+    check_problem(response, 422, "invalid-request", "body: expected JSON", *words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b'{"name": "\xff"}', ("expected JSON in UTF-8", "0xff", "position 10")),
+        (b"[" * 200_000, ("nested too deeply",)),
+    ],
+)
+def test_json_that_cannot_be_read_is_refused_in_words(
+    client: httpx.Client, text: bytes, words: tuple[str, ...]
+) -> None:
+    response = client.post("/v1/assessments", content=text, headers={"content-type": "application/json"})
+    check_problem(response, 400, "bad-request", *words)
+
+
 def test_large_json_is_not_read(client: httpx.Client) -> None:
     response = client.post("/v1/assessments", json={"name": "x" * 2**20, "batch_sizes": [4]})
     check_problem(response, 413, "json-too-large", "1048576", "NORMGAUGE_MAX_JSON_BYTES")

@@ -1,6 +1,8 @@
 """Bodies on their way from packets to pieces: nothing is lost, nothing comes twice, memory is bounded."""
 
 import asyncio
+from contextlib import ExitStack
+from threading import Thread
 
 import pytest
 from hypothesis import given
@@ -107,3 +109,33 @@ def test_buffers_shrink_with_uploads_and_are_used_again() -> None:
             with pytest.raises(ProblemError, match="at most 2 shards to come in at once"):
                 third.__enter__()
     assert pieces.uploads == 0
+
+
+def test_buffers_of_all_uploads_keep_to_their_sum_while_more_begin() -> None:
+    total = 64 * SMALLEST_BYTES
+    pieces = PiecePool(max_uploads=8, total_bytes=total, largest_bytes=total)
+    held: list[bytearray] = []
+    with ExitStack() as uploads:
+        for _ in range(8):
+            uploads.enter_context(pieces.upload())
+            held += [pieces.take(), pieces.take()]
+            beyond = sum(len(buffer) for buffer in held if len(buffer) == SMALLEST_BYTES)
+            assert pieces.held_bytes == sum(map(len, held)) <= total + beyond
+        # Those that were large go, and the next ones have the size of eight.
+        while held:
+            pieces.give_back(memoryview(held.pop()))
+        held = [pieces.take() for _ in range(16)]
+        assert [len(buffer) for buffer in held] == [total // 16] * 16
+        assert pieces.held_bytes == total
+
+
+def test_a_buffer_that_no_one_gives_back_is_not_counted_for_ever() -> None:
+    pieces = pool()
+    buffer = pieces.take()
+    assert pieces.held_bytes == len(buffer) == 2 * SMALLEST_BYTES
+    thread = Thread(target=[buffer].clear)
+    del buffer
+    thread.start()
+    thread.join()
+    del thread
+    assert pieces.held_bytes == 0

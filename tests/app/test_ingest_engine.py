@@ -1,7 +1,9 @@
 """Ingest jobs whose objects are read by an engine: the same shards, with the same errors."""
 
 import gzip
+import time
 from collections.abc import Callable, Iterator
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 
 from app.jobs import ahead, ingesting
 from app.settings import Settings
-from tests.app.jobs import ask, check_plan, reading, wait, write_shards
-from tests.app.support import create, npy, rows
+from tests.app.jobs import DEADLINE_S, ask, check_plan, reading, wait, write_shards
+from tests.app.support import create, npy, npy_head, rows
+from tests.object_stores import KEYS, endless
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +86,30 @@ def test_what_a_worker_cannot_read_the_job_says(service: httpx.Client, root: Pat
     (root / "bad" / "part-1.npy").write_bytes(npy(rows(8, features=5)))
     job = wait(service, ask(service, create(service), pattern=f"file://{root}/bad/*"))
     assert job["problem"]["type"] == "/problems/shape-mismatch"
+
+
+def test_a_job_cancelled_while_its_workers_read_ends_and_stores_nothing(settings: Settings) -> None:
+    keys = {f"ingest_{name}": value for name, value in KEYS.items()}
+    with (
+        endless(npy_head((10**9, 6))) as endpoint,
+        reading(
+            settings, "s3://data/", ingest_endpoint=endpoint, engine="processes", engine_workers=2, **keys
+        ) as client,
+    ):
+        assessment = create(client)
+        items = [{"uri": f"s3://data/{k}.npy", "first_row": k * 10**6} for k in range(4)]
+        job = ask(client, assessment, shards=items)
+        deadline = time.monotonic() + DEADLINE_S
+        while not client.get(job).json()["progress"]["bytes"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert [p.name for p in active_children()] == ["normgauge-worker"] * 2
+        assert client.delete(job).json()["state"] == "running"
+        assert wait(client, job)["state"] == "cancelled"
+        assert client.get(assessment).json()["shards"] == []
+        while active_children():  # none of them goes on reading
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 def test_an_unknown_engine_is_refused_when_the_service_starts() -> None:

@@ -29,7 +29,7 @@ X = rows(sum(SIZES))
 class Pair:
     """Two servers on one database, and the store that they read."""
 
-    def __init__(self, stack: ExitStack, database_url: str) -> None:
+    def __init__(self, stack: ExitStack, database_url: str, *, lease_s: float = 2) -> None:
         self.store = stack.enter_context(Gated().serving())
         parts = np.split(X, np.cumsum(SIZES)[:-1])
         self.store.objects = {f"/data/{i}.npy": npy(part) for i, part in enumerate(parts)}
@@ -38,7 +38,7 @@ class Pair:
             "ingest_endpoint": self.store.url,
             "ingest_access_key_id": "test",
             "ingest_secret_access_key": "test",
-            "job_lease_s": 2,
+            "job_lease_s": lease_s,
             "job_poll_s": 0.1,
         }
         self.database = stack.enter_context(closing(Store(Settings(database_url=database_url))))
@@ -124,3 +124,30 @@ def test_the_other_server_goes_on(pair: Pair) -> None:
     check_finished(survivor, killed_assessment, killed_job)
     # Both wrote 0 to 2 shards before they were gone; none of these was read again.
     assert pair.store.reads("/data/0.npy") == 2
+
+
+def test_a_server_that_goes_down_hands_its_job_back_at_once(settings: Settings) -> None:
+    with ExitStack() as stack:
+        # A lease of an hour: only by being handed back does the job come to the other server.
+        pair = Pair(stack, settings.database_url, lease_s=3600)
+        assessment, job = pair.begin(next(iter(pair.clients.values())), stopped_at=2)
+        leaving = pair.owner_of(job)
+        process = next(server for _, server in pair.servers if server.pid == leaving)
+        process.send_signal(signal.SIGTERM)
+        until(lambda: not answers_ready(pair.clients[leaving]))
+        pair.store.let_go()
+        other = pair.other_than(leaving)
+        events = check_finished(other, assessment, job)
+        names = [event["name"] for event in events if event["name"] != "shard"]
+        assert names == ["queued", "started", "handed_back", "started", "succeeded"]
+        assert process.wait(DEADLINE_S) == 0
+        # Shards stored before were not read again.
+        assert pair.store.reads("/data/0.npy") == 1
+
+
+def answers_ready(client: httpx.Client) -> bool:
+    """Return whether a server says that it is ready."""
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False

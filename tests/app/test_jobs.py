@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -12,7 +14,7 @@ from app.auth import Keys
 from app.problems import KINDS
 from app.serving import running
 from app.settings import Settings
-from tests.app.jobs import ask, check_plan, follow, kept, parse, reading, wait, write_shards
+from tests.app.jobs import DEADLINE_S, ask, check_plan, follow, kept, parse, reading, wait, write_shards
 from tests.app.support import check_problem, create, npy, npy_head, rows
 from tests.app.tenants import Tenancy, tenancy
 from tests.object_stores import KEYS, OBJECT, Answer, endless, scripted
@@ -123,6 +125,33 @@ def test_a_stream_ends_when_the_service_goes_down_and_goes_on_after_it(
         seen += follow(client, job, after=kept(seen)[-1][0])
         assert [name for _, name in kept(seen)] == ["queued", "started", "listed", *["shard"] * 5, "succeeded"]
         check_plan(client, assessment, rows(40))
+
+
+def test_a_key_has_so_many_streams_open_and_others_keep_theirs(settings: Settings, root: Path, pattern: str) -> None:
+    limits = {"max_event_streams": 2, "job_workers": 0, "ingest_prefixes": (f"file://{root}/",)}
+    with (
+        tenancy(settings.model_copy(update=limits)) as service,
+        service.tenant("a") as a,
+        service.tenant("b") as b,
+    ):
+        job, other = (ask(client, create(client), pattern=pattern) for client in (a, b))
+        with ExitStack() as streams:
+            for _ in range(2):
+                assert streams.enter_context(a.stream("GET", f"{job}/events")).status_code == 200
+            refused = a.get(f"{job}/events")
+            check_problem(refused, 429, "too-many-event-streams", "at most 2", "NORMGAUGE_MAX_EVENT_STREAMS")
+            assert refused.headers["retry-after"] == "5"
+            assert a.get(job).json()["state"] == "queued"  # all else goes on
+            with b.stream("GET", f"{other}/events") as response:
+                assert response.status_code == 200
+        # Both were left in the middle: their places come free when the server sees it.
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            with a.stream("GET", f"{job}/events") as response:
+                if response.status_code == 200:
+                    break
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 class TestCancelling:

@@ -1,14 +1,19 @@
 """The OpenAPI document: complete, consistent in itself, and true of the answers."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 from fastapi.openapi.models import OpenAPI
+from fastapi.testclient import TestClient
 
+from app.document import document_bytes
+from app.main import create_app
 from app.problems import KINDS, MEDIA_TYPE
 from app.schemas import NewAssessment
+from app.settings import Settings
 from assessor import MEDIA_TYPES as SHARD_MEDIA_TYPES
 
 
@@ -38,6 +43,14 @@ def references(node: object) -> Iterator[str]:
     elif isinstance(node, list):
         for value in node:
             yield from references(value)
+
+
+def test_is_encoded_once(settings: Settings) -> None:
+    app = create_app(settings)
+    with TestClient(app, base_url="http://localhost") as client:
+        assert client.get("/openapi.json").content == app.state.document == document_bytes(app)
+        assert document_bytes(app) is app.state.document
+        assert json.loads(app.state.document) == app.openapi()
 
 
 def test_is_an_openapi_document(document: dict[str, Any]) -> None:

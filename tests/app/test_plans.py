@@ -7,10 +7,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
+from app.main import create_app
 from app.problems import ProblemError
 from app.records import Shard
 from app.service import ProfileCache, find_gaps
+from app.settings import Settings
 from assessor import Plan, make_plan, merge, profile_array
 from tests.app.support import check_problem, create, npy, rows, safetensors
 
@@ -139,6 +142,22 @@ def test_cache_merges_once_and_forgets_the_oldest() -> None:
         get(name)
     assert loads == ["a", "b", "c", "b"]
     assert len(cache) == 2
+
+
+def test_cache_lets_go_of_a_removed_assessment(settings: Settings) -> None:
+    app = create_app(settings)
+    with TestClient(app, base_url="http://localhost") as client:
+        body = {"name": "x", "batch_sizes": [4]}
+        kept, removed = (client.post("/v1/assessments", json=body).headers["location"] for _ in range(2))
+        for path in (kept, removed):
+            client.put(f"{path}/shards/0", content=npy(rows(8))).raise_for_status()
+            assert client.get(f"{path}/plan").status_code == 200
+        cache = app.state.service.cache
+        assert len(cache) == 2
+        assert client.delete(removed).status_code == 204
+        assert len(cache) == 1
+        assert client.get(f"{kept}/plan").status_code == 200
+        assert len(cache) == 1
 
 
 def test_cache_keeps_nothing_of_a_failed_load() -> None:

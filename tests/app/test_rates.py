@@ -64,6 +64,33 @@ def test_calls_without_a_key_count_by_address(settings: Settings) -> None:
         assert [httpx.get(f"{url}/v1/assessments").status_code for _ in range(4)] == [200] * 4
 
 
+def test_a_forged_address_is_not_believed(settings: Settings) -> None:
+    def calls(url: str) -> list[int]:
+        forged = ({"X-Forwarded-For": f"203.0.113.{k}"} for k in range(4))
+        return [httpx.get(f"{url}/v1/assessments", headers=headers).status_code for headers in forged]
+
+    with running(limited(settings, allow_anonymous=True)) as url:
+        assert calls(url) == [200, 200, 200, 429]
+    with running(limited(settings, allow_anonymous=True, trusted_proxies="127.0.0.0/8")) as url:
+        assert calls(url) == [200] * 4
+        assert [httpx.get(f"{url}/v1/assessments").status_code for _ in range(4)] == [200, 200, 200, 429]
+
+
+def test_a_forged_address_opens_no_door(settings: Settings) -> None:
+    """Who may call without a key goes by where the service listens and by Host, not by what a caller claims."""
+    claims = {"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1", "X-Real-IP": "127.0.0.1"}
+    with running(settings) as url:
+        strange = httpx.get(f"{url}/v1/assessments", headers=claims | {"Host": "evil.example"})
+        check_problem(strange, 401, "unauthenticated")
+    with running(settings.model_copy(update={"require_keys": True})) as url:
+        check_problem(httpx.get(f"{url}/v1/assessments", headers=claims), 401, "unauthenticated")
+
+
+def test_proxies_are_addresses() -> None:
+    with pytest.raises(ValidationError, match="expected addresses or networks"):
+        Settings(trusted_proxies="10.0.0.7, proxy.example")
+
+
 def test_guessing_keys_is_limited(settings: Settings) -> None:
     with tenancy(limited(settings)) as service, service.client("ng_guess") as client:
         assert [client.get("/v1/assessments").status_code for _ in range(4)] == [401, 401, 401, 429]
