@@ -130,13 +130,19 @@ class Bench:
         return self._trained[key]
 
     def run(self, data: Data, arm: Arm, rate: float, seed: int, evaluations: Sequence[str] = ()) -> Run:
-        """Return the training with its tests; `evaluations`: "mode/batch size" beside the arm's own, "B" as trained."""
+        """Return the training with its tests; one that diverged is tested as it was when it was stopped.
+
+        Args:
+            data: of one cell and seed, not prepared.
+            arm: what is trained.
+            rate: of learning.
+            seed: of weights and order.
+            evaluations: "mode/batch size" beside the arm's own, in batches of the training size; "B" is that size.
+        """
         settled = self.settled(data, arm)
         trained = self.train(data, arm, rate, seed)
-        accuracy = {}
-        for name in ("", *evaluations):
-            parts = self.prepared(data, settled.prepare).test
-            accuracy[name] = self._score(data, settled, trained, name, parts).accuracy if not trained.diverged else 0.0
+        parts = self.prepared(data, settled.prepare).test
+        accuracy = {name: self._score(data, settled, trained, name, parts).accuracy for name in ("", *evaluations)}
         normalized = float(self.flags(self.prepared(data, settled.prepare), settled).float().mean())
         return Run(seed, accuracy, trained.steps_to_loss, trained.diverged, trained.seconds, normalized)
 
