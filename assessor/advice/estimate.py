@@ -9,6 +9,7 @@ and 95 % quantiles of the cells' effects, weighted alike, each with the noise of
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,43 +89,44 @@ def estimate(table: Table, parts: Mapping[str, float], batch_size: int, network:
     near = squared <= (NEAR * table.width) ** 2
     means = mean_effects(table, weights, network)
     chosen = np.flatnonzero(~np.isnan(means))
-    low, high = np.empty(len(chosen)), np.empty(len(chosen))
-    for place, j in enumerate(chosen):
-        has = ~np.isnan(table.effects[:, j])
-        drawn = _draws(table, int(j))
-        low[place], high[place] = _quantiles(drawn[has], weights[has])
+    ends = np.array([_interval(table, int(j), weights) for j in chosen]).reshape(len(chosen), 2)
+    low, high = ends[:, 0], ends[:, 1]
     names = tuple(table.choices[j] for j in chosen)
     effect = means[chosen]
     counts = (~np.isnan(table.effects[:, chosen]) & near[:, None]).sum(axis=0)
     return Estimate(names, effect, np.minimum(low, effect), np.maximum(high, effect), counts, near)
 
 
-def _quantiles(drawn: Floats, weights: Floats) -> tuple[float, float]:
-    """Return the ends of the middle COVERED of values (cells, draws), each cell's draws sharing its weight."""
-    values = drawn.ravel()
-    order = np.argsort(values, kind="stable")
-    share = np.cumsum(np.repeat(weights, drawn.shape[1])[order])
+def _interval(table: Table, choice: int, weights: Floats) -> tuple[float, float]:
+    """Return the ends of the middle COVERED of the drawn effects, each cell's draws sharing its weight."""
+    values, cells = _sorted_draws(table, choice)
+    share = np.cumsum(weights[cells])
     ends = np.searchsorted(share / share[-1], [(1 - COVERED) / 2, (1 + COVERED) / 2])
-    low, high = values[order[np.minimum(ends, len(values) - 1)]]
+    low, high = values[np.minimum(ends, len(values) - 1)]
     return float(low), float(high)
 
 
-def _draws(table: Table, choice: int) -> Floats:
-    """Return each cell's effect with its seeds drawn again, DRAWS times, shape (cells, DRAWS); kept with the table.
+def _sorted_draws(table: Table, choice: int) -> tuple[Floats, NDArray[np.int64]]:
+    """Return the effects of all cells that have a choice, each with its seeds drawn again DRAWS times, ascending.
 
-    The draws are seeded by the number of seeds only, so that a cell's draws do not depend on the others.
+    Returns:
+        The effects and the cells they are of, shape (cells * DRAWS,) each; kept with the table.
     """
-    kept: dict[int, Floats] = table.__dict__.setdefault("_draws", {})
+    kept: dict[int, tuple[Floats, NDArray[np.int64]]] = table.__dict__.setdefault("_draws", {})
     if choice not in kept:
         name = table.choices[choice]
-        values = np.full((len(table.cells), DRAWS), np.nan)
-        for i, cell in enumerate(table.cells):
-            seeds = np.array(cell.effects.get(name, ()))
-            if len(seeds):
-                values[i] = seeds[_resamples(len(seeds))].mean(axis=1)
-        kept[choice] = values
+        drawn = {
+            i: np.array(cell.effects[name])[_resamples(len(cell.effects[name]))].mean(axis=1)
+            for i, cell in enumerate(table.cells)
+            if name in cell.effects
+        }
+        values = np.concatenate(list(drawn.values()))
+        order = np.argsort(values, kind="stable")
+        kept[choice] = values[order], np.repeat(list(drawn), DRAWS)[order]
     return kept[choice]
 
 
+@lru_cache(maxsize=64)
 def _resamples(n: int) -> NDArray[np.int64]:
+    """Return which of n seeds are drawn, shape (DRAWS, n); of n only, so that cells do not depend on each other."""
     return np.random.default_rng(n).integers(0, n, size=(DRAWS, n))
