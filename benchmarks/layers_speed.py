@@ -148,7 +148,8 @@ def cuda_seconds(call: Call, repeats: int) -> float:
 
 
 def table(case: Case, timed: dict[str, Timed], copy_s: float) -> list[str]:
-    """Return a table in Markdown: ms, ratios to torch's batch norm, bytes a second achieved over those of a copy."""
+    """Return a table in Markdown: ms, ratios to torch's batch norm, bytes a second achieved over those of a copy,
+    forward and both."""
     batch = timed["torch BatchNorm"]
     size = torch.Size(case.shape).numel() * DTYPES[case.dtype].itemsize
     copied = READS_AND_WRITES["copy"] * size / copy_s
@@ -157,7 +158,7 @@ def table(case: Case, timed: dict[str, Timed], copy_s: float) -> list[str]:
         "",
         f"copy {copy_s * 1e3:.3f} ms, {copied / 1e9:.1f} GB/s",
         "",
-        "| layer | forward ms | both ms | forward / BatchNorm | both / BatchNorm | forward of possible | both of possible |",
+        "| layer | forward ms | both ms | forward / BatchNorm | both / BatchNorm | of possible | both of possible |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, t in timed.items():

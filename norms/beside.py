@@ -27,8 +27,10 @@ class Beside(NamedTuple):
         >>> Beside(torch.ones(2), relu=True).behind(torch.tensor([-3.0, 3.0])).tolist()
         [0.0, 4.0]
         """
-        y = y if self.residual is None else y + self.residual
-        return y.relu() if self.relu else y
+        if self.residual is None:
+            return y.relu() if self.relu else y
+        y = y + self.residual
+        return y.relu_() if self.relu else y  # of the sum, which nobody else holds
 
 
 ALONE = Beside()
