@@ -1,5 +1,7 @@
+import re
 from collections.abc import Callable, Iterator
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +11,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from benchmarks.study import families, generated
+from benchmarks.study import families, files, generated
 from benchmarks.study.mixtures import Mixture
 from benchmarks.study.pools import Pool
 from benchmarks.study.records import Data
 from benchmarks.study.splits import Indices
-from benchmarks.study.treatments import treatments
+from benchmarks.study.treatments import parse, treatments
 
 FAMILIES = ("digits", "wine", "breast_cancer", "patches", "gaussian", "textures", "digit_rows", "waves")
 
@@ -215,3 +217,14 @@ def test_an_unknown_family_is_refused(call: Callable[[str], object]) -> None:
 def test_an_unknown_treatment_is_refused() -> None:
     with pytest.raises(ValueError, match=r"expected one of raw, .*got 'blurred'"):
         families.load("wine", "blurred", 1, 4)
+
+
+def test_the_document_lists_families_and_sizes_as_they_are() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "study.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `(\w+)` \| .*? \| (\d+ \| \d+, \d+, \d+) \|", text, flags=re.MULTILINE))
+    for family in families.names():
+        data = families.load(family, "raw", 1, 1)
+        sizes = f"{len(data.x)}, {len(data.validation[0][1])}, {len(data.test[0][1])}"
+        assert listed.pop(family) == f"{data.classes} | {sizes}"
+    assert set(listed) <= set(files.PLACES)
+    assert all(f"`{parse(name)[0]}" in text for name in treatments())
