@@ -31,21 +31,25 @@ STEPS: Mapping[str, int] = {"mlp": 300, "convnet": 150, "resnet": 100, "lstm": 1
 QUICK_SEEDS = (1, 2)
 QUICK_COUNTS: Mapping[str, Mapping[str, int]] = {
     "grid": {"mlp": 5, "convnet": 1, "resnet": 1, "lstm": 1},
-    "sources": {"mlp": 2, "convnet": 1},
+    "sources": {"mlp": 2},
 }
 QUICK_STEPS = 40
 QUICK_ARMS = (
     "none",
+    "scale",
     "standardize",
     "batch",
     "layer",
     "batch_layer",
+    "per_source",
+    "one_decision",
     "published_exact",
     "need/identity",
     "need/population",
     "need/batch_layer",
+    "need/identity@input",
 )
-"""Of the grid's arms; part `sources` runs all of its own."""
+"""Of both parts' arms."""
 
 QUICK_CLAIMS = 4
 
@@ -94,7 +98,7 @@ def _grid(counts: Mapping[str, int], steps: Mapping[str, int], quick: bool) -> t
 
 def _arms(setting: Setting, quick: bool) -> tuple[str, ...]:
     names = arms.names(setting.part)
-    return tuple(name for name in names if name in QUICK_ARMS) if quick and setting.part == "grid" else names
+    return tuple(name for name in names if name in QUICK_ARMS) if quick else names
 
 
 def _claims(quick: bool, device: str) -> list[Cell]:

@@ -128,7 +128,7 @@ class Finished:
         arms: what was compared in it.
         seeds: of its runs.
         date: of its end, ISO 8601, UTC.
-        seconds: it took, on one core.
+        seconds: of computing time that it took, on one core.
         device: "cpu" or "cuda".
         versions: of Python and torch.
     """

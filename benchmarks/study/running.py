@@ -191,12 +191,12 @@ def _serve(pipe: "connection.Connection[Record | Finished | Failure, Cell]") -> 
         while True:
             cell = pipe.recv()
             try:
-                started = time.perf_counter()
+                started = time.process_time()
                 for record in cell.work(cell):
                     if record.setting != cell.setting:
                         raise ValueError(f"expected records of {cell.setting}, got one of {record.setting}")
                     pipe.send(record)
-                pipe.send(_finished(cell, time.perf_counter() - started))
+                pipe.send(_finished(cell, time.process_time() - started))
             except (BrokenPipeError, ConnectionResetError):
                 raise
             except Exception:  # whatever a cell does wrong is reported, and the next one is run
