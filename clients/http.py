@@ -232,7 +232,7 @@ class AssessorClient:
             method: None for the assessment's own.
             threshold: a cutoff, or a threshold's name such as "null(0.01)"; None for the method's.
             drop_last: leave out the last batch where it is not full.
-            **options: of the method: null= for heterogeneity, published_exact= for published.
+            **options: of the method: null= for heterogeneity, published_exact= for published; network= of the advice.
         """
         answer = self._run(
             calls.plan(
