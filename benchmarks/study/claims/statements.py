@@ -1,6 +1,6 @@
 """Claims of papers as statements on pairs of arms, and the rule that gives each a verdict."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -134,9 +134,3 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
     """
     order = (NOT_REPRODUCED, UNDECIDED, REPRODUCED)
     return next((verdict for verdict in order if verdict in verdicts), NOT_TESTABLE)
-
-
-def arms_of(statements: Sequence[Statement]) -> Iterator[str]:
-    """Yield every arm that the statements name, each once."""
-    named = (side for statement in statements for side in (statement.first, statement.second))
-    yield from dict.fromkeys(side.split("@")[0] for side in named)
