@@ -1,7 +1,9 @@
 """The advisor: planted effects are found, far data get no advice, and laws that hold for any table."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assessor import Advice, Plan, SettingError, UnknownNameError, advise, assess, make_plan, profile_array
-from assessor.advice import Cell, Table, advise_on, advising, in_points, read_table
+from assessor import (
+    Advice,
+    Plan,
+    PlanFormatError,
+    SettingError,
+    UnknownNameError,
+    advise,
+    assess,
+    make_plan,
+    profile_array,
+)
+from assessor.advice import Cell, Table, advise_on, advising, in_points, installed_table, read_table
 from assessor.advice.choices import KINDS, NETWORKS, describe_choice
 from assessor.advice.estimate import estimate
 from assessor.recommendation import ACTIONS
@@ -217,3 +229,34 @@ def test_the_order_of_cells_changes_nothing_and_advice_is_deterministic(table: T
 
 def test_points() -> None:
     assert [in_points(value) for value in (0.0004, -0.0004, 0.9, -0.051)] == ["0.0", "0.0", "+90.0", "-5.1"]
+
+
+def test_the_example_of_the_document_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(advising, "installed_table", lambda: replace(TABLE, width=1.0))
+    text = (Path(__file__).parents[2] / "docs" / "advice.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"^```python\n(.*?)^```$", text, re.S | re.M)
+    names: dict[str, Any] = {"x": NORMAL * RNG.lognormal(0, 1.5, 40)}
+    exec(snippet, names)
+    assert names["plan"].advice == names["advice"]
+    assert capsys.readouterr().out.count("\n") == 1 + len(names["advice"].choices) > 1
+
+
+def test_a_table_that_is_none() -> None:
+    for text in ("", "[]", "{}", TABLE.to_json().replace("advice/1", "advice/2"), TABLE.to_json().replace("0.25", "0")):
+        with pytest.raises(PlanFormatError, match=r"expected the advisor's table, schema normgauge.advice/1"):
+            read_table(text)
+    for old, new in (('"global":0.0', '"global":NaN'), ('"none":[0.0,0.0,0.0,0.0]', '"none":[]')):
+        with pytest.raises(PlanFormatError, match=r"make it again with python -m benchmarks.study.table"):
+            read_table(TABLE.to_json().replace(old, new, 1))
+
+
+def test_the_installed_table_is_small_and_each_choice_has_words() -> None:
+    table = installed_table()
+    if table is None:
+        pytest.skip("no study's table is installed")
+    assert len(table.to_json()) < 300_000
+    assert table.date
+    assert table.settings["seeds"]
+    for name in table.choices:
+        describe_choice(name)
+    assert {cell.network for cell in table.cells} <= set(NETWORKS)
