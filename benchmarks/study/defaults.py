@@ -61,6 +61,7 @@ def choices(grid: Gathered, sources: Gathered) -> tuple[Choice, ...]:
         _arms("place of the gate", "grid", grid, GATE, ["need/identity"]),
         _arms("place of the gate", "sources", sources, GATE, ["need/identity@hidden", "need/identity"]),
         _arms("carried out by", "grid", grid, "need/identity", ["standardize", "batch_layer", "layer", "batch"]),
+        _evaluation("grid", grid, "need/identity"),
         _evaluation("sources, input", sources, GATE),
         _evaluation("sources, everywhere", sources, "need/identity"),
         *_cutoffs(grid),
@@ -78,7 +79,7 @@ def _arms(name: str, where: str, cells: Gathered, today: str, others: Sequence[s
 def _evaluation(where: str, cells: Gathered, arm: str) -> Choice | None:
     if arm not in cells.arms:
         return None
-    today = MODES[0]
+    today = MODES[0] if where != "grid" else ""
     pairs = [
         (mode, difference(cells, arm, arm, mode, today)) for mode in MODES if mode.endswith("/B") and mode != today
     ]

@@ -6,6 +6,7 @@ by the same draws, so that differences between them are paired.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,11 +60,12 @@ class Resampling:
     cells: NDArray[np.intp]
     seeds: NDArray[np.intp]
 
-    @classmethod
-    def draw(cls, n_cells: int, n_seeds: int, *, resamples: int = RESAMPLES, seed: int = 0) -> "Resampling":
+    @staticmethod
+    @lru_cache(maxsize=8)
+    def draw(n_cells: int, n_seeds: int, *, resamples: int = RESAMPLES, seed: int = 0) -> "Resampling":
         """Return seeded draws for arrays of shape (n_cells, n_seeds)."""
         generator = np.random.default_rng(seed)
-        return cls(
+        return Resampling(
             generator.integers(0, max(n_cells, 1), (resamples, n_cells)),
             generator.integers(0, max(n_seeds, 1), (resamples, n_cells, n_seeds)),
         )
@@ -87,7 +89,17 @@ class Resampling:
 
     def mean(self, values: Floats) -> Estimate:
         """Return the mean over cells of the mean over seeds; cells without any run are left out."""
-        return self.estimate(mean_of_cells, values)
+        if np.isnan(values).any() or not values.size:
+            return self.estimate(mean_of_cells, values)
+        return percentiles(float(values.mean()), self._weights @ values.ravel())
+
+    @cached_property
+    def _weights(self) -> Floats:
+        """How much each run counts in the mean of each draw, (resamples, cells * seeds)."""
+        n_draws, n_cells, n_seeds = self.seeds.shape
+        size = n_cells * n_seeds
+        runs = np.arange(n_draws)[:, None, None] * size + self.cells[:, :, None] * n_seeds + self.seeds
+        return np.asarray(np.bincount(runs.ravel(), minlength=n_draws * size).reshape(n_draws, size) / size, np.float64)
 
 
 def mean_of_seeds(values: Floats) -> Floats:

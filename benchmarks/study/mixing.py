@@ -150,7 +150,7 @@ def _evaluations(gathered: Gathered, gates: Sequence[str]) -> list[str]:
     """Return the table of evaluation modes by gate, mean accuracy, and less the mode threshold in full batches."""
     rows = []
     for arm in [gate for gate in gates if gate.startswith("need/")] + [
-        a for a in ("batch", "batch_layer") if a in gathered.arms
+        a for a in ("one_decision", "batch", "batch_layer") if a in gathered.arms
     ]:
         row = [arm]
         for mode in MODES:

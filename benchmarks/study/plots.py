@@ -87,6 +87,9 @@ def draw_gains(cells: Gathered, gain: Floats, best: str, default: str) -> Figure
                 )
             axes.axhline(0, color="#999999", linewidth=0.8)
             axes.set_xscale("symlog", linthresh=SIGNED_LOG_FROM)
+            axes.set_xlim(
+                min(0.0, 1.5 * float(np.nanmin(scores))), 1.5 * max(float(np.nanmax(scores)), SIGNED_LOG_FROM)
+            )
             axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
             axes.set_xlabel(f"{name}, mean over batches")
             tidy(axes)
@@ -113,10 +116,17 @@ def draw_cutoffs(
             axes.plot(x, c.curve[finite], style, color=colour, linewidth=1.5, label=c.measure)
             if c in main:
                 axes.plot([c.today], [c.at_today.value], "s", color=colour, markersize=7, markeredgecolor="white")
-        for estimate, name in ((always, "always batch norm"), (never, "never"), (best, "better of both")):
-            axes.axhline(estimate.value, color="#555555", linewidth=0.9, linestyle=(0, (1, 2)))
+        lines = sorted(((always.value, "always batch norm"), (never.value, "never"), (best.value, "better of both")))
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, lines[0][0]), max(high, lines[-1][0]))
+        gap = np.ptp(axes.get_ylim()) * 0.05
+        at = -np.inf
+        for value, name in lines:
+            axes.axhline(value, color="#555555", linewidth=0.9, linestyle=(0, (1, 2)))
+            # Labels of lines that are close stand one above the other.
+            at = max(value, at + gap)
             axes.annotate(
-                name, (1.0, estimate.value), xycoords=("axes fraction", "data"), xytext=(4, 0),
+                name, (1.0, at), xycoords=("axes fraction", "data"), xytext=(4, 0),
                 textcoords="offset points", va="center", fontsize=8,
             )  # fmt: skip
         axes.set_xscale("symlog", linthresh=0.01)
