@@ -24,14 +24,18 @@ def same(first: Run, second: Run) -> bool:
 @pytest.mark.parametrize("network", SHAPES)
 def test_every_arm_learns_better_than_chance(network: str) -> None:
     data = tiny(SHAPES[network])
-    bench = Bench(Budget(network, 8, "adam", STEPS))
-    for name in dict.fromkeys((*arms.names("grid"), *arms.names("sources"))):
+    bench = Bench(Budget(network, 8, "adam", 32))
+    # A gate is built alike for every method; all of them are tried on the fastest network.
+    names = [name for name in arms.names("grid") if network == "mlp" or arms.get(name).method in ("", "need")]
+    names += arms.names("sources") if network == "mlp" else []
+    for name in dict.fromkeys(names):
         if arms.applies(name, network, SHAPES[network]):
-            run = bench.run(data, arms.get(name), 0.01, 1, arms.evaluations(name, "sources"))
+            asked = arms.evaluations(name, "sources") if network == "mlp" else ()
+            run = bench.run(data, arms.get(name), 0.01, 1, asked)
             # Guessing among 3 classes: a third, and 0.06 of standard error on 61 samples.
             assert run.accuracy[""] > 0.6, name
             assert not run.diverged
-            assert set(run.accuracy) == {"", *arms.evaluations(name, "sources")}
+            assert set(run.accuracy) == {"", *asked}
 
 
 def test_the_decisions_are_those_of_the_plan_on_the_prepared_data() -> None:
