@@ -146,8 +146,13 @@ Record = Result | Assessed
 
 
 def line(record: Record | Finished) -> str:
-    """Return a record as one line of JSON, its line break included; numbers that are not finite raise ValueError."""
-    return json.dumps({"kind": type(record).__name__, **asdict(record)}, allow_nan=False) + "\n"
+    """Return a record as one line of JSON, its line break included, numbers to six digits.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    text = json.dumps({"kind": type(record).__name__, **asdict(record)}, allow_nan=False)
+    return json.dumps(json.loads(text, parse_float=lambda digits: float(f"{float(digits):.6g}"))) + "\n"
 
 
 def append(path: Path, *records: Record | Finished) -> None:
