@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.study.cutoffs import TODAY, judge_all, keeps, treatments
+from benchmarks.study.cutoffs import TODAY, judge_all, treatments
 from benchmarks.study.gathered import Gathered
 from benchmarks.study.intervals import Estimate
 from benchmarks.study.mixing import GATE, MODES, difference
@@ -60,7 +60,13 @@ def choices(grid: Gathered, sources: Gathered) -> tuple[Choice, ...]:
         _arms("skip path", "sources, everywhere", sources, "need/identity", ["need/population", "need/batch_layer"]),
         _arms("place of the gate", "grid", grid, GATE, ["need/identity"]),
         _arms("place of the gate", "sources", sources, GATE, ["need/identity@hidden", "need/identity"]),
-        _arms("carried out by", "grid", grid, "need/identity", ["standardize", "batch_layer", "layer", "batch"]),
+        _arms(
+            "a plan, or one way for all",
+            "grid",
+            grid,
+            "need/identity",
+            ["standardize", "batch_layer", "layer", "batch"],
+        ),
         _evaluation("grid", grid, "need/identity"),
         _evaluation("sources, input", sources, GATE),
         _evaluation("sources, everywhere", sources, "need/identity"),
@@ -93,10 +99,8 @@ def _cutoffs(grid: Gathered) -> list[Choice]:
     found = []
     for cutoff in judged:
         if cutoff.measure in TODAY:
-            # Both must agree: the cutoff that did best, and cutoffs chosen on other families.
-            less = cutoff.gain if keeps(cutoff) or cutoff.gain.above else cutoff.best_less_today
             name = f"{nats(cutoff.best)} (as chosen on other families)"
-            found.append(Choice(f"cutoff of {cutoff.measure}", "grid", nats(cutoff.today), [(name, less)]))
+            found.append(Choice(f"cutoff of {cutoff.measure}", "grid", nats(cutoff.today), [(name, cutoff.gain)]))
     others = [(cutoff.measure.partition("/")[2], less) for cutoff, less in treatments(judged)]
     found.append(Choice("vanishing variances", "grid", "average log variance", others))
     return found

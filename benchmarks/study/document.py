@@ -73,7 +73,10 @@ def _verdicts(results: Sequence[Record]) -> str:
     counts = Counter({verdict: len(titles) for verdict, titles in verdicts.items()})
     return (
         f"Of {len(ALL_CLAIMS)} claims of the papers: "
-        + "; ".join(f"{verdict}: {count} ({listed(verdicts[verdict])})" for verdict, count in counts.most_common())
+        + "; ".join(
+            f"{verdict}: {count}" + (f" ({listed(verdicts[verdict])})" if verdict.endswith("reproduced") else "")
+            for verdict, count in counts.most_common()
+        )
         + "."
     )
 

@@ -10,7 +10,7 @@ from benchmarks.study.cutoffs import TODAY, follow_all, held_out
 from benchmarks.study.gathered import Gathered, best_of
 from benchmarks.study.intervals import Estimate, Floats, Paired, Resampling, holm, mean_of_cells, paired
 from benchmarks.study.plots import draw_cells, draw_regret
-from benchmarks.study.wording import Section, cell_name, compared, interval, listed, number, percent, points, table
+from benchmarks.study.wording import Section, cell_name, compared, interval, number, percent, points, table
 
 RISK = 0.05
 FIRST_STUDY = ("digits", "wine", "breast_cancer")
@@ -238,7 +238,7 @@ def _losses(judged: Mapping[str, Policy], cells: Gathered) -> list[str]:
 
 
 def _answer(judged: Mapping[str, Policy], cells: Gathered) -> str:
-    plan, never = judged[PLAN], judged[NEVER]
+    plan, never, always = judged[PLAN], judged[NEVER], cells.accuracy("batch")
     said = [
         f"Over {len(cells)} cells: always batch norm {number(judged[ALWAYS].accuracy.value, 1)} %, never "
         f"{number(never.accuracy.value, 1)} %, following the plan (`need`, batch norm or nothing, batch by batch) "
@@ -248,31 +248,33 @@ def _answer(judged: Mapping[str, Policy], cells: Gathered) -> str:
         if policy is None:
             continue
         direction = compared(policy.less_always, "beats", "loses to", "is within noise of")
-        share = policy.closed_held_out
-        if np.isnan(share.value):
-            target = "there is no gap to the best choice on held-out families to speak of"
-        else:
-            verdict = "reached" if share.value >= 0.5 else "not reached"
-            sure = compared(
-                Estimate(share.value - 0.5, share.low - 0.5, share.high - 0.5), "beyond noise", "beyond noise",
-                "not beyond noise",
-            )  # fmt: skip
-            target = (
-                f"on families that its cutoff was not chosen on it closes {percent(share)} of the gap to the best of "
-                "all arms: "
-                f"the target of half is {verdict}, {sure}"
-            )
-        if policy.worse:
-            where = listed([cell_name(cells.settings[i]) for i in policy.worse[:3]])
-            more = f" and {len(policy.worse) - 3} more" if len(policy.worse) > 3 else ""
-            anywhere = f"It is worse than always batch norm beyond noise in {len(policy.worse)} cells ({where}{more})"
+        said.append(
+            f"{name} {direction} always batch norm ({points(policy.less_always)}); {_target(policy.closed_held_out)}."
+        )
+        n = len(policy.worse)
+        if n:
+            less = paired(policy.values - always).mean
+            first = [cell_name(cells.settings[i]) for i in sorted(policy.worse, key=lambda i: float(less[i]))[:2]]
+            where = f", most in {'; '.join(first)}"
+            anywhere = f"It is worse than always batch norm beyond noise in {n} cell{'s' * (n > 1)}{where}"
         else:
             anywhere = "It is in no cell worse than always batch norm beyond noise"
-        said.append(
-            f"{name} {direction} always batch norm ({points(policy.less_always)}); {target}. {anywhere}, and better "
-            f"in {len(policy.better)}."
-        )
-    first = max((p for p in judged.values()), key=lambda p: p.accuracy.value)
-    if first.name not in MAIN:
-        said.append(f"The best single policy is `{first.name}`, {number(first.accuracy.value, 1)} %.")
+        said.append(f"{anywhere}; better in {len(policy.better)}.")
+    best = max(judged.values(), key=lambda p: p.accuracy.value)
+    if best.name not in MAIN:
+        said.append(f"The best single policy is `{best.name}`, {number(best.accuracy.value, 1)} %.")
     return " ".join(said)
+
+
+def _target(share: Estimate) -> str:
+    """Return whether half of the gap is closed on held-out families, in words."""
+    if np.isnan(share.value):
+        return "on families that its cutoff was not chosen on there is no gap to the best choice to speak of"
+    if share.value <= 0:
+        return "on families that its cutoff was not chosen on it closes nothing of the gap to the best of all arms"
+    verdict = "reached" if share.value >= 0.5 else "not reached"
+    beyond = Estimate(share.value - 0.5, share.low - 0.5, share.high - 0.5).sign
+    return (
+        f"on families that its cutoff was not chosen on it closes {percent(share)} of the gap to the best of all arms: "
+        f"the target of half is {verdict}{'' if beyond else ', but not beyond noise'}"
+    )

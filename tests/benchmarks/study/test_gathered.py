@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.study.gathered import best_of, gather
-from benchmarks.study.records import Setting
+from benchmarks.study.records import Record, Setting
 from tests.benchmarks.study.synthetic import assessed, result
 
 CELL = Setting("grid", "wine", "raw", "mlp", 4, "sgd", 10)
@@ -12,11 +12,15 @@ OTHER = Setting("grid", "digits", "raw", "mlp", 8, "sgd", 10)
 
 
 def test_arrays_have_a_row_a_cell_and_a_column_a_seed() -> None:
-    records = [result(CELL, "none", {1: 50, 2: 60}), result(OTHER, "none", {2: 70}), assessed(CELL, 1, 3.0, 0.5)]
+    records: list[Record] = [
+        result(CELL, "none", {1: 50, 2: 60}),
+        result(OTHER, "none", {2: 70}),
+        assessed(CELL, 1, 3.0, 0.5),
+    ]
     gathered = gather(records, "grid")
     assert gathered.settings == (CELL, OTHER)
-    np.testing.assert_allclose(gathered.accuracy("none"), [[50, 60], [np.nan, 70]])
-    np.testing.assert_allclose(gathered.score("standard_divergence"), [[3, np.nan], [np.nan, np.nan]])
+    np.testing.assert_allclose(gathered.accuracy("none"), np.array([[50, 60], [np.nan, 70]]))
+    np.testing.assert_allclose(gathered.score("standard_divergence"), np.array([[3, np.nan], [np.nan, np.nan]]))
     np.testing.assert_allclose(gathered.score("need: global")[0, 0], 3)
     np.testing.assert_allclose(gathered.score("flagged by need")[0, 0], 1)
     assert gathered.score("batch size").tolist() == [[4, 4], [8, 8]]
@@ -33,7 +37,7 @@ def test_other_parts_are_left_out() -> None:
 
 
 def test_following_an_action_takes_the_arm_that_stands_for_it() -> None:
-    records = [
+    records: list[Record] = [
         *(result(CELL, arm, {1: value, 2: value}) for arm, value in (("none", 50), ("standardize", 80))),
         assessed(CELL, 1, 3.0),
         assessed(CELL, 2, 0.1),

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.study.gathered import gather
 from benchmarks.study.predicting import held_out, predict, rank_correlation, roc_area, section
+from benchmarks.study.records import Assessed, Record
 from tests.benchmarks.study import synthetic
 
 PAIRS = st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=3, max_size=30)
@@ -54,15 +55,15 @@ def test_words_follow_the_numbers() -> None:
     good = section(gather(synthetic.grid(), "grid"))
     assert good is not None
     assert good.answer.startswith("`standard_divergence` tells best")
-    swapped = []
+    swapped: list[Record] = []
     for record in synthetic.grid():
-        if isinstance(record, synthetic.Assessed):
+        if isinstance(record, Assessed):
             scores = record.scores
             other = {
                 "standard_divergence": scores["spread_divergence"],
                 "spread_divergence": scores["standard_divergence"],
             }
-            swapped.append(synthetic.Assessed(record.setting, record.seed, other, {}, {}, "nothing"))
+            swapped.append(Assessed(record.setting, record.seed, other, {}, {}, "nothing"))
         else:
             swapped.append(record)
     other_way = section(gather(swapped, "grid"))
