@@ -54,14 +54,15 @@ QUICK_ARMS = (
 QUICK_CLAIMS = 4
 
 SECONDS: Mapping[str, tuple[float, float]] = {
-    "mlp": (0.0006, 0.000004),
-    "convnet": (0.0012, 0.00006),
-    "resnet": (0.0025, 0.0001),
-    "lstm": (0.004, 0.00003),
+    "mlp": (0.0007, 0.000001),
+    "convnet": (0.0012, 0.00004),
+    "resnet": (0.0025, 0.00005),
+    "lstm": (0.0025, 0.00002),
 }
-"""Of one step on one core: at a batch of none, and more for each sample; measured, for the progress bar only."""
+"""Of one step on one core, tests and all: at a batch of none, and more for each sample; a rough measurement of some
+cells, for the progress bar only."""
 
-TUNING = 5
+TUNING = 4
 """Trainings that the choice of a learning rate takes, about."""
 
 
