@@ -85,7 +85,7 @@ class Result:
         setting: the cell.
         arm: its name, see arms.py.
         rate: the learning rate that was chosen.
-        tried: validation accuracy by learning rate (-1: diverged).
+        tried: validation accuracy by learning rate (-1: diverged, or nothing learned).
         runs: one a seed.
     """
 

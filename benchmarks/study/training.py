@@ -30,6 +30,9 @@ from benchmarks.study.tuning import DIVERGED, START, Score, Tuned, climb
 SMOOTHING = 0.9
 """Weight of the past in the running mean of the training loss."""
 
+LEARNED = 0.02
+"""How far a validation accuracy must be above the commonest class's share for a rate to count as one that learns."""
+
 CALIBRATION = 64
 """Samples a batch, of four, from which population norm's first statistics come."""
 
@@ -147,11 +150,19 @@ class Bench:
         return Run(seed, accuracy, trained.steps_to_loss, trained.diverged, trained.seconds, normalized)
 
     def validate(self, data: Data, arm: Arm, rate: float, seed: int) -> Score:
-        """Return the score on validation data, by the arm's own evaluation."""
+        """Return the score on validation data, by the arm's own evaluation.
+
+        A rate at which the network has collapsed, to about the share of the commonest class, counts as diverged: it is
+        no maximum for a climb to stop at.
+        """
         settled = self.settled(data, arm)
         trained = self.train(data, arm, rate, seed)
         parts = self.prepared(data, settled.prepare).validation
-        return DIVERGED if trained.diverged else self._score(data, settled, trained, "", parts)
+        if trained.diverged:
+            return DIVERGED
+        score = self._score(data, settled, trained, "", parts)
+        commonest = max(float(torch.bincount(y).max()) / len(y) for _, y in parts)
+        return score if score.accuracy > commonest + LEARNED else DIVERGED
 
     def tune(self, data: Data, arm: Arm, seed: int) -> Tuned:
         """Return the arm's learning rate, by tuning.climb."""

@@ -11,7 +11,7 @@ MOST = 7
 
 @dataclass(frozen=True)
 class Score:
-    """What a rate gave on validation data: accuracy (0 to 1, -1: diverged) and mean loss."""
+    """What a rate gave on validation data: accuracy (0 to 1; -1: diverged, or nothing learned) and mean loss."""
 
     accuracy: float
     loss: float
