@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 WHERE = ("both", "input", "hidden")
+WITHIN = ("batch", "layer")
 METHODS = ("need", "heterogeneity", "published", "gaussian")
 SKIPS = ("identity", "population", "batch_layer")
 EVERYWHERE = (
@@ -46,6 +47,7 @@ class Arm:
         method: whose plan decides, batch by batch, whether the norm is applied; "": it always is.
         skip: what an AdaptiveNorm does with the other batches.
         evaluation: of an AdaptiveNorm, unless another is asked for.
+        within: a norm that sits in every hidden layer and is always applied, where `where` is "input".
         exact: the published rule as released.
         selu: no norm, a self-normalizing network.
     """
@@ -57,6 +59,7 @@ class Arm:
     method: str = ""
     skip: str = "identity"
     evaluation: str = "threshold"
+    within: str = ""
     exact: bool = False
     selu: bool = False
 
@@ -71,13 +74,24 @@ def gate(method: str, skip: str, where: str = "both") -> Arm:
     return Arm(f"{method}/{skip}{place}", norm="batch", where=where, method=method, skip=skip)
 
 
+def _combined() -> list[Arm]:
+    """Return the arms with something at the input and a norm in the hidden layers whatever it does."""
+    once = [Arm(f"standardize+{norm}", prepare="standardize", norm=norm, where="hidden") for norm in WITHIN]
+    return once + [_gate_and(norm) for norm in WITHIN]
+
+
+def _gate_and(norm: str) -> Arm:
+    arm = gate("need", "identity", "input")
+    return replace(arm, name=f"{arm.name}+{norm}", within=norm)
+
+
 def _grid() -> dict[str, Arm]:
     arms = [Arm("none"), Arm("scale", prepare="scale"), Arm("standardize", prepare="standardize")]
     arms += [Arm(name, norm=name) for name in EVERYWHERE]
     arms.append(Arm("selu", prepare="standardize", selu=True))
     published = replace(gate("published", "identity"), name="published_exact", evaluation="never", exact=True)
     arms += [published, *(gate(method, skip) for method in METHODS for skip in SKIPS)]
-    arms.append(gate("need", "identity", "input"))
+    arms += [gate("need", "identity", "input"), *_combined()]
     return {arm.name: arm for arm in arms}
 
 
@@ -85,6 +99,7 @@ def _sources() -> dict[str, Arm]:
     arms = [_GRID[name] for name in ("none", "batch", "layer", "batch_layer", "standardize")]
     arms += [Arm("per_source", prepare="per_source"), Arm("one_decision", prepare="action")]
     arms += [gate(m, skip, where) for m in ("need", "heterogeneity") for where in WHERE for skip in SKIPS]
+    arms += [_gate_and(norm) for norm in WITHIN]
     return {arm.name: arm for arm in arms}
 
 

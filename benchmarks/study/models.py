@@ -22,7 +22,7 @@ class Kind:
     Attributes:
         network, shape, classes: see networks.build.
         batch_size: of the training; options of some norms follow it.
-        norm, where, skip: as of an arm.
+        norm, where, skip, within: as of an arm.
         gated: the norms are put into AdaptiveNorms.
         selu: a self-normalizing network.
     """
@@ -36,6 +36,7 @@ class Kind:
     skip: str
     gated: bool
     selu: bool
+    within: str = ""
 
 
 def kind_of(arm: Arm, network: str, shape: tuple[int, ...], classes: int, batch_size: int, flags: Tensor) -> Kind:
@@ -49,7 +50,7 @@ def kind_of(arm: Arm, network: str, shape: tuple[int, ...], classes: int, batch_
     elif gated and not bool(flags.any()) and skip != "population":
         norm, skip, gated = "none" if skip == "identity" else skip, "", False
     where = "both" if norm == "none" else arm.where
-    return Kind(network, shape, classes, batch_size, norm, where, skip, gated, arm.selu)
+    return Kind(network, shape, classes, batch_size, norm, where, skip, gated, arm.selu, arm.within)
 
 
 class Fronted(nn.Module):
@@ -80,13 +81,13 @@ class Watch(norms.BatchNorm):
 
 def make(kind: Kind, *, rule: RULE | None = None, evaluation: str = "threshold") -> nn.Module:
     """Return a network with norms; the global random numbers of torch make its weights, the same for every norm."""
-    hidden = kind.norm if kind.where != "input" else "none"
+    hidden = kind.within or (kind.norm if kind.where != "input" else "none")
 
     def slot(channels: int) -> nn.Module:
         if hidden == "none":
             return nn.Identity()
         norm = norms.create(hidden, channels, **_options(kind, hidden, channels))
-        if not kind.gated:
+        if not kind.gated or kind.within:
             return norm
         return norms.AdaptiveNorm(norm, kind.skip, num_features=channels, rule=rule, evaluation=_mode(evaluation))
 
@@ -124,6 +125,7 @@ def make_evaluated(arm: Arm, trained: Kind, state: Mapping[str, Tensor], rule: R
         skip,
         True,
         False,
+        arm.within,
     )
     model = make(kind, rule=rule, evaluation=mode)
     if trained.gated or trained.norm == arm.norm:
