@@ -58,14 +58,21 @@ def describe_choice(name: str) -> tuple[str, str]:
 
     Args:
         name: an arm of the study: "none", "scale", "standardize", a norm of `norms.names()` (at the input and in every
-            hidden layer), "selu", or a gate that follows the plan, "need/identity" or "need/identity@input".
+            hidden layer), "selu", or a gate that follows the plan, "need/identity" or "need/identity@input". After "+"
+            comes a norm that sits in every hidden layer: "standardize+layer", "need/identity@input+batch".
 
     Raises:
         UnknownNameError: none of these; methods other than `need` are compared by the study but not advised.
 
+    >>> describe_choice("standardize+layer")
+    ('standardize', 'each feature standardized once over the dataset, and layer norm in every hidden layer')
     >>> describe_choice("layer")
     ('norm', 'layer norm at the input and in every hidden layer')
     """
+    before, _, within = name.partition("+")
+    if before in ("standardize", "need/identity@input") and within in _NORMS:
+        kind, words = describe_choice(before)
+        return kind, f"{words}, and {_NORMS[within]} in every hidden layer"
     if name in _PREPARED:
         return _PREPARED[name]
     if name in _NORMS:
@@ -78,7 +85,8 @@ def describe_choice(name: str) -> tuple[str, str]:
         return "gate", f"the plan's flagged batches normalized {_PLACES[where]}, {_SKIPS[skip]}"
     raise UnknownNameError(
         f"expected a choice that is advised: none, scale, standardize, {', '.join(_NORMS)}, selu, or need/identity, "
-        f"need/population, need/batch_layer with or without @input or @hidden; got {name!r:.80}"
+        f"need/population, need/batch_layer with or without @input or @hidden; standardize and need/identity@input "
+        f"may have +NORM; got {name!r:.80}"
     )
 
 

@@ -160,12 +160,11 @@ def section(gathered: Gathered) -> Section | None:
         f"normalization elsewhere. Mean test accuracy, percent, of {len(cells)} cells: always batch norm "
         f"{interval(always)}, never {interval(never)}, the better of the two in each cell (chosen on the other "
         f"seeds) {interval(best)}. Held out: the cutoff chosen for each family on all other families, by mean "
-        "accuracy, "
-        f"out of {len(CANDIDATES)} candidates from always and 0 over 0.01 to 700 to never. Alike: the candidates "
-        "that do not lose "
-        "to the best beyond noise. A plan decides batch by batch; that is the same where "
-        "all batches lie on one side of the cutoff: for need in "
-        f"{number(100 * one_sided(cells, 'standard_divergence', TODAY['standard_divergence']), 0)} % of the datasets.",
+        f"accuracy, out of {len(CANDIDATES)} candidates from always and 0 over 0.01 to 700 to never. Alike: the "
+        "candidates that do not lose to the best beyond noise. A plan decides batch by batch; that is the same "
+        "where all batches lie on one side of the cutoff: for need in "
+        f"{number(100 * one_sided(cells, 'standard_divergence', TODAY['standard_divergence']), 0)} % of the "
+        "datasets.",
         "",
         *table(
             [
@@ -196,9 +195,8 @@ def section(gathered: Gathered) -> Section | None:
         "![Mean accuracy of following, by cutoff](evidence/cutoffs.png)",
         "",
         "The other treatments of variances that vanish within a batch: left out of the mean; the variance shrunk "
-        "toward "
-        "the dataset's with weight 1 / B. The assessor's: such a feature takes the "
-        "log variance of an average such (batch, feature) pair.",
+        "toward the dataset's with weight 1 / B. The assessor's: such a feature takes the log variance of an "
+        "average such (batch, feature) pair.",
         "",
     ]
     drawn = {

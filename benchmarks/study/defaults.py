@@ -11,6 +11,8 @@ from benchmarks.study.intervals import Estimate
 from benchmarks.study.mixing import GATE, MODES, difference
 from benchmarks.study.wording import interval, nats, points, table
 
+WITHIN = (f"{GATE}+batch", f"{GATE}+layer")
+
 
 @dataclass(frozen=True, eq=False)
 class Choice:
@@ -60,12 +62,14 @@ def choices(grid: Gathered, sources: Gathered) -> tuple[Choice, ...]:
         _arms("skip path", "sources, everywhere", sources, "need/identity", ["need/population", "need/batch_layer"]),
         _arms("place of the gate", "grid", grid, GATE, ["need/identity"]),
         _arms("place of the gate", "sources", sources, GATE, ["need/identity@hidden", "need/identity"]),
+        _arms("norm in hidden layers, behind the gate", "grid", grid, GATE, WITHIN),
+        _arms("norm in hidden layers, behind the gate", "sources", sources, GATE, WITHIN),
         _arms(
             "a plan, or one way for all",
             "grid",
             grid,
             "need/identity",
-            ["standardize", "batch_layer", "layer", "batch"],
+            ["standardize", "standardize+batch", "standardize+layer", "batch_layer", "layer", "batch"],
         ),
         _evaluation("grid", grid, "need/identity"),
         _evaluation("sources, input", sources, GATE),
@@ -117,9 +121,9 @@ def lines(grid: Gathered, sources: Gathered) -> list[str]:
         for i, (other, less) in enumerate(sorted(c.candidates, key=lambda pair: -pair[1].value))
     ]
     return [
-        "Each default against its rivals on the cells that have both: mean test accuracy of the rival less today's, in "
-        "points. The best of several rivals is flattered by having been picked; a change is called for only where its "
-        "interval is above 0, and should hold on the other row of the same default too.",
+        "Each default against its rivals on the cells that have both: mean test accuracy of the rival less today's, "
+        "in points. The best of several rivals is flattered by having been picked; a change is called for only "
+        "where its interval is above 0, and should hold on the other row of the same default too.",
         "",
         *table(["default", "cells", "today", "rival", "less today's", "what follows"], rows, left=4),
     ]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.study import cutoffs, defaults, mixing, outcomes, predicting, regret
+from benchmarks.study import advising, cutoffs, defaults, mixing, outcomes, predicting, regret
 from benchmarks.study.claims import document as claims
 from benchmarks.study.claims.catalogue import CLAIMS as ALL_CLAIMS
 from benchmarks.study.gathered import Gathered, gather
@@ -50,6 +50,7 @@ def write(results: list[Record], folder: Path, *, quick: bool) -> None:
     lines += [f"## {CLAIMS}", "", *([claims.section(results)] if tested else ["Not run yet.", ""])]
     lines += ["## All arms", "", *(other.lines if other else ["Not run yet.", ""])]
     lines += ["## What follows for the defaults", "", *defaults.lines(grid, sources)]
+    lines += ["## The advisor", "", advising.section(results) if len(grid) else "Not run yet.", ""]
     plots = folder / "evidence"
     plots.mkdir(parents=True, exist_ok=True)
     for old in plots.glob("*.png"):
@@ -91,11 +92,10 @@ def _opening(
     quick: bool,
 ) -> list[str]:
     lines = [
-        "Does it pay to follow a plan, and which norm should one take? Written by `python -m benchmarks.study`, words "
-        "included: every number and every verdict is computed from the records in benchmarks/study/results/, and no "
-        "line "
-        "is edited by hand. In brackets: 95 % intervals. Differences of accuracies are in points (percent of the "
-        "test set).",
+        "Does it pay to follow a plan, and which norm should one take? Written by `python -m benchmarks.study`, "
+        "words included: every number and every verdict is computed from the records in benchmarks/study/results/, "
+        "and no line is edited by hand. In brackets: 95 % intervals. Differences of accuracies are in points "
+        "(percent of the test set).",
         "",
     ]
     if quick:
@@ -138,25 +138,23 @@ def _method(grid: Gathered, sources: Gathered) -> list[str]:
             f"- {name}: {len(part)} cells, {len(part.arms)} arms, seeds {listed([str(s) for s in part.seeds])}, "
             f"{runs:,} runs. Families: {_levels(part, 'family')}. Networks: {_levels(part, 'network')}. Batch sizes: "
             f"{listed([str(b) for b in sorted(set(part.batch_sizes.tolist()))])}. Optimizers: "
-            f"{_levels(part, 'optimizer')}. "
-            f"Steps: {_levels(part, 'steps')}."
+            f"{_levels(part, 'optimizer')}. Steps: {_levels(part, 'steps')}."
         )
     return [
         *lines,
-        "- A cell is data (a family under a treatment), a network, a batch size and an optimizer. All arms of a cell "
-        "have "
-        "the same splits, batches, order, initial weights and number of steps. Each arm's learning rate is climbed "
-        "to on "
-        "validation data by one rule (ratio of the square root of 10, from 0.03 for SGD and 0.003 for Adam, until a "
-        "maximum "
-        "inside or seven rates), on a seed that is not reported. A run that diverges has accuracy 0.",
+        "- A cell is data (a family under a treatment), a network, a batch size and an optimizer. All arms of a "
+        "cell have the same splits, batches, order, initial weights and number of steps. Each arm's learning rate "
+        "is climbed to on validation data by one rule (ratio of the square root of 10, from 0.03 for SGD and 0.003 "
+        "for Adam, until a maximum inside or seven rates), on a seed that is not reported. A run that diverges "
+        "stops there and is tested as it is.",
         f"- Intervals are percentile bootstraps of {RESAMPLES:,} draws at {100 * LEVEL:g} %: cells with replacement, "
-        "and within "
-        "each drawn cell its seeds with replacement. Cells of one family share data, which the draws do not know; "
-        "so cutoffs and curves are chosen leaving a family out, and the range over families left out is given. One "
-        "cell's interval is from its paired seeds, its variance shrunk toward that of all cells (moderated t).",
+        "and within each drawn cell its seeds with replacement. Cells of one family share data, which the draws do "
+        "not know; so cutoffs and curves are chosen leaving a family out, and the range over families left out is "
+        "given. One cell's interval is from its paired seeds, its variance shrunk toward that of all cells "
+        "(moderated t).",
         "- The cells are small: a few hundred to a thousand training rows, small networks, few steps. They say "
-        "which way an effect points and about how large it is there, not what a large network on much data would do.",
+        "which way an effect points and about how large it is there, not what a large network on much data would "
+        "do.",
         "",
     ]
 

@@ -78,15 +78,12 @@ def section(gathered: Gathered) -> Section | None:
     names, values = by_kind(gathered, arms)
     lines = [
         f"{len(gathered)} cells of two to eight sources, each with a scale, a shift and a spread of features of its "
-        "own; "
-        "`between`: each batch from one source, `within`: all in each batch; `unequal`: all sources but the first "
-        "have a "
-        "known share of 0.1. Tests take each source by itself, as it would deliver; the accuracy is the mean over "
-        "sources. "
-        "`a/b@c`: the plan of method a decides batch by batch, other batches take skip path b, gates at c (no @: at "
-        "the "
-        "input and in hidden layers; `@hidden`: there alone). `one_decision`: the data as a whole is prepared as the "
-        "plan's action says. `per_source`: each source standardized with known membership, in tests too.",
+        "own; `between`: each batch from one source, `within`: all in each batch; `unequal`: all sources but the "
+        "first have a known share of 0.1. Tests take each source by itself, as it would deliver; the accuracy is "
+        "the mean over sources. `a/b@c`: the plan of method a decides batch by batch, other batches take skip path "
+        "b, gates at c (no @: at the input and in hidden layers; `@hidden`: there alone). `one_decision`: the data "
+        "as a whole is prepared as the plan's action says. `per_source`: each source standardized with known "
+        "membership, in tests too.",
         "",
         *table(
             ["arm", "accuracy, %", "worst cell", *(f"less {rival}" for rival in rivals)], _rows(gathered, arms, rivals)
@@ -168,10 +165,8 @@ def _evaluations(gathered: Gathered, gates: Sequence[str]) -> list[str]:
     ]
     return [
         "Evaluation: mean accuracy by mode and by samples in an evaluation batch (B: as in training; 1: one). "
-        "`threshold`: "
-        "the rule decides on the incoming batch; `running`: always running statistics; `batch`: always the batch's "
-        "own; "
-        "`never`: always the skip path.",
+        "`threshold`: the rule decides on the incoming batch; `running`: always running statistics; `batch`: always "
+        "the batch's own; `never`: always the skip path.",
         "",
         *table(["arm", *MODES], [*rows, less]),
     ]

@@ -101,11 +101,10 @@ def section(gathered: Gathered) -> Section | None:
     ]  # fmt: skip
     lines = [
         "Each arm on the cells that allow it. Reached: share of the runs whose averaged training loss fell below "
-        "half of "
-        "ln(classes); steps: how many that took, as a ratio to `none` where both did; spread: standard deviation "
-        "over seeds, "
-        "in points; time: of training, as a ratio to `none`, on a machine with other work, so a rough figure. Arms "
-        "whose trainings are the same (a plan that flags nothing trains as `none`) were trained and timed once.",
+        "half of ln(classes); steps: how many that took, as a ratio to `none` where both did; spread: standard "
+        "deviation over seeds, in points; time: of training, as a ratio to `none`, on a machine with other work, so "
+        "a rough figure. Arms whose trainings are the same (a plan that flags nothing trains as `none`) were "
+        "trained and timed once.",
         "",
         *table(header, rows),
         "![Gain of every arm over no normalization](evidence/arms.png)",

@@ -165,13 +165,13 @@ def section(gathered: Gathered) -> Section | None:
         "rank, best norm", "explained on held-out families",
     ]  # fmt: skip
     lines = [
-        f"Gain: test accuracy with batch norm everywhere less that without normalization. Of {len(cells)} cells it is "
-        f"above {HELPS:g} point in {helps}, below -{HELPS:g} in {hurts}, in between in {len(cells) - helps - hurts}. "
-        "ROC area: "
-        "how often a cell in which batch norm helps by more than a point scores above one in which it does not (.5: "
-        "by chance). Rank: Spearman's correlation of score and gain, of batch norm and of the best norm of the "
-        "registry (chosen on the other seeds). Explained: share of the gain's variance that an increasing curve, "
-        "fitted to the other families, explains on a family that it has not seen.",
+        f"Gain: test accuracy with batch norm everywhere less that without normalization. Of {len(cells)} cells it "
+        f"is above {HELPS:g} point in {helps}, below -{HELPS:g} in {hurts}, in between in "
+        f"{len(cells) - helps - hurts}. ROC area: how often a cell in which batch norm helps by more than a point "
+        "scores above one in which it does not (.5: by chance). Rank: Spearman's correlation of score and gain, of "
+        "batch norm and of the best norm of the registry (chosen on the other seeds). Explained: share of the "
+        "gain's variance that an increasing curve, fitted to the other families, explains on a family that it has "
+        "not seen.",
         "",
         *table(header, rows),
         "![ROC areas and rank correlations by measure](evidence/predicting.png)",
@@ -216,7 +216,7 @@ def _answer(predictions: Sequence[Prediction]) -> str:
         best.explained,
         f"how much it helps is told in part: {interval(best.explained)} of the variance on held-out families.",
         "how much it helps it does not tell on families that it has not seen.",
-        "how much it helps is not told beyond noise on families that it has not seen "
-        f"({interval(best.explained)} of the variance).",
+        f"how much it helps is not told beyond noise on families that it has not seen ({interval(best.explained)} of "
+        "the variance).",
     )
     return f"{text} By its score, {by_how_much}"

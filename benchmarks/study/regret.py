@@ -141,21 +141,14 @@ def section(gathered: Gathered) -> Section | None:
     shown = [judged[name] for name in MAIN if name in judged]
     lines = [
         f"{len(cells)} cells, {len(cells.seeds)} seeds. The best choice in a cell is, for each seed, the arm with "
-        "the best "
-        "mean over the other seeds, judged on this one, so that no arm is credited with the luck it was chosen for. "
-        "Regret: its accuracy less the policy's, in points. Closed: share of the gap from always batch norm to the "
-        "better "
-        "of batch norm and none (two), and to the best of all arms (all). Worse, better: cells in which the policy "
-        "loses to "
-        "or beats always batch norm beyond noise: differences paired by seed, variances shrunk over cells (moderated "
-        "t), "
-        f"{100 * RISK / 2:g} % risk on each side in all, shared out by Holm's rule; in brackets without that "
-        "allowance, where "
-        f"{number(RISK / 2 * len(cells), 1)} would be expected by chance. `once`: one decision for the dataset by "
-        "its mean "
-        "score, no norm otherwise. The plan's action: nothing, one scaling, each feature standardized, or a gate at "
-        "the "
-        "input, as the plan recommends.",
+        "the best mean over the other seeds, judged on this one, so that no arm is credited with the luck it was "
+        "chosen for. Regret: its accuracy less the policy's, in points. Closed: share of the gap from always batch "
+        "norm to the better of batch norm and none (two), and to the best of all arms (all). Worse, better: cells "
+        "in which the policy loses to or beats always batch norm beyond noise: differences paired by seed, "
+        f"variances shrunk over cells (moderated t), {100 * RISK / 2:g} % risk on each side in all, shared out by "
+        f"Holm's rule; in brackets without that allowance, where {number(RISK / 2 * len(cells), 1)} would be "
+        "expected by chance. `once`: one decision for the dataset by its mean score, no norm otherwise. The plan's "
+        "action: nothing, one scaling, each feature standardized, or a gate at the input, as the plan recommends.",
         "",
         *table(
             ["policy", "accuracy, %", "mean regret", "worst regret", "closed, two", "closed, all", "worse", "better"],
@@ -275,6 +268,6 @@ def _target(share: Estimate) -> str:
     verdict = "reached" if share.value >= 0.5 else "not reached"
     beyond = Estimate(share.value - 0.5, share.low - 0.5, share.high - 0.5).sign
     return (
-        f"on families that its cutoff was not chosen on it closes {percent(share)} of the gap to the best of all arms: "
-        f"the target of half is {verdict}{'' if beyond else ', but not beyond noise'}"
+        f"on families that its cutoff was not chosen on it closes {percent(share)} of the gap to the best of all "
+        f"arms: the target of half is {verdict}{'' if beyond else ', but not beyond noise'}"
     )
