@@ -238,13 +238,11 @@ async def ingest(request: Request, reader: ShardReader, service: Service, use: C
     began = time.monotonic()
     await _consume(request, reader, service)
 
-    def counted(ingested: Ingested) -> Ingested:
+    def finish() -> T:
+        ingested = reader.finish()
         seconds = time.monotonic() - began
         service.metrics.ingested(size_bytes=ingested.size_bytes, n_rows=ingested.profile.n_rows, seconds=seconds)
-        return ingested
-
-    def finish() -> T:
-        return use(counted(reader.finish()))  # no name of ours holds it, so `use` may let it go
+        return use(ingested)
 
     return await to_thread.run_sync(finish, limiter=service.finishing)
 

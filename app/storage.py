@@ -9,12 +9,14 @@ A `Store` sees the assessments of one owner: those of one API key, or those made
 
 import copy
 import secrets
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine, RowMapping
+from sqlalchemy.exc import OperationalError
 
 from app.database import API_KEYS, ASSESSMENTS, SHARD_COLUMNS, SHARDS, make_engine
 from app.migrations import SchemaState, read_state, upgrade
@@ -22,6 +24,7 @@ from app.problems import ProblemError
 from app.records import Assessment, Shard, check_fits, check_same
 from app.settings import Settings
 from app.times import DAY_S, later_text, now_text
+from assessor.profile_file import ProfileFile
 
 
 class Store:
@@ -180,7 +183,7 @@ class Store:
         self,
         assessment_id: str,
         shard: Shard,
-        profile: bytes,
+        profile: bytes | ProfileFile,
         *,
         max_shards: int,
         also: Callable[[Connection], None] | None = None,
@@ -191,7 +194,7 @@ class Store:
 
         Args:
             assessment_id: of the assessment.
-            shard, profile: what is stored.
+            shard, profile: what is stored; SQLite takes a profile piece by piece, without a copy of the whole.
             max_shards: most shards in the assessment.
             also: what else is done in the same transaction; where it raises, nothing is stored.
 
@@ -215,20 +218,7 @@ class Store:
             last = _find_shards(connection, of_it, SHARDS.c.first_row < shard.end_row, limit=1, backwards=True)
             check_fits(shard, [*first, *last])
             self._check_counts(connection, assessment, max_shards=max_shards)
-            connection.execute(
-                SHARDS.insert().values(
-                    assessment=assessment.number,
-                    shard_index=shard.index,
-                    first_row=shard.first_row,
-                    n_rows=shard.n_rows,
-                    digest=shard.digest,
-                    size_bytes=shard.size_bytes,
-                    sample_shape=list(shard.sample_shape),
-                    dtype=shard.dtype,
-                    labelled=shard.labelled,
-                    profile=profile,
-                )
-            )
+            _insert(connection, assessment, shard, profile)
             touch = ASSESSMENTS.update().where(ASSESSMENTS.c.number == assessment.number)
             connection.execute(touch.values(changed_at=now_text(), n_shards=ASSESSMENTS.c.n_shards + 1))
             return True
@@ -294,6 +284,36 @@ class Store:
                 f"expected at most {self._settings.max_shards_of_key} shards of one key in all its assessments; got "
                 "one more; delete assessments, send larger shards, or raise NORMGAUGE_MAX_SHARDS_OF_KEY",
             )
+
+
+def _insert(connection: Connection, assessment: Assessment, shard: Shard, profile: bytes | ProfileFile) -> None:
+    pieces = [profile] if isinstance(profile, bytes) else profile
+    in_pieces = connection.dialect.name == "sqlite"
+    connection.execute(
+        SHARDS.insert().values(
+            assessment=assessment.number,
+            shard_index=shard.index,
+            first_row=shard.first_row,
+            n_rows=shard.n_rows,
+            digest=shard.digest,
+            size_bytes=shard.size_bytes,
+            sample_shape=list(shard.sample_shape),
+            dtype=shard.dtype,
+            labelled=shard.labelled,
+            profile=sa.func.zeroblob(len(profile)) if in_pieces else b"".join(pieces),
+        )
+    )
+    if in_pieces:
+        # The driver would copy the whole, and SQLite once more.
+        row = connection.exec_driver_sql("SELECT last_insert_rowid()").scalar_one()
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        try:
+            with driver.blobopen(SHARDS.name, SHARDS.c.profile.name, row) as blob:
+                for piece in pieces:
+                    blob.write(piece)
+        except sqlite3.Error as error:
+            raise OperationalError("writing a profile", None, error) from error  # as SQLAlchemy tells of all others
 
 
 def _find_shards(

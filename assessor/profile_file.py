@@ -6,6 +6,7 @@ features where it is that of all. Version 1 held them, and is still read.
 """
 
 import json
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -25,34 +26,82 @@ SCHEMA, EARLIER = "normgauge.profile/2", "normgauge.profile/1"
 MAY_BE_ZERO = ("constant_second_moment", "constant_second_moment_low")
 DERIVED = ("index", "pooled_variance")
 Tensors = dict[str, NDArray[Any]]
+Columns = dict[str, tuple[NDArray[Any], ...]]
+"""What is written, by name; of two arrays, one after the other along a new first axis."""
+
+_NAMES = {np.dtype(np.int64): "I64", np.dtype(np.float64): "F64", np.dtype(np.int32): "I32"}
+_ORDER = list(_NAMES)
+"""That of the safetensors library, which sorts by type first."""
+
+
+class ProfileFile:
+    """A profile as a safetensors file that is made while it is written: of large arrays there is no copy.
+
+    `len()` is its size in bytes, and iterating yields these, in order. Equal profiles give equal bytes.
+    """
+
+    def __init__(self, profile: Profile) -> None:
+        """Settle the layout, that of the safetensors library: wider types first, then by name."""
+        columns = sorted(_columns_of(profile).items(), key=lambda item: (_ORDER.index(item[1][0].dtype), item[0]))
+        self._columns = [column for _, column in columns]
+        fields: dict[str, Any] = {"__metadata__": {"normgauge": json.dumps(_describe(profile), sort_keys=True)}}
+        at = 0
+        for name, column in columns:
+            shape = list(column[0].shape) if len(column) == 1 else [len(column), *column[0].shape]
+            start, at = at, at + sum(part.nbytes for part in column)
+            fields[name] = {"dtype": _NAMES[column[0].dtype], "shape": shape, "data_offsets": [start, at]}
+        text = json.dumps(fields, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        self._header = len(text).to_bytes(8, "little") + text
+        self._size_bytes = len(self._header) + at
+
+    def __len__(self) -> int:
+        """Return the size in bytes."""
+        return self._size_bytes
+
+    def __iter__(self) -> Iterator[memoryview]:
+        """Yield the bytes in order, each piece to be used before the next one is asked for."""
+        yield memoryview(self._header)
+        for column in self._columns:
+            for part in column:
+                if part.size:
+                    yield np.ascontiguousarray(part, part.dtype.newbyteorder("<")).data.cast("B")
 
 
 def dump_profile(profile: Profile) -> bytes:
     """Return the profile as safetensors bytes; equal profiles give equal bytes."""
-    tensors: Tensors = {"rows.means": profile.rows.means}
+    return b"".join(ProfileFile(profile))
+
+
+def _columns_of(profile: Profile) -> Columns:
+    """Return what is written, by name."""
+    columns: Columns = {"rows.means": (profile.rows.means,)}
     if profile.rows.border_means is not None:
-        tensors["rows.border_means"] = profile.rows.border_means
+        columns["rows.border_means"] = (profile.rows.border_means,)
     if profile.rows.labels is not None:
-        tensors["rows.labels"] = profile.rows.labels
-    tensors["calibration.rows"] = profile.calibration.rows
-    tensors["calibration.values"] = profile.calibration.values
+        columns["rows.labels"] = (profile.rows.labels,)
+    columns["calibration.rows"] = (profile.calibration.rows,)
+    columns["calibration.values"] = (profile.calibration.values,)
     if profile.reference is not None:
-        name = f"reference.{profile.reference.count}"
-        tensors[name] = np.stack([profile.reference.mean, profile.reference.m2])
+        columns[f"reference.{profile.reference.count}"] = (profile.reference.mean, profile.reference.m2)
     for size, lane in profile.lanes.items():
         if lane.divergences is not None:
-            tensors[f"lane.{size}.divergences"] = lane.divergences
+            columns[f"lane.{size}.divergences"] = (lane.divergences,)
         for name in RECORD.names or ():
             column = lane.records[name]
             zero = name in MAY_BE_ZERO and not column.any() and not np.signbit(column).any()
             if name not in DERIVED and not zero and not (name == "n_varying" and (column == profile.n_features).all()):
-                tensors[f"lane.{size}.records.{name}"] = np.ascontiguousarray(column)
+                columns[f"lane.{size}.records.{name}"] = (column,)
         if lane.constant_batches.any():
-            tensors[f"lane.{size}.constant_batches"] = lane.constant_batches
-        _dump_tree(tensors, f"lane.{size}.tree", lane.tree)
-        for batch, tree in lane.cut.items():
-            _dump_tree(tensors, f"lane.{size}.cut.{batch}", tree)
-    header = {
+            columns[f"lane.{size}.constant_batches"] = (lane.constant_batches,)
+        for prefix, tree in [("tree", lane.tree), *((f"cut.{batch}", tree) for batch, tree in lane.cut.items())]:
+            for (level, index), node in tree.nodes.items():
+                columns[f"lane.{size}.{prefix}.{level}.{index}.{node.count}"] = (node.mean, node.m2)
+    return columns
+
+
+def _describe(profile: Profile) -> dict[str, Any]:
+    return {
         "schema": SCHEMA,
         "sample_shape": profile.sample_shape,
         "feature_axis": profile.feature_axis,
@@ -62,10 +111,6 @@ def dump_profile(profile: Profile) -> bytes:
         "spans": profile.spans,
         "nonfinite": profile.schema.nonfinite,
     }
-    return safetensors.numpy.save(
-        {name: np.ascontiguousarray(value) for name, value in sorted(tensors.items())},
-        {"normgauge": json.dumps(header, sort_keys=True)},
-    )
 
 
 def load_profile(data: bytes) -> Profile:
@@ -98,6 +143,9 @@ def _build(header: dict[str, Any], tensors: Tensors) -> Profile:
         header["calibration_rows"],
         header["nonfinite"] if header["schema"] == SCHEMA else "raise",
     )
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _NAMES:
+            raise ValueError(f"{name:.80} of dtype {tensor.dtype}")
     if schema.nonfinite not in NONFINITE:
         raise ValueError(f"nonfinite {schema.nonfinite!r:.80}")
     rows = RowTable(
@@ -152,12 +200,6 @@ def _check(profile: Profile) -> None:
         raise ValueError("a reference of another number of features or of no values")
     if not profile.lanes:
         raise ValueError("no batch size")
-
-
-def _dump_tree(tensors: Tensors, prefix: str, tree: MomentsTree) -> None:
-    for (level, index), moments in tree.nodes.items():
-        name = f"{prefix}.{level}.{index}.{moments.count}"
-        tensors[name] = np.stack([moments.mean, moments.m2])
 
 
 def _complete_batches(spans: Spans, size: int) -> NDArray[np.int64]:

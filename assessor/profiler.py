@@ -133,7 +133,8 @@ class Profiler:
             )
         if values.dtype == np.uint64 and len(values) and int(values.max()) >= 2**63:
             raise LabelError(f"expected labels below 2^63; got {int(values.max())}: number the classes from 0")
-        self._labels = self._labels or GrowingArray(np.dtype(np.int64))
+        if self._labels is None:
+            self._labels = GrowingArray(np.dtype(np.int64))
         self._labels.extend(values.astype(np.int64))
 
     def finish(self) -> Profile:

@@ -21,6 +21,7 @@ from app.problems import ProblemError
 from app.records import Shard, check_same, find_first_row
 from app.service import Service
 from assessor import AssessorError
+from assessor.profile_file import ProfileFile
 from assessor.sources import Source, Store, find_pattern
 
 
@@ -108,9 +109,9 @@ class IngestWork:
         shard = Shard.of(ingested.profile, index=item["index"], digest=ingested.digest, size_bytes=ingested.size_bytes)
         counts["rows_done"] = JOBS.c.rows_done + shard.n_rows
         write = self._leases.writer(lease, "shard", event | {"rows": shard.n_rows, "new": True}, **counts)
-        blob = ingested.profile.to_bytes()
         running.check()
-        database.add_shard(assessment.id, shard, blob, max_shards=settings.max_shards, also=write)
+        profile = ProfileFile(ingested.profile)
+        database.add_shard(assessment.id, shard, profile, max_shards=settings.max_shards, also=write)
         seconds = time.monotonic() - began
         self._service.metrics.ingested(
             size_bytes=ingested.size_bytes, n_rows=shard.n_rows, seconds=seconds, source="store"

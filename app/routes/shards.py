@@ -10,6 +10,7 @@ from app.openapi import REQUEST_PROBLEMS, SHARD_PROBLEMS, problem_responses, sha
 from app.records import Assessment, Shard, check_same, find_first_row
 from app.schemas import ShardQuery, ShardSummary, check_query
 from app.service import Service, ServiceDep
+from assessor.profile_file import ProfileFile
 
 router = APIRouter(
     prefix="/v1/assessments/{assessment_id}/shards",
@@ -97,8 +98,7 @@ async def _store(
             digest=ingested.digest,
             size_bytes=ingested.size_bytes,
         )
-        blob = ingested.profile.to_bytes()
-        del ingested  # as large again as its bytes, which the database copies
-        return shard, service.store.add_shard(assessment.id, shard, blob, max_shards=settings.max_shards)
+        profile = ProfileFile(ingested.profile)
+        return shard, service.store.add_shard(assessment.id, shard, profile, max_shards=settings.max_shards)
 
     return await ingest(request, reader, service, store)

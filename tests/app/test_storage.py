@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Barrier
 
 import hypothesis
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given
@@ -16,12 +17,13 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from app.auth import Keys
-from app.database import ASSESSMENTS
+from app.database import ASSESSMENTS, SHARDS
 from app.problems import ProblemError
 from app.records import Assessment, Shard
 from app.settings import Settings
 from app.storage import Store
-from assessor import OverlapError
+from assessor import OverlapError, profile_array
+from assessor.profile_file import ProfileFile
 
 SHARD = Shard(0, 0, 8, "a" * 64, 100, (6,), "float32", False)
 
@@ -129,6 +131,42 @@ def test_failed_insert_leaves_nothing(store: Store) -> None:
         store.add_shard(assessment.id, broken, b"", max_shards=9)
     assert store.get_assessment(assessment.id)[1] == []
     assert store.add_shard(assessment.id, SHARD, b"", max_shards=9)
+
+
+def test_a_profile_is_stored_as_its_bytes(store: Store) -> None:
+    """From its pieces, beside others that are stored whole; also one of many pages."""
+    assessment = create(store)
+    values = np.random.default_rng(3).normal(size=(900, 70))
+    profiles = [profile_array(values[:n], batch_sizes=[1, 7], labels=np.arange(n)) for n in (900, 5)]
+    for index, profile in enumerate(profiles):
+        shard = replace(SHARD, index=index, first_row=8 * index)
+        assert store.add_shard(assessment.id, shard, ProfileFile(profile), max_shards=9)
+    store.add_shard(assessment.id, replace(SHARD, index=2, first_row=16), b"whole", max_shards=9)
+    _, shards = store.get_assessment(assessment.id)
+    assert list(store.load_profiles(assessment, shards)) == [*(p.to_bytes() for p in profiles), b"whole"]
+    assert len(profiles[0].to_bytes()) > 200_000
+
+
+@pytest.mark.parametrize("cause", ["the database's", "ours"])
+def test_a_profile_that_cannot_be_written_leaves_nothing(store: Store, cause: str, database_kind: str) -> None:
+    if database_kind != "sqlite":
+        pytest.skip("PostgreSQL gets a profile whole, with the row")
+    held: list[sa.Connection] = []
+
+    class Broken(ProfileFile):
+        def __iter__(self) -> Iterator[memoryview]:
+            yield from super().__iter__()
+            if cause == "ours":
+                raise ArithmeticError("in mid-profile")
+            held[0].execute(SHARDS.update().values(digest="b" * 64))  # what is being written is another row then
+            yield memoryview(b"")
+
+    assessment = create(store)
+    profile = profile_array(np.arange(24.0).reshape(8, 3), batch_sizes=[4])
+    with pytest.raises(ArithmeticError if cause == "ours" else OperationalError):
+        store.add_shard(assessment.id, SHARD, Broken(profile), max_shards=9, also=held.append)
+    assert store.get_assessment(assessment.id) == (assessment, [])
+    assert store.add_shard(assessment.id, SHARD, ProfileFile(profile), max_shards=9)
 
 
 def test_writer_that_waits_too_long(settings: Settings, store: Store) -> None:
