@@ -14,6 +14,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing import Queue, get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +112,39 @@ def _times(base: list[float], seconds: list[float]) -> str:
     return f"{statistics.median(ratios):.2f} ({min(ratios):.1f}-{max(ratios):.1f})"
 
 
+def alone(folder: Path, warm_up: Path, ready: Barrier, seconds: "Queue[float]") -> None:
+    """Profile the shards in this process with one thread, when all others are ready; tell how long it took."""
+    choice().threads = 1
+    with open_engine("serial") as engine:
+        run(warm_up, engine)
+        ready.wait()
+        seconds.put(run(folder, engine)[0])
+
+
+def measure_ceiling(folder: Path, warm_up: Path, rounds: int) -> None:
+    """Print what two serial runs that share nothing but the machine get at once: no engine with two workers gets more.
+
+    Each reads all the shards, so both together do twice the work of one.
+    """
+    context = get_context("spawn")
+    ratios = []
+    for _ in range(rounds):
+        slowest = []
+        for n in (1, 2):
+            ready, seconds = context.Barrier(n), context.Queue()
+            runs = [context.Process(target=alone, args=(folder, warm_up, ready, seconds)) for _ in range(n)]
+            for process in runs:
+                process.start()
+            slowest.append(max(seconds.get() for _ in runs))
+            for process in runs:
+                process.join()
+        ratios.append(2 * slowest[0] / slowest[1])
+    print(
+        f"ceiling: two serial runs at once, each by itself, do {statistics.median(ratios):.2f} times the work of "
+        f"one ({min(ratios):.2f}-{max(ratios):.2f})"
+    )
+
+
 def measure_reading(folder: Path) -> None:
     """Print how fast one process reads without profiling."""
     total, began = 0, time.perf_counter()
@@ -150,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_shards(warm, 100_000_000)
         measure_reading(big)
         measure_reading(big)
+        measure_ceiling(big, warm, options.rounds)
         measure_engines(big, warm, size_bytes, options.rounds)
         measure_sources(small, options.sources)
 
