@@ -165,7 +165,7 @@ class AdaptiveNorm(nn.Module):
         if verdict is True:
             return self._normalize(x)
         assert isinstance(verdict, Tensor)
-        kept = None if self._small(x) else self._gated(verdict, x, update=False)
+        kept = None if self._by_running(x) else self._gated(verdict, x, update=False)
         return kept if kept is not None else self._blend(verdict, x, self._normalize(_only(verdict, x)))
 
     def extra_repr(self) -> str:
@@ -177,9 +177,12 @@ class AdaptiveNorm(nn.Module):
 
     def _normalize(self, x: Tensor) -> Tensor:
         """Return x normalized as evaluation does with a flagged batch."""
-        small = self.evaluation == "threshold" and self._small(x)
-        apply = with_running_statistics if small or self.evaluation == "running" else with_own_statistics
+        apply = with_running_statistics if self._by_running(x) else with_own_statistics
         return self._through(lambda wide: apply(self.norm, wide), x)
+
+    def _by_running(self, x: Tensor) -> bool:
+        """Return whether evaluation normalizes x with the running statistics."""
+        return self.evaluation == "running" or (self.evaluation == "threshold" and self._small(x))
 
     def _skip(self, x: Tensor) -> Tensor:
         if self.skip_path == "identity":

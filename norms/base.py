@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from norms.beside import Beside
+from norms.beside import Beside, after
 from norms.dispatch import choose
 from norms.errors import InputError, OptionError
 from norms.ranks import Ranks
@@ -64,11 +64,12 @@ class ChannelNorm(nn.Module):
             relu: apply max(0, .) last.
 
         Raises:
-            InputError: rank < 2, another number of channels, no samples, or an integer dtype.
+            InputError: rank < 2, another number of channels, no samples, an integer dtype, or a residual of another
+                shape.
         """
         if residual is None and not relu:
             return self.normalize(x, own=self.training, update=self.training)
-        beside = Beside(residual, relu)
+        beside = after(x, residual, relu)
         by_kernels = choose(x, self.kernel).path == "triton"
         y = self.fused(x, beside, own=self.training, update=self.training) if by_kernels else None
         return beside.behind(self.normalize(x, own=self.training, update=self.training)) if y is None else y
@@ -85,6 +86,8 @@ class ChannelNorm(nn.Module):
 
     def fused(self, x: Tensor, beside: Beside, *, own: bool, update: bool) -> Tensor | None:
         """Return x normalized, with what is beside the norm done in the same readings; None where it cannot be.
+
+        For the path "triton", whose kernels do it.
 
         Args:
             x: shape (N, C, *).

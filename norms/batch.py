@@ -60,7 +60,7 @@ class BatchNorm(RunningNorm):
     def _pooled(self, x: Tensor, beside: Beside, update: bool) -> Tensor:
         """Return x normalized by the batch's moments, by our own code."""
         self._check_values(x)
-        y, *cells = pooled_norm(x, self.weight, self.bias, BATCH, eps=self.eps, kernel=self.kernel, **beside._asdict())
+        y, *cells = pooled_norm(x, self.weight, self.bias, BATCH, eps=self.eps, kernel=self.kernel, beside=beside)
         if self._follows(x, update):
             mean, variance = over_batch(*cells)
             count = values_per_channel(x, (0, *range(2, x.ndim)))

@@ -123,7 +123,7 @@ class BatchGroupNorm(RunningNorm):
     def _pooled(self, x: Tensor, examples: int, beside: Beside, update: bool) -> Tensor:
         """Return x normalized per group of so many samples."""
         pools = (Pool(examples, self.channels_per_group),)
-        y, *cells = pooled_norm(x, self.weight, self.bias, pools, eps=self.eps, kernel=self.kernel, **beside._asdict())
+        y, *cells = pooled_norm(x, self.weight, self.bias, pools, eps=self.eps, kernel=self.kernel, beside=beside)
         if self._follows(x, update):
             self._learn(*over_batch(*cells), beside.gate)
         return y

@@ -214,7 +214,7 @@ class BatchLayerNorm(RunningNorm):
             inverse = torch.rsqrt(snapshot(self.running_var, dtype) + self.eps)
             given = (snapshot(self.running_mean, dtype), inverse * (1 - 1 / x.shape[0]))
         y, *cells = pooled_norm(
-            x, self.weight, self.bias, pools, eps=self.eps, given=given, kernel=self.kernel, **beside._asdict()
+            x, self.weight, self.bias, pools, eps=self.eps, given=given, kernel=self.kernel, beside=beside
         )
         if update:
             with torch.no_grad():

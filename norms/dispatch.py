@@ -97,7 +97,7 @@ def has_triton() -> bool:
 
 
 def steps(path: Path) -> ModuleType:
-    """Return the module that does the four steps of norms/cells.py for a path other than "plain"."""
+    """Return the module that does the steps of norms/blocks.py for a path other than "plain"."""
     # Imports here, as statements, since a compiler sees through these alone.
     if path == "triton":
         from norms.kernels import cells

@@ -62,7 +62,7 @@ class GroupNorm(ChannelNorm):
         """See ChannelNorm.fused."""
         self._check_values(x)
         pools = (Pool(1, self.num_features // self.num_groups),)
-        return pooled_norm(x, self.weight, self.bias, pools, eps=self.eps, kernel=self.kernel, **beside._asdict()).y
+        return pooled_norm(x, self.weight, self.bias, pools, eps=self.eps, kernel=self.kernel, beside=beside).y
 
     def _check_values(self, x: Tensor) -> None:
         self._check(x)
@@ -160,7 +160,7 @@ class RMSNorm(ChannelNorm):
         """See ChannelNorm.fused."""
         self._check(x)
         return pooled_norm(
-            x, self.weight, None, SAMPLE, eps=self.eps, centred=False, kernel=self.kernel, **beside._asdict()
+            x, self.weight, None, SAMPLE, eps=self.eps, centred=False, kernel=self.kernel, beside=beside
         ).y
 
 

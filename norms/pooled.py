@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from norms import cells
-from norms.beside import Beside, masked
+from norms.beside import ALONE, Beside, gradients
 from norms.dispatch import Path, choose, steps
 from norms.pools import Pool, coefficients, slopes, standards
-from norms.statistics import compute_dtype, per_channel
+from norms.statistics import compute_dtype, moments, per_channel
 
 
 class Way(NamedTuple):
@@ -39,12 +38,10 @@ def pooled_norm(
     eps: float,
     centred: bool = True,
     given: tuple[Tensor, Tensor] | None = None,
-    residual: Tensor | None = None,
-    relu: bool = False,
-    gate: Tensor | None = None,
+    beside: Beside = ALONE,
     kernel: str | None = None,
 ) -> Pooled:
-    """Return gamma sum_k s_k (x - m_k) / sqrt(v_k + eps) + beta (+ residual, then relu), with moments over pools.
+    """Return gamma sum_k s_k (x - m_k) / sqrt(v_k + eps) + beta, with moments over pools.
 
     Forward x is read twice and y written once; backward x and its gradient are read twice and one is written.
 
@@ -56,11 +53,8 @@ def pooled_norm(
         eps: added to the variance.
         centred: False takes no mean off and divides by the root mean square.
         given: m_0 and s_0, (C,), add gamma s_0 (x - m_0): running statistics, without a gradient.
-        residual: shape of x; added before the relu.
-        relu: apply max(0, .).
-        gate: 0-d bool on the device of x; where it is false the norm passes x on (residual and relu still act) and its
-            moments are zeros. The kernels read it on the device and sum nothing then; elsewhere the norm runs on zeros
-            whose results are masked, so that nothing non-finite in x reaches a gradient.
+        beside: residual, relu and gate, for the path "triton" only, whose kernels do them in the same readings; where
+            the gate is shut they sum nothing and the moments are zeros.
         kernel: a path of norms/dispatch.py; None: what it chooses.
 
     Source: the gradient of batch normalization, Ioffe & Szegedy, arXiv 1502.03167, section 3, pool by pool.
@@ -70,14 +64,13 @@ def pooled_norm(
     [[-1.0, -1.0], [1.0, 1.0]]
     """
     path = choose(x, kernel).path
-    way = Way(tuple(pools), eps, centred, relu)
+    assert path == "triton" or beside.nothing
+    way = Way(tuple(pools), eps, centred, beside.relu)
     m0, s0 = (None, None) if given is None else (per_channel(v.to(compute_dtype(x.dtype)), x.ndim) for v in given)
-    if gate is not None and path != "triton":
-        return _masked(x, weight, bias, residual, m0, s0, way, path, gate)
     if path == "plain":
-        return _plain(x, weight, bias, residual, m0, s0, way)
+        return _plain(x, weight, bias, m0, s0, way)
     y, mean, variance = _PooledNorm.apply(  # type: ignore[no-untyped-call]  # torch has no types here
-        x, weight, bias, residual, m0, s0, gate, way, path
+        x, weight, bias, beside.residual, m0, s0, beside.gate, way, path
     )
     return Pooled(y, mean, variance)
 
@@ -86,7 +79,9 @@ def pooled_norm(
 def cell_moments(x: Tensor, kernel: str | None = None) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance of each cell, (N, C, 1, ...), without a gradient."""
     path = choose(x, kernel).path
-    found: tuple[Tensor, Tensor] = (cells if path == "plain" else steps(path)).moments(x, True)
+    if path == "plain":
+        return moments(x.to(compute_dtype(x.dtype)), tuple(range(2, x.ndim)))
+    found: tuple[Tensor, Tensor] = steps(path).moments(x, True)
     return found
 
 
@@ -94,7 +89,6 @@ def _plain(
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    residual: Tensor | None,
     m0: Tensor | None,
     s0: Tensor | None,
     way: Way,
@@ -118,31 +112,7 @@ def _plain(
         rest = rest - error
     scale, shift = coefficients(standards(mean, variance, way.pools, way.eps), way.pools, mean, m0, s0)
     scale, shift = _affine(scale, shift, weight, bias)
-    y = torch.addcmul(shift, rest, scale)
-    y = y if residual is None else y + residual
-    y = y.relu() if way.relu else y
-    return Pooled(y.to(x.dtype), mean.detach(), variance.detach())
-
-
-def _masked(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    m0: Tensor | None,
-    s0: Tensor | None,
-    way: Way,
-    path: Path,
-    gate: Tensor,
-) -> Pooled:
-    alone = way._replace(relu=False)
-
-    def norm(safe: Tensor) -> Pooled:
-        if path == "plain":
-            return _plain(safe, weight, bias, None, m0, s0, alone)
-        return Pooled(*_PooledNorm.apply(safe, weight, bias, None, m0, s0, None, alone, path))  # type: ignore[no-untyped-call]  # as above
-
-    return Pooled(*masked(norm, x, Beside(residual, way.relu, gate)))
+    return Pooled(torch.addcmul(shift, rest, scale).to(x.dtype), mean.detach(), variance.detach())
 
 
 def _affine(scale: Tensor, shift: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -168,11 +138,11 @@ class _PooledNorm(torch.autograd.Function):
         way: Way,
         path: Path,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        does, gated = steps(path), () if gate is None else (gate,)
-        mean, variance = does.moments(x, way.centred, *gated)
+        does, kernels = steps(path), path == "triton"
+        mean, variance = does.moments(x, way.centred, *((gate,) if kernels else ()))
         scale, shift = coefficients(standards(mean, variance, way.pools, way.eps), way.pools, mean, m0, s0)
         scale, shift = _affine(scale, shift, weight, bias)
-        y = does.apply(x, mean, scale, shift, residual, way.relu, *gated)
+        y = does.apply(x, mean, scale, shift, *((residual, way.relu, gate) if kernels else ()))
         ctx.save_for_backward(x, weight, bias, residual, m0, s0, gate, mean, variance, y if way.relu else None)
         ctx.way, ctx.path = way, path
         ctx.mark_non_differentiable(mean, variance)
@@ -186,11 +156,13 @@ class _PooledNorm(torch.autograd.Function):
         x, weight, bias, residual, m0, s0, gate, mean, variance, y = ctx.saved_tensors
         way, wanted = ctx.way, ctx.needs_input_grad
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            return _differentiable(wanted, x, weight, bias, residual, m0, s0, gate, way, g)
-        does, gated = steps(ctx.path), () if gate is None else (gate,)
-        found = standards(mean, variance, way.pools, way.eps)
-        scale, shift = coefficients(found, way.pools, mean, m0, s0)
-        plain, along = does.sums(g, x, mean, y, *gated)
+            beside = Beside(residual, way.relu, gate)
+            found = gradients(lambda a, w, b: _plain(a, w, b, m0, s0, way).y, x, weight, bias, beside, wanted, g)
+            return (*found, None, None, None, None, None)
+        does, behind = steps(ctx.path), (y, gate) if ctx.path == "triton" else ()
+        standard = standards(mean, variance, way.pools, way.eps)
+        scale, shift = coefficients(standard, way.pools, mean, m0, s0)
+        plain, along = does.sums(g, x, mean, *behind)
         dims = (0, *range(2, x.ndim))
         dx = dweight = dbias = dresidual = None
         if weight is not None and wanted[1]:
@@ -203,28 +175,8 @@ class _PooledNorm(torch.autograd.Function):
             if weight is not None:
                 gamma = per_channel(weight.to(mean.dtype), x.ndim)
                 scale, plain, along = scale * gamma, plain * gamma, along * gamma
-            slope, offset = slopes(found, way.pools, plain, along, x.shape[2:].numel(), way.centred)
-            dx = does.gradient(g, x, mean, scale, slope, offset, y, *gated)
+            slope, offset = slopes(standard, way.pools, plain, along, x.shape[2:].numel(), way.centred)
+            dx = does.gradient(g, x, mean, scale, slope, offset, *behind)
         if residual is not None and wanted[3]:
             dresidual = (g if y is None else torch.where(y > 0, g, 0.0)).to(residual.dtype)
         return (dx, dweight, dbias, dresidual, None, None, None, None, None)
-
-
-def _differentiable(
-    wanted: Sequence[bool],
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    m0: Tensor | None,
-    s0: Tensor | None,
-    gate: Tensor | None,
-    way: Way,
-    g: Tensor,
-) -> tuple[Tensor | None, ...]:
-    """Return the gradients by autograd through `_plain`, so that they have gradients themselves."""
-    four = [t if needed else None for t, needed in zip((x, weight, bias, residual), wanted, strict=False)]
-    inputs = (x, weight, bias, residual, m0, s0, way)
-    y = (_plain(*inputs) if gate is None else _masked(*inputs, "plain", gate)).y
-    found = iter(torch.autograd.grad(y, [t for t in four if t is not None], g, create_graph=True))
-    return (*(None if t is None else next(found) for t in four), None, None, None, None, None)

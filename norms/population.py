@@ -64,7 +64,7 @@ class PopulationNorm(RunningNorm):
         mean, variance = self._population(compute_dtype(x.dtype), update)
         given = mean, torch.rsqrt(variance + self.eps)
         y, *cells = pooled_norm(
-            x, self.weight, self.bias, (), eps=self.eps, given=given, kernel=self.kernel, **beside._asdict()
+            x, self.weight, self.bias, (), eps=self.eps, given=given, kernel=self.kernel, beside=beside
         )
         if self._follows(x, update):
             count = values_per_channel(x, (0, *range(2, x.ndim)))

@@ -1,4 +1,4 @@
-"""The steps of norms/cells.py as torch operators that launch Triton programs.
+"""The steps of norms/blocks.py as torch operators that launch Triton programs, with what is done beside a norm.
 
 All are functional: statistics are returned, buffers are updated outside. Shapes and fake versions make them visible to
 torch.compile and torch.export; `cell_moments` and `cell_apply` have gradients of their own for use there.
@@ -204,7 +204,7 @@ cell_apply.register_autograd(_apply_backward, setup_context=_keep_apply)
 
 
 def moments(x: Tensor, centred: bool, gate: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """See cells.moments."""
+    """See cell_moments; results are (N, C, 1, ...)."""
     mean, variance = cell_moments(x, centred, gate)
     shape = (*x.shape[:2], *(1,) * (x.ndim - 2))
     return mean.reshape(shape), variance.reshape(shape)
@@ -219,19 +219,19 @@ def apply(
     relu: bool = False,
     gate: Tensor | None = None,
 ) -> Tensor:
-    """See cells.apply."""
+    """See cell_apply; statistics are (N, C, 1, ...)."""
     y: Tensor = cell_apply(x, *map(_flat, (mean, scale, shift)), residual, relu, gate)
     return y
 
 
 def sums(g: Tensor, x: Tensor, mean: Tensor, y: Tensor | None, gate: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """See cells.sums."""
+    """See cell_sums; results are (N, C, 1, ...)."""
     plain, along = cell_sums(g, x, _flat(mean), y, gate)
     return plain.reshape(mean.shape), along.reshape(mean.shape)
 
 
 def distances(x: Tensor, mean: Tensor, gate: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """See cells.distances."""
+    """See cell_distances; results are (N, C, 1, ...)."""
     far, signs = cell_distances(x, _flat(mean), gate)
     return far.reshape(mean.shape), signs.reshape(mean.shape)
 
@@ -248,7 +248,7 @@ def gradient(
     *,
     signs: bool = False,
 ) -> Tensor:
-    """See cells.gradient."""
+    """See cell_gradient; statistics are (N, C, 1, ...)."""
     dx: Tensor = cell_gradient(g, x, *map(_flat, (mean, scale, slope, shift)), y, gate, signs)
     return dx
 

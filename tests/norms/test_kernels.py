@@ -1,13 +1,13 @@
 """Triton kernels, in Triton's interpreter where there is no CUDA device, against the plain path in float64."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from norms import InputError
+from norms.beside import ALONE, Beside
+from norms.distances import scaled_norm
 from norms.kernels import cells as kernels
 from norms.kernels.launch import launch, view
 from norms.pooled import pooled_norm
@@ -29,9 +29,15 @@ def data(dtype: torch.dtype, layout: torch.memory_format, shape: tuple[int, ...]
     return (torch.randn(shape, device=DEVICE) * 2 + 1).to(dtype).to(memory_format=layout)
 
 
-def gradients(x: Tensor, others: list[Tensor], pools: tuple[Pool, ...], kernel: str, **options: Any) -> list[Tensor]:
+def gradients(
+    x: Tensor, others: list[Tensor], pools: tuple[Pool, ...], kernel: str, centred: bool, relu: bool
+) -> list[Tensor]:
     leaves = [t.detach().clone().requires_grad_() for t in (x, *others)]
-    y = pooled_norm(leaves[0], leaves[1], leaves[2], pools, eps=1e-5, residual=leaves[3], kernel=kernel, **options).y
+    beside = Beside(leaves[3], relu) if kernel == "triton" else ALONE
+    y = pooled_norm(leaves[0], leaves[1], leaves[2], pools, eps=1e-5, centred=centred, beside=beside, kernel=kernel).y
+    if kernel == "plain":
+        y = y + leaves[3]
+        y = y.clamp(min=0) if relu else y
     weights = torch.linspace(-1, 1, y.numel(), device=y.device).reshape(y.shape)
     torch.autograd.backward(y, weights.to(y.dtype))
     return [y.detach(), *(t.grad for t in leaves if t.grad is not None)]
@@ -46,8 +52,8 @@ def test_forward_and_backward_are_those_of_the_plain_path_in_float64(
 ) -> None:
     x, residual = data(dtype, layout), data(dtype, layout)
     others = [torch.randn(6, device=DEVICE), torch.randn(6, device=DEVICE), residual]
-    got = gradients(x, others, pools, "triton", centred=centred, relu=relu)
-    want = gradients(x.double(), [t.double() for t in others], pools, "plain", centred=centred, relu=relu)
+    got = gradients(x, others, pools, "triton", centred, relu)
+    want = gradients(x.double(), [t.double() for t in others], pools, "plain", centred, relu)
     assert len(got) == 5
     assert got[0].stride() == x.stride()
     for a, b in zip(got, want, strict=True):
@@ -92,7 +98,7 @@ def test_a_shut_gate_sums_nothing_and_passes_on(opened: bool) -> None:
     leaf = x.clone().requires_grad_()
     weight = torch.full((6,), 2.0, device=DEVICE, requires_grad=True)
     bias = torch.ones(6, device=DEVICE, requires_grad=True)
-    found = pooled_norm(leaf, weight, bias, POOLS["batch"], eps=0.0, gate=gate, kernel="triton")
+    found = pooled_norm(leaf, weight, bias, POOLS["batch"], eps=0.0, beside=Beside(gate=gate), kernel="triton")
     g = torch.randn_like(x)
     torch.autograd.backward(found.y, g)
     assert weight.grad is not None
@@ -108,6 +114,25 @@ def test_a_shut_gate_sums_nothing_and_passes_on(opened: bool) -> None:
         assert not found.mean.any()
         assert not weight.grad.any()
         assert not bias.grad.any()
+
+
+@pytest.mark.parametrize("largest", [None, 2, 0], ids=["L1", "top k", "pools"])
+def test_gradients_of_gradients_where_one_tensor_is_input_and_residual(largest: int | None) -> None:
+    def gradient(x: Tensor, weight: Tensor, kernel: str) -> Tensor:
+        beside = Beside(x, relu=True) if kernel == "triton" else ALONE
+        if largest == 0:
+            y = pooled_norm(x, weight, None, POOLS["batch layer"], eps=1e-5, beside=beside, kernel=kernel).y
+        else:
+            y = scaled_norm(x, weight, None, factor=1.0, largest=largest, eps=1e-5, beside=beside, kernel=kernel).y
+        y = y if kernel == "triton" else (y + x).clamp(min=0)
+        (first,) = torch.autograd.grad(y.pow(3).sum(), x, create_graph=True)
+        (second,) = torch.autograd.grad((first * first).sum(), x)
+        return second
+
+    x, weight = data(torch.float32, torch.contiguous_format).requires_grad_(), torch.rand(6, device=DEVICE)
+    want = gradient(x.detach().double().requires_grad_(), weight.double(), "plain")
+    got = gradient(x, weight, "triton").double()
+    torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4 * want.abs().max().item())
 
 
 def test_operators_are_what_they_say() -> None:
