@@ -1,6 +1,7 @@
 """HTTP/1.1 as uvicorn speaks it by httptools, with what it leaves out: limits on headers, and a close that is heard.
 
 - Headers have a largest size and a longest time; connections have a largest number. Uvicorn's httptools has neither.
+- A client that takes nothing of its answer for long is cut off; uvicorn would wait for good, also after a close.
 - Bytes that are no HTTP are answered by a problem document too.
 - Where an answer ends the connection while the body still comes, the socket is not closed at once: the client would be
   reset and might never read why it was refused. It is half closed, and what comes is dropped for a while.
@@ -43,6 +44,11 @@ class LingeringTransport:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
+    def write(self, data: bytes) -> None:
+        """Send bytes, unless it was closed: what is answered to a client that was cut off goes nowhere."""
+        if not self.is_closing():
+            self.inner.write(data)
+
     def is_closing(self) -> bool:
         """Return whether it was closed, lingering or not."""
         return self._closing or self.inner.is_closing()
@@ -56,6 +62,7 @@ class LingeringTransport:
             self._protocol.linger()
         else:
             self.inner.close()
+        self._protocol.watch_sending()
 
 
 class ServiceProtocol(HttpToolsProtocol):
@@ -80,6 +87,8 @@ class ServiceProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._send_timer: asyncio.TimerHandle | None = None
+        self._unsent_bytes = 0
         self._lingering = False
         self._refused = False
         self.expects_more = False
@@ -99,8 +108,19 @@ class ServiceProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
-        self._stop_head_timer()
         super().connection_lost(exc)
+        self._stop_head_timer()
+        self._stop_send_timer()
+
+    def pause_writing(self) -> None:
+        """Let no more be written until the client has taken some of it, which it must."""
+        super().pause_writing()
+        self.watch_sending()
+
+    def resume_writing(self) -> None:
+        """Go on writing."""
+        self._stop_send_timer()
+        super().resume_writing()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's own answer: whether to stay open
         """Stay open for the answer where the request is whole; else it was cut off."""
@@ -128,6 +148,7 @@ class ServiceProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request; it may come in the same packet as the end of the one before."""
         super().on_message_begin()
+        self._start_head_timer()
         self._in_head = self.expects_more = True
 
     def on_headers_complete(self) -> None:
@@ -196,6 +217,26 @@ class ServiceProtocol(HttpToolsProtocol):
         inner.write_eof()
         self.loop.call_later(LINGER_S, inner.close)
 
+    def watch_sending(self) -> None:
+        """Cut the connection where the client takes nothing of what is left to send, for as long as it may."""
+        self._stop_send_timer()
+        inner = self.transport.inner  # type: ignore[attr-defined]  # our own
+        self._unsent_bytes = inner.get_write_buffer_size()
+        if self._unsent_bytes:
+            self._send_timer = self.loop.call_later(self._settings.send_timeout_s, self._on_send_time)
+
+    def _on_send_time(self) -> None:
+        inner = self.transport.inner  # type: ignore[attr-defined]  # our own
+        if inner.get_write_buffer_size() < self._unsent_bytes:
+            self.watch_sending()
+        else:
+            inner.abort()
+
+    def _stop_send_timer(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+
     def _refuse_headers(self, size_bytes: int) -> None:
         self._refuse(
             "headers-too-large",
@@ -240,6 +281,9 @@ class ServiceProtocol(HttpToolsProtocol):
 
     def _on_head_timeout(self) -> None:
         self._head_timer = None
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._start_head_timer()  # the request before it is still being answered
+            return
         if not self._head_bytes:
             self.transport.close()
             return

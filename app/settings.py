@@ -101,6 +101,11 @@ class Settings(BaseSettings):
         default=2**22, ge=2**16, description="Most bytes of a body that are handed to a worker thread at a time."
     )
     header_timeout_s: float = Field(default=20.0, gt=0, description="Longest time for the head of a request to come.")
+    send_timeout_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Longest time in which a client takes nothing of its answer, then it is cut off.",
+    )
     body_idle_timeout_s: float = Field(default=60.0, gt=0, description="Longest wait for the next bytes of a body.")
     body_min_bytes_per_s: int = Field(
         default=1024, ge=0, description="Least rate at which a body must come, over body_rate_window_s; 0: any."

@@ -1,0 +1,113 @@
+"""Many clients that send a byte now and then, or take no answers: others are served meanwhile, and slots come back."""
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+
+import httpx
+import pytest
+
+from app.serving import running
+from app.settings import Settings
+from tests.app.support import check_problem, create, npy, npy_head, rows
+from tests.app.test_protocol import check_raw
+from tests.app.test_streaming import send_raw, shard_head
+
+MANY = 100
+ROUNDS = 3000
+WHOLE = "GET /livez HTTP/1.1\nHost: localhost\n\n"
+BEGUN = "GET /livez HTTP/1.1\nHost: localhost\nX-Slow: "
+
+
+@contextmanager
+def served(settings: Settings, **limits: float) -> Iterator[httpx.Client]:
+    """Run a server with these limits; give a client."""
+    with running(settings.model_copy(update=limits)) as url, httpx.Client(base_url=url, timeout=60) as client:
+        yield client
+
+
+def drip(slow: Sequence[socket.socket], client: httpx.Client, path: str) -> list[bytes]:
+    """Send a byte on each connection again and again until the server has ended all; return what each answered.
+
+    Another client asks for `path` meanwhile.
+    """
+    answers = [b""] * len(slow)
+    left = set(range(len(slow)))
+    for connection in slow:
+        connection.setblocking(False)
+    for _ in range(ROUNDS):
+        for number in sorted(left):
+            try:
+                while received := slow[number].recv(65536):
+                    answers[number] += received
+                left.discard(number)
+            except BlockingIOError:
+                with suppress(OSError):  # ended just now: what it answered is read in the next round
+                    slow[number].send(b"x")
+            except ConnectionResetError:
+                left.discard(number)
+        assert client.get(path).status_code == 200
+        if not left:
+            return answers
+    raise AssertionError(f"{len(left)} of {len(slow)} slow connections were never ended")
+
+
+@pytest.mark.parametrize("sent", [BEGUN, WHOLE + BEGUN], ids=["first request", "second request"])
+def test_heads_that_drip(settings: Settings, sent: str) -> None:
+    """A second head may begin in the packet that ends the first request."""
+    with served(settings, header_timeout_s=1.0, max_connections=MANY + 1) as client:
+        client.get("/livez")  # its connection is the one that is left to others
+        with ExitStack() as stack:
+            slow = [stack.enter_context(closing(send_raw(str(client.base_url), sent))) for _ in range(MANY)]
+            for answer in drip(slow, client, "/v1/assessments"):
+                first, last = answer.count(b"HTTP/1.1 200 "), answer.rpartition(b"HTTP/1.1 ")
+                assert first == (1 if sent != BEGUN else 0)
+                check_raw(b"".join(last[1:]), "headers-timeout")
+        with ExitStack() as stack:
+            served_now = 0
+            for _ in range(ROUNDS):
+                connection = stack.enter_context(closing(send_raw(str(client.base_url), WHOLE)))
+                served_now += connection.recv(15) == b"HTTP/1.1 200 OK"
+                if served_now == MANY:
+                    return
+        raise AssertionError(f"{MANY - served_now} connections were never given back")
+
+
+def test_a_second_head_waits_for_the_first_answer(settings: Settings) -> None:
+    """An answer that takes longer than a head may is not spoilt by the head of the next request."""
+    with served(settings, header_timeout_s=0.2, body_idle_timeout_s=1.0) as client:
+        path = create(client)
+        head = shard_head(path, "Content-Length: 1000", "Expect: 100-continue")
+        with send_raw(str(client.base_url), head) as connection:
+            assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            check_raw(connection.recv(65536), "body-timeout")
+
+
+def test_bodies_that_drip(settings: Settings) -> None:
+    limits = {"body_rate_window_s": 1.0, "body_min_bytes_per_s": 10_000, "max_uploads": MANY}
+    with served(settings, **limits) as client, ExitStack() as stack:
+        path = create(client)
+        head, begun = shard_head(path, "Content-Length: 1000000"), npy_head((10**6, 6))
+        url = str(client.base_url)
+        slow = [stack.enter_context(closing(send_raw(url, head, begun))) for _ in range(MANY)]
+        for answer in drip(slow, client, path):
+            check_raw(answer, "slow-upload")
+        stored = client.put(f"{path}/shards/0", content=npy(rows(8)))
+        assert stored.status_code == 201, stored.text
+
+
+def test_answers_that_no_one_takes(settings: Settings) -> None:
+    """More answers than the kernels' buffers hold, one after another on each connection; none is read."""
+    with served(settings, send_timeout_s=1.5, max_requests=2) as client, ExitStack() as stack:
+        asked = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 64
+        for _ in range(MANY):
+            # Another one each time: where it comes during the request below, it is the one that is refused.
+            connection = stack.enter_context(closing(socket.socket()))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect((client.base_url.host, client.base_url.port))
+            connection.sendall(asked)
+            refused = client.get("/v1/assessments")
+            if refused.status_code == 503:
+                break
+        check_problem(refused, 503, "too-many-requests-at-once", "at most 2 requests")
+        assert any(client.get("/v1/assessments").status_code == 200 for _ in range(ROUNDS)), "no slot came back"
