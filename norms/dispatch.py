@@ -142,6 +142,8 @@ def _asked(path: str, x: Tensor) -> Chosen:
     known = _known(path)
     if known != "plain" and needs_plain(x):
         return Chosen("plain", f"within torch.func, forward-mode differentiation or a trace, where {path!r} cannot be")
+    if known == "triton" and x.numel() == 0:
+        return Chosen("plain", "no values, which no kernel can be launched for")
     if known == "triton":
         if not has_triton():
             raise OptionError("expected Triton for the path 'triton'; found none: pip install 'normgauge[gpu]'")

@@ -51,10 +51,10 @@ def cell_apply(
     seen = _view(x)
     how = launch(seen)
     y = torch.empty_like(x)
-    beside = x if residual is None else _alike(residual, x)
+    beside = x if residual is None else _alike(residual, y)
     _run(
         apply_program, seen, how, _divide(seen.positions, how.positions),
-        (x, y, beside, mean, scale, shift, x if gate is None else gate), None,
+        (x, y, beside, mean, scale, shift, x if gate is None else gate), None, y,
         RESIDUAL=residual is not None, RELU=relu, GATED=gate is not None,
     )  # fmt: skip
     return y
@@ -71,9 +71,10 @@ def cell_sums(
     parts = _divide(seen.positions, span)
     plain = torch.empty((parts, seen.samples, seen.channels), dtype=torch.float32, device=x.device)
     along = torch.empty_like(plain)
+    like = torch.empty_like(x, device="meta")
     _run(
         sums_program, seen, how, parts,
-        (_alike(g, x), x, x if y is None else y, mean, plain, along, x if gate is None else gate), span,
+        (_alike(g, like), x, x if y is None else y, mean, plain, along, x if gate is None else gate), span, like,
         RELU=y is not None, GATED=gate is not None,
     )  # fmt: skip
     return plain.sum(0), along.sum(0)
@@ -100,7 +101,7 @@ def cell_gradient(
     dx = torch.empty_like(x)
     _run(
         gradient_program, seen, how, _divide(seen.positions, how.positions),
-        (_alike(g, x), x, x if y is None else y, dx, mean, scale, slope, shift, x if gate is None else gate), None,
+        (_alike(g, dx), x, x if y is None else y, dx, mean, scale, slope, shift, x if gate is None else gate), None, dx,
         RELU=y is not None, GATED=gate is not None, SIGNS=signs,
     )  # fmt: skip
     return dx
@@ -267,9 +268,9 @@ def _view(x: Tensor) -> View:
     return seen
 
 
-def _alike(g: Tensor, x: Tensor) -> Tensor:
-    """Return g in the memory layout of x; a copy only where it has another."""
-    return g if g.stride() == x.stride() else torch.empty_like(x, dtype=g.dtype).copy_(g)
+def _alike(g: Tensor, like: Tensor) -> Tensor:
+    """Return g in the memory layout of `like`; a copy only where it has another."""
+    return g if g.stride() == like.stride() else torch.empty_like(like, dtype=g.dtype, device=g.device).copy_(g)
 
 
 def _divide(a: int, b: int) -> int:
@@ -282,10 +283,19 @@ def _span(seen: View, how: Launch) -> int:
 
 
 def _run(
-    program: Any, seen: View, how: Launch, last: int, tensors: tuple[Tensor, ...], span: int | None, **flags: bool
+    program: Any,
+    seen: View,
+    how: Launch,
+    last: int,
+    tensors: tuple[Tensor, ...],
+    span: int | None,
+    like: Tensor | None = None,
+    **flags: bool,
 ) -> None:
+    """Start a program on x as it is seen; like: what has the layout of the tensors beside x."""
     grid = (seen.samples, _divide(seen.channels, how.channels), last)
     sizes = (seen.channels, seen.positions, *(() if span is None else (span,)))
-    strides = (seen.by_sample, seen.by_channel, seen.by_position)
+    views = (seen,) if like is None else (seen, _view(like))
+    strides = (stride for v in views for stride in (v.by_sample, v.by_channel, v.by_position))
     start: Callable[..., Any] = program[grid]
     start(*tensors, *sizes, *strides, **flags, CHANNELS=how.channels, POSITIONS=how.positions, num_warps=how.warps)

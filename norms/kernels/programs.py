@@ -2,7 +2,8 @@
 
 Every value is cast to float32 right after loading; sums are taken in float32 around the mean, merged by Chan, Golub &
 LeVeque (1983). No atomics: what programs share a cell write parts that the caller adds. `gate` points to a bool: where
-it is false nothing is summed, and x or g is passed on.
+it is false nothing is summed, and x or g is passed on. What a program writes, and what came of that, is dense; x need
+not be, and so has strides of its own.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator,no-untyped-call"
@@ -62,17 +63,20 @@ def moments_program(
 @triton.jit
 def apply_program(
     x_ptr,  # (N, C, P)
-    y_ptr,  # (N, C, P)
-    residual_ptr,  # (N, C, P) in the layout of x
+    y_ptr,  # (N, C, P) in the result's layout
+    residual_ptr,  # (N, C, P) in the result's layout
     mean_ptr,  # (N, C), float32
     scale_ptr,  # (N, C), float32
     shift_ptr,  # (N, C), float32
     gate_ptr,  # 0-d bool
     channels,
     positions,
-    by_sample,
+    by_sample,  # of x; so are the next two
     by_channel,
     by_position,
+    to_sample,  # of what is in the result's layout; so are the next two
+    to_channel,
+    to_position,
     RESIDUAL: tl.constexpr,
     RELU: tl.constexpr,
     GATED: tl.constexpr,
@@ -84,6 +88,7 @@ def apply_program(
     p = tl.program_id(2) * POSITIONS + tl.arange(0, POSITIONS)
     inside = (c[:, None] < channels) & (p[None, :] < positions)
     at = n * by_sample + c[:, None].to(tl.int64) * by_channel + p[None, :].to(tl.int64) * by_position
+    there = n * to_sample + c[:, None].to(tl.int64) * to_channel + p[None, :].to(tl.int64) * to_position
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
     cell = n * channels + c
     mean = tl.load(mean_ptr + cell, mask=c < channels, other=0.0)
@@ -93,10 +98,10 @@ def apply_program(
     if GATED:
         y = tl.where(tl.load(gate_ptr) != 0, y, x)
     if RESIDUAL:
-        y += tl.load(residual_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        y += tl.load(residual_ptr + there, mask=inside, other=0.0).to(tl.float32)
     if RELU:
         y = tl.where(y < 0, 0.0, y)  # a NaN stays one
-    tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=inside)
+    tl.store(y_ptr + there, y.to(y_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -141,9 +146,9 @@ def distances_program(
 
 @triton.jit
 def sums_program(
-    g_ptr,  # (N, C, P) in the layout of x
+    g_ptr,  # (N, C, P) in the result's layout
     x_ptr,  # (N, C, P)
-    y_ptr,  # (N, C, P) in the layout of x: what the relu returned
+    y_ptr,  # (N, C, P) in the result's layout: what the relu returned
     mean_ptr,  # (N, C), float32
     plain_ptr,  # (splits, N, C), float32: sums of g
     along_ptr,  # (splits, N, C), float32: sums of g (x - mean)
@@ -151,9 +156,12 @@ def sums_program(
     channels,
     positions,
     span,
-    by_sample,
+    by_sample,  # of x; so are the next two
     by_channel,
     by_position,
+    to_sample,  # of what is in the result's layout; so are the next two
+    to_channel,
+    to_position,
     RELU: tl.constexpr,
     GATED: tl.constexpr,
     CHANNELS: tl.constexpr,
@@ -173,10 +181,11 @@ def sums_program(
         p = start + tl.arange(0, POSITIONS)
         inside = (c[:, None] < channels) & (p[None, :] < last)
         at = n * by_sample + c[:, None].to(tl.int64) * by_channel + p[None, :].to(tl.int64) * by_position
-        g = tl.load(g_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        there = n * to_sample + c[:, None].to(tl.int64) * to_channel + p[None, :].to(tl.int64) * to_position
+        g = tl.load(g_ptr + there, mask=inside, other=0.0).to(tl.float32)
         x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
         if RELU:
-            g = tl.where(tl.load(y_ptr + at, mask=inside, other=0.0).to(tl.float32) > 0, g, 0.0)
+            g = tl.where(tl.load(y_ptr + there, mask=inside, other=0.0).to(tl.float32) > 0, g, 0.0)
         plain += tl.sum(g, 1)
         along += tl.sum(tl.where(inside, g * (x - mean[:, None]), 0.0), 1)
     to = (split * tl.num_programs(0) + n) * channels + c
@@ -186,10 +195,10 @@ def sums_program(
 
 @triton.jit
 def gradient_program(
-    g_ptr,  # (N, C, P) in the layout of x
+    g_ptr,  # (N, C, P) in the result's layout
     x_ptr,  # (N, C, P)
-    y_ptr,  # (N, C, P) in the layout of x: what the relu returned
-    dx_ptr,  # (N, C, P) in the layout of x
+    y_ptr,  # (N, C, P) in the result's layout: what the relu returned
+    dx_ptr,  # (N, C, P) in the result's layout
     mean_ptr,  # (N, C), float32; so are the next three
     scale_ptr,
     slope_ptr,
@@ -197,9 +206,12 @@ def gradient_program(
     gate_ptr,  # 0-d bool
     channels,
     positions,
-    by_sample,
+    by_sample,  # of x; so are the next two
     by_channel,
     by_position,
+    to_sample,  # of what is in the result's layout; so are the next two
+    to_channel,
+    to_position,
     RELU: tl.constexpr,
     GATED: tl.constexpr,
     SIGNS: tl.constexpr,  # take the sign of x - mean
@@ -211,9 +223,10 @@ def gradient_program(
     p = tl.program_id(2) * POSITIONS + tl.arange(0, POSITIONS)
     inside = (c[:, None] < channels) & (p[None, :] < positions)
     at = n * by_sample + c[:, None].to(tl.int64) * by_channel + p[None, :].to(tl.int64) * by_position
-    g = tl.load(g_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    there = n * to_sample + c[:, None].to(tl.int64) * to_channel + p[None, :].to(tl.int64) * to_position
+    g = tl.load(g_ptr + there, mask=inside, other=0.0).to(tl.float32)
     if RELU:
-        g = tl.where(tl.load(y_ptr + at, mask=inside, other=0.0).to(tl.float32) > 0, g, 0.0)
+        g = tl.where(tl.load(y_ptr + there, mask=inside, other=0.0).to(tl.float32) > 0, g, 0.0)
     x = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
     cell = n * channels + c
     mean = tl.load(mean_ptr + cell, mask=c < channels, other=0.0)
@@ -226,4 +239,4 @@ def gradient_program(
     dx = g * scale[:, None] + rest * slope[:, None] + shift[:, None]
     if GATED:
         dx = tl.where(tl.load(gate_ptr) != 0, dx, g)
-    tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)
+    tl.store(dx_ptr + there, dx.to(dx_ptr.dtype.element_ty), mask=inside)

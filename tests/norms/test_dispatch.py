@@ -128,6 +128,7 @@ def test_what_is_chosen_can_be_asked() -> None:
     assert choose(x) == ("blocks", "CPU")
     assert choose(x, "plain") == ("plain", "asked for")
     assert choose(x.to("meta")) == ("plain", "meta: 'triton' is taken where it is asked for")
+    assert choose(torch.zeros(2, 3, 0), "triton") == ("plain", "no values, which no kernel can be launched for")
     with use_kernel("plain"):
         assert choose(x).path == "plain"
         assert choose(x, "blocks").path == "blocks"

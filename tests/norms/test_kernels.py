@@ -61,6 +61,31 @@ def test_forward_and_backward_are_those_of_the_plain_path_in_float64(
         torch.testing.assert_close(a.double(), b, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("part", ["channels", "channels last", "positions", "expanded"])
+def test_an_input_with_gaps_in_memory(part: str) -> None:
+    whole = data(
+        torch.float32, torch.channels_last if part == "channels last" else torch.contiguous_format, (4, 12, 5, 4)
+    )
+    x = {
+        "positions": whole.flatten(2)[:, :6, ::2],
+        "expanded": whole[:1, :6].expand(4, -1, -1, -1),
+    }.get(part, whole[:, 3:9])
+    assert not x.is_contiguous()
+    others = [torch.randn(6, device=DEVICE), torch.randn(6, device=DEVICE), torch.randn_like(x)]
+
+    def results(x: Tensor, others: list[Tensor], kernel: str) -> list[Tensor]:
+        x, others = x.requires_grad_(), [t.requires_grad_() for t in others]
+        beside = Beside(others[2], relu=True) if kernel == "triton" else ALONE
+        y = pooled_norm(x, others[0], others[1], POOLS["batch layer"], eps=1e-5, beside=beside, kernel=kernel).y
+        y = y if kernel == "triton" else (y + others[2]).clamp(min=0)
+        return [y, *torch.autograd.grad(y.square().sum(), (x, *others))]
+
+    got = results(x.detach(), others, "triton")
+    want = results(x.detach().double(), [t.detach().double() for t in others], "plain")
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "last"])
 def test_cells_in_parts_far_from_zero(layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("norms.kernels.launch.TILE", 32)  # 70 positions in several tiles and parts
