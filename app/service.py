@@ -4,10 +4,8 @@ import asyncio
 import copy
 import logging
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import Annotated, Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -20,6 +18,7 @@ from app.auth.rates import RateLimiter
 from app.draining import Drain
 from app.observability.metrics import Metrics
 from app.pieces import PiecePool
+from app.profile_cache import ProfileCache
 from app.records import Assessment, Shard
 from app.settings import Settings
 from app.storage import Store
@@ -28,41 +27,6 @@ from assessor import GapError, Plan, Profile, SampleOrder, make_plan, merge
 
 _T = TypeVar("_T")
 _LOGGER = logging.getLogger("normgauge")
-_CacheKey = tuple[str, tuple[tuple[int, str], ...]]
-
-
-class ProfileCache:
-    """Merged profiles by what was merged; the least recently used goes first. Safe between threads."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._entries: OrderedDict[_CacheKey, Profile] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, key: _CacheKey, load: Callable[[], Profile]) -> Profile:
-        """Return the profile under `key`, made by `load` where it is not there."""
-        with self._lock:
-            if key in self._entries:
-                self._entries.move_to_end(key)
-                return self._entries[key]
-        # Outside the lock: a long merge holds up no other assessment.
-        profile = load()
-        with self._lock:
-            self._entries[key] = profile
-            self._entries.move_to_end(key)
-            while len(self._entries) > self._capacity:
-                self._entries.popitem(last=False)
-        return profile
-
-    def drop(self, assessment_id: str) -> None:
-        """Let go of an assessment's profiles: it was removed."""
-        with self._lock:
-            for key in [key for key in self._entries if key[0] == assessment_id]:
-                del self._entries[key]
-
-    def __len__(self) -> int:
-        """Return the number of profiles held."""
-        return len(self._entries)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +97,7 @@ class Service:
         self.looking = CapacityLimiter(2)
         if self.settings.migrate_at_start:
             await self.blocking(self.store.migrate)
-        self._sweeper = Sweeper(self.store, self.keys, self.settings)
+        self._sweeper = Sweeper(self.store, self.keys, self.cache, self.settings)
         self._sweeping = asyncio.create_task(self._sweeper.run())
 
     async def close(self) -> None:

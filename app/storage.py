@@ -10,7 +10,7 @@ A `Store` sees the assessments of one owner: those of one API key, or those made
 import copy
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -178,6 +178,14 @@ class Store:
                 return False
             connection.execute(ASSESSMENTS.delete().where(ASSESSMENTS.c.number == number))
             return True
+
+    def find_existing(self, assessment_ids: Collection[str]) -> set[str]:
+        """Return which of these assessments, of any owner, are there."""
+        if not assessment_ids:
+            return set()
+        query = sa.select(ASSESSMENTS.c.id).where(ASSESSMENTS.c.id.in_(assessment_ids))
+        with self.engine.connect() as connection:
+            return set(connection.execute(query).scalars())
 
     def add_shard(
         self,

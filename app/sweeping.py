@@ -1,7 +1,8 @@
 """Housekeeping, every minute: assessments that have expired are removed, and when keys were last used is written.
 
 Every replica does it; on PostgreSQL each takes assessments that no other has in hand, so they do not wait for one
-another. One assessment is one transaction, so that uploads come in between.
+another. One assessment is one transaction, so that uploads come in between. What is kept in memory of an assessment
+that is gone, whoever removed it, goes too.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from anyio import CapacityLimiter, to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.auth import Keys
+from app.profile_cache import ProfileCache
 from app.settings import Settings
 from app.storage import Store
 
@@ -21,9 +23,10 @@ _LOGGER = logging.getLogger("normgauge")
 class Sweeper:
     """The background task: `run` goes on until `stop`."""
 
-    def __init__(self, store: Store, keys: Keys, settings: Settings) -> None:
+    def __init__(self, store: Store, keys: Keys, cache: ProfileCache, settings: Settings) -> None:
         self._store = store
         self._keys = keys
+        self._cache = cache
         self._interval_s = settings.sweep_interval_s
         self._stopped = asyncio.Event()
 
@@ -46,9 +49,12 @@ class Sweeper:
         self._stopped.set()
 
     def sweep(self) -> int:
-        """Write the uses of keys, remove what has expired and return how many assessments that were; blocks."""
+        """Write the uses of keys, remove what has expired, and return how many assessments that were; blocks."""
         self._keys.write_uses()
         removed = 0
         while self._store.remove_expired():
             removed += 1
+        cached = self._cache.assessments
+        for assessment_id in cached - self._store.find_existing(cached):
+            self._cache.drop(assessment_id)
         return removed

@@ -11,8 +11,9 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.problems import ProblemError
+from app.profile_cache import ProfileCache
 from app.records import Shard
-from app.service import ProfileCache, find_gaps
+from app.service import find_gaps
 from app.settings import Settings
 from assessor import Plan, make_plan, merge, profile_array
 from tests.app.support import check_problem, create, npy, rows, safetensors

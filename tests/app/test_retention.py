@@ -10,12 +10,15 @@ from threading import Barrier
 import httpx
 import pytest
 import sqlalchemy as sa
+from fastapi.testclient import TestClient
 
 from app.database import ASSESSMENTS, METADATA, SHARDS
+from app.main import create_app
 from app.problems import ProblemError
 from app.serving import running
 from app.settings import Settings
 from app.storage import Store
+from app.sweeping import Sweeper
 from app.times import now_text
 from tests.app.support import create, npy, rows
 from tests.app.test_storage import SHARD
@@ -132,6 +135,34 @@ def test_running_service_sweeps(settings: Settings) -> None:
             pass
         assert client.get(path).status_code == 404
         assert client.get(other).status_code == 200
+
+
+@pytest.mark.parametrize("removal", ["expires", "deleted elsewhere", "deleted here"])
+def test_its_profiles_leave_the_memory(settings: Settings, removal: str) -> None:
+    """Also those of one that another process removed, and not those of others."""
+    changed = settings.model_copy(update={"retention_days": 2.0, "sweep_interval_s": 3600.0})
+    application = create_app(changed)
+    service = application.state.service
+    with TestClient(application, base_url="http://localhost") as client:
+        new = {"name": "test", "batch_sizes": [4]}
+        paths = [client.post("/v1/assessments", json=new).headers["location"] for _ in range(2)]
+        for path in paths:
+            assert client.put(f"{path}/shards/0", content=npy(rows(8))).status_code == 201
+            assert client.get(f"{path}/plan").status_code == 200
+        gone, kept = (path.rpartition("/")[2] for path in paths)
+        assert service.cache.assessments == {gone, kept}
+        if removal == "deleted here":
+            assert client.delete(paths[0]).status_code == 204
+            assert service.cache.assessments == {kept}
+        with closing(Store(changed)) as other:
+            if removal == "deleted elsewhere":
+                other.delete_assessment(gone)
+            if removal == "expires":
+                age(other, gone, 3)
+        sweeper = Sweeper(service.store, service.keys, service.cache, changed)
+        assert sweeper.sweep() == (1 if removal == "expires" else 0)
+        assert service.cache.assessments == {kept}
+        assert client.get(f"{paths[1]}/plan").status_code == 200
 
 
 def test_delete_removes_all_that_hangs_on_it(settings: Settings) -> None:
