@@ -20,6 +20,9 @@ SOME = 0.02
 """Where more than this share of the batches is flagged and more than this share is not, there are two kinds."""
 DRIFT_NATS = 0.1
 """Drift beyond which two kinds of batches call for deciding batch by batch; alike batches show below 0.05."""
+NOISE_TIMES = 3.0
+"""Deciding batch by batch pays where drift is more than so many times noise(B): below, what the batches' own statistics
+add outweighs what they remove (docs/evidence.md, question 3)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def _needed(view: BatchView, scores: Scores, normalize: NDArray[np.bool_], cutof
         return Recommendation("normalize", f"normalize the flagged batches, {flagged:.0%} of all{_which_norm(view)}")
     drift, feature = parts["drift"], parts["feature"]
     some_only = SOME < flagged < 1 - SOME
-    if drift > cutoff or (some_only and drift > DRIFT_NATS):
+    if drift > max(DRIFT_NATS, NOISE_TIMES * parts["noise"]) and (some_only or drift > cutoff):
         return Recommendation(
             "normalize",
             f"normalize the flagged batches, {flagged:.0%} of all: batches are unlike each other "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.study import acting
 from benchmarks.study import arms as catalogue
 from benchmarks.study.cutoffs import TODAY, follow_all, held_out
 from benchmarks.study.gathered import Gathered, best_of
@@ -16,8 +17,9 @@ RISK = 0.05
 FIRST_STUDY = ("digits", "wine", "breast_cancer")
 """Families on which today's cutoff of 1 nat was chosen; all others are held out for it."""
 ALWAYS, NEVER, PLAN, ACTION = "always batch norm", "never", "plan: need/identity", "plan's action"
+FORMER, BEHIND = "plan's action, former rule", "plan's action, layer norm in hidden layers"
 ONE, CHOSEN = "batch norm if need > 1, once", "batch norm if need > cutoff of other families"
-MAIN = (ALWAYS, NEVER, PLAN, ACTION)
+MAIN = (ALWAYS, NEVER, PLAN, ACTION, BEHIND)
 GAP_POINTS = 0.2
 """Points between always batch norm and the best below which a share of the gap means nothing."""
 
@@ -73,7 +75,10 @@ def policies(gathered: Gathered) -> dict[str, Floats]:
     gates = [arm for arm in gathered.everywhere if "/" in arm]
     found.update({f"plan: {arm}": gathered.accuracy(arm) for arm in gates})
     if set(catalogue.ADVISED.values()) <= set(gathered.everywhere):
-        found[ACTION] = gathered.by_action(catalogue.ADVISED)
+        found[ACTION] = acting.TODAY.follow(gathered)
+        found[FORMER] = acting.FIRST.follow(gathered)
+    if {"standardize+layer", f"{catalogue.ADVISED['normalize']}+layer"} <= set(gathered.everywhere):
+        found[BEHIND] = acting.WITH_LAYER.follow(gathered)
     if "standard_divergence" in gathered.scores:
         scores = gathered.score("standard_divergence")
         found[ONE] = gathered.follow(scores, TODAY["standard_divergence"], above=batch, below=none)
@@ -165,6 +170,7 @@ def section(gathered: Gathered) -> Section | None:
         "![Following the plan less always batch norm, cell by cell](evidence/cells.png)",
         "",
         *_losses(judged, cells),
+        *acting.lines(cells),
     ]
     plan = paired(judged[PLAN].values - cells.accuracy("batch"))
     drawn = {
@@ -209,7 +215,7 @@ def _by(cells: Gathered, shown: Sequence[Policy], best: Floats, name: str, title
 def _losses(judged: Mapping[str, Policy], cells: Gathered) -> list[str]:
     always = cells.accuracy("batch")
     lines = ["Where following does not help, as measured:", ""]
-    for name in (PLAN, ACTION):
+    for name in (PLAN, ACTION, BEHIND):
         if name not in judged:
             continue
         policy, less = judged[name], paired(judged[name].values - always)
@@ -237,7 +243,11 @@ def _answer(judged: Mapping[str, Policy], cells: Gathered) -> str:
         f"{number(never.accuracy.value, 1)} %, following the plan (`need`, batch norm or nothing, batch by batch) "
         f"{number(plan.accuracy.value, 1)} %."
     ]
-    for policy, name in ((plan, "Following it"), (judged.get(ACTION), "Following the plan's action")):
+    for policy, name in (
+        (plan, "Following it"),
+        (judged.get(ACTION), "Following the plan's action"),
+        (judged.get(BEHIND), "The same with layer norm in the hidden layers"),
+    ):
         if policy is None:
             continue
         direction = compared(policy.less_always, "beats", "loses to", "is within noise of")

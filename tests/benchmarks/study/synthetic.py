@@ -35,7 +35,7 @@ def assessed(setting: Setting, seed: int, score: float, other: float = 0.0) -> A
         setting,
         seed,
         {"standard_divergence": score, "spread_divergence": other, "standard_divergence/left_out": score},
-        {"global": score, "feature": 0.0, "drift": 0.0, "noise": 0.1},
+        {"global": 0.0, "feature": score, "drift": 0.0, "noise": 0.1},
         {"need": float(score > 1), "heterogeneity": float(other > 0.05)},
         "standardize" if score > 1 else "nothing",
         {"standard_divergence": [score, score]},
