@@ -13,6 +13,10 @@ RUN python -m venv --without-pip /opt/normgauge \
     && wheel="$(echo /wheels/normgauge-*.whl)" \
     && python -m pip --python /opt/normgauge install --no-cache-dir --constraint constraints.txt \
         "normgauge[app,fast,otel,report] @ file://${wheel}"
+# Compiled once for machines like the one that builds, not at each start; -I, so that what was installed is what is loaded.
+RUN NUMBA_CACHE_DIR=/opt/normgauge/kernels /opt/normgauge/bin/python -I -c \
+    "from assessor.kernels import warm; [warm(dtype) for dtype in ('float32', 'float64', 'uint8')]"
+COPY deploy/image/start.sh /opt/normgauge/
 
 FROM python:3.12-slim
 LABEL org.opencontainers.image.title="normgauge" \
@@ -34,5 +38,5 @@ USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['NORMGAUGE_PORT']}/readyz\", timeout=2)"]
-ENTRYPOINT ["normgauge"]
+ENTRYPOINT ["sh", "/opt/normgauge/start.sh"]
 CMD ["serve"]

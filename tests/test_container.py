@@ -69,9 +69,10 @@ def test_copies_exactly_what_the_wheel_needs() -> None:
     copied = {
         name for word, rest in instructions() if word == "COPY" and "--from" not in rest for name in rest.split()[:-1]
     }
-    assert copied == {"pyproject.toml", "README.md", "constraints.txt", "assessor", "app", "norms", "clients"}
+    packages = {"pyproject.toml", "README.md", "constraints.txt", "assessor", "app", "norms", "clients"}
+    assert copied == packages | {"deploy/image/start.sh"}
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert allowed == copied
+    assert allowed == packages | {"deploy/image"}
     assert all((ROOT / name).exists() for name in copied)
 
 
@@ -80,7 +81,7 @@ def test_probes_itself_and_serves() -> None:
     (probe,) = stage["HEALTHCHECK"]
     assert "/readyz" in probe
     assert "CMD [" in probe
-    assert stage["ENTRYPOINT"] == ['["normgauge"]']
+    assert stage["ENTRYPOINT"] == ['["sh", "/opt/normgauge/start.sh"]']
     assert stage["CMD"] == ['["serve"]']
     assert stage["EXPOSE"] == ["8000"]
     assert stage["VOLUME"] == ["/data"]
