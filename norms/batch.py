@@ -45,7 +45,7 @@ class BatchNorm(RunningNorm):
         ranks = self._sharing()
         if ranks is not None:
             return self._shared(x, x.to(compute_dtype(x.dtype)), ranks, update)
-        if left_to_torch(x, self.kernel, any_layout=True):
+        if left_to_torch(x, self.kernel, batch=True):
             self._check_values(x)
             return self._by_torch(x, update)
         return self._pooled(x, ALONE, update)

@@ -51,7 +51,7 @@ class GroupNorm(ChannelNorm):
     def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
         """Return x normalized per sample and group; both flags are without effect."""
         self._check_values(x)
-        if left_to_torch(x, self.kernel, any_layout=False):
+        if left_to_torch(x, self.kernel, batch=False):
             dtype = compute_dtype(x.dtype)
             weight = None if self.weight is None else self.weight.to(dtype)
             bias = None if self.bias is None else self.bias.to(dtype)

@@ -154,14 +154,22 @@ def test_the_argument_of_a_layer_beats_the_setting(monkeypatch: pytest.MonkeyPat
 
 def test_torch_does_what_it_does_fastest() -> None:
     x, last = data(), data().to(memory_format=torch.channels_last)
-    assert left_to_torch(x, None, any_layout=True)
-    assert left_to_torch(last, None, any_layout=True)
-    assert left_to_torch(x, None, any_layout=False)
-    assert not left_to_torch(last, None, any_layout=False)
-    assert not left_to_torch(x.bfloat16(), None, any_layout=True)
-    assert not left_to_torch(x, "blocks", any_layout=True)
-    with use_kernel("plain"):
-        assert not left_to_torch(x, None, any_layout=True)
+    for batch in (True, False):
+        assert left_to_torch(x, None, batch=batch)
+        assert left_to_torch(last, None, batch=batch) == batch
+        assert not left_to_torch(x.bfloat16(), None, batch=batch)
+        assert not left_to_torch(x, "blocks", batch=batch)
+        with use_kernel("plain"):
+            assert not left_to_torch(x, None, batch=batch)
+    assert not left_to_torch(data(shape=(8, C, 32, 32)).to(memory_format=torch.channels_last), None, batch=True)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "last"])
+def test_batch_norm_of_many_values_far_from_zero(layout: torch.memory_format) -> None:
+    x = (torch.randn(64, 4, 28, 28) + 100).contiguous(memory_format=layout)
+    want = F.batch_norm(x.double(), None, None, training=True)
+    # half a unit in the last place of 100 is 4e-6, in x and in its mean
+    torch.testing.assert_close(create("batch", 4)(x).double(), want, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ["batch", "group", "layer", "instance"])
