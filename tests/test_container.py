@@ -6,6 +6,7 @@ What the profile "cluster" does when it runs is in tests/app/test_topology.py.
 import re
 import subprocess
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,19 @@ def test_compose_waits_longer_than_the_service_needs_to_go_down(compose: dict[st
 def test_compose_environment_names_settings(compose: dict[str, Any]) -> None:
     for service in of_image(compose).values():
         assert unknown_variables(service.get("environment", {})) == []
+
+
+def test_compose_believes_its_proxy(compose: dict[str, Any]) -> None:
+    """Of whatever address Docker gives it, by its default pools; the file must not know it."""
+    text = compose["services"]["node1"]["environment"]["NORMGAUGE_TRUSTED_PROXIES"]
+    networks = [ip_network(part) for part in Settings(trusted_proxies=text).trusted_proxies.split(",")]
+    for pool in ("172.17.0.0/16", "172.31.0.0/16", "192.168.240.0/20"):
+        assert any(ip_network(pool).subnet_of(network) for network in networks)  # type: ignore[arg-type]  # all of IPv4
+    assert all(network.is_private for network in networks)
+    assert "ports" not in compose["services"]["node1"]
+    assert compose["services"]["node1"]["networks"] == ["inside"]
+    configuration = (ROOT / "deploy" / "compose" / "nginx.conf").read_text()
+    assert "proxy_set_header X-Forwarded-For $remote_addr;" in configuration  # not what the client says
 
 
 def test_compose_secrets_are_made_by_the_script(compose: dict[str, Any], tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ VALUES: dict[str, dict[str, Any]] = {
         },
         "settings": {"MAX_ROWS": "1000000", "TRACING": "otlp"},
         "extraEnv": [{"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"}],
+        "trustedProxies": ["10.244.0.0/16", "10.0.0.7"],
         "imagePullSecrets": [{"name": "registry"}],
         "podAnnotations": {"team": "data"},
         "nodeSelector": {"kind": "cpu"},
@@ -52,6 +53,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "no replicas": {"replicas": 0},
     "no secret": {"database": {"existingSecret": ""}},
     "a setting in small letters": {"settings": {"max_rows": "1"}},
+    "a proxy that is no address": {"trustedProxies": ["ingress"]},
 }
 VERSIONS = ("1.27.0", "1.31.0", "1.34.0")
 

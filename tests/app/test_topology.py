@@ -54,7 +54,11 @@ def node_environment(database_url: str, s3: S3, folder: Path) -> dict[str, str]:
         (folder / name).write_text(secrets[name] + "\n")
     given = compose["services"]["node1"]["environment"]
     values = {name: value.replace("/run/secrets", str(folder)) for name, value in given.items()}
-    return values | {"NORMGAUGE_INGEST_ENDPOINT": s3.endpoint, "NORMGAUGE_SHUTDOWN_DELAY_S": "0"}
+    return values | {
+        "NORMGAUGE_INGEST_ENDPOINT": s3.endpoint,
+        "NORMGAUGE_SHUTDOWN_DELAY_S": "0",
+        "NORMGAUGE_TRUSTED_PROXIES": "127.0.0.1",
+    }
 
 
 @pytest.fixture(scope="module")
