@@ -40,3 +40,19 @@ def normal_divergence(count: ArrayLike, n_features: ArrayLike) -> Floats:
     b, f = np.where(fine, b, 2.0), np.where(fine, f, 1.0)
     value = (digamma((b * f - 1) / 2) - np.log(b * f) - digamma((b - 1) / 2) + np.log(b)) / 2
     return np.where(fine, value, np.nan)
+
+
+DRIFT_NATS = 0.1
+"""Drift beyond which two kinds of batches call for deciding batch by batch; alike batches show below 0.05."""
+NOISE_TIMES = 3.0
+"""Deciding batch by batch pays where drift is more than so many times noise(B): below, what the batches' own statistics
+add outweighs what they remove (docs/evidence.md, question 3)."""
+
+
+def drift_limit(added: float) -> float:
+    """Return the drift above which to decide batch by batch is advised, where batch statistics add this noise; in nats.
+
+    >>> drift_limit(0.33), drift_limit(0.01)
+    (0.99, 0.1)
+    """
+    return max(DRIFT_NATS, NOISE_TIMES * added)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from assessor.advice import Advice
 from assessor.measures.scores import Scores
-from assessor.noise import noise
+from assessor.noise import drift_limit, noise
 from assessor.view import BatchView
 
 ACTIONS = ("nothing", "scale", "standardize", "normalize", "unknown")
@@ -18,11 +18,6 @@ NOISY_NATS = 0.1
 
 SOME = 0.02
 """Where more than this share of the batches is flagged and more than this share is not, there are two kinds."""
-DRIFT_NATS = 0.1
-"""Drift beyond which two kinds of batches call for deciding batch by batch; alike batches show below 0.05."""
-NOISE_TIMES = 3.0
-"""Deciding batch by batch pays where drift is more than so many times noise(B): below, what the batches' own statistics
-add outweighs what they remove (docs/evidence.md, question 3)."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ def _needed(view: BatchView, scores: Scores, normalize: NDArray[np.bool_], cutof
         return Recommendation("normalize", f"normalize the flagged batches, {flagged:.0%} of all{_which_norm(view)}")
     drift, feature = parts["drift"], parts["feature"]
     some_only = SOME < flagged < 1 - SOME
-    if drift > max(DRIFT_NATS, NOISE_TIMES * parts["noise"]) and (some_only or drift > cutoff):
+    if drift > drift_limit(parts["noise"]) and (some_only or drift > cutoff):
         return Recommendation(
             "normalize",
             f"normalize the flagged batches, {flagged:.0%} of all: batches are unlike each other "

@@ -20,8 +20,8 @@ MARGIN = 0.005
 MIN_CELLS = 3
 MIN_FAMILIES = 2
 """Fewer near cells, or all of one data family, are not enough evidence."""
-WIDE = 0.05
-"""An interval from a loss beyond this to a gain beyond this is not enough evidence for a first choice."""
+MAX_RISK = 0.3
+"""A first choice that loses more than a point in a larger share of such cells is not enough evidence."""
 DECIMALS = 4
 _ACTIONS = ("unknown", *dict.fromkeys(KINDS.values()))
 
@@ -155,10 +155,11 @@ def advise_on(
         return Advice("unknown", (), f"not enough evidence: {lacking}", table.evidence, known)
     choices = _rank(table, found, parts)
     first = choices[0]
-    if first.low < -WIDE and first.high > WIDE:
+    risk = float(found.risk[found.names.index(first.name)])
+    if risk > MAX_RISK:
         text = (
-            f"not enough evidence: in data like this the most promising, {first.name}, is expected to bring anything "
-            f"from {in_points(first.low)} to {in_points(first.high)} points"
+            f"not enough evidence: in data like this the most promising, {first.name}, is expected to bring "
+            f"{in_points(first.effect)} points, but loses more than one in {risk:.0%} of such cells"
         )
         return Advice("unknown", choices, text, table.evidence, known)
     return Advice(KINDS[first.kind], choices, _word(first), table.evidence, known)

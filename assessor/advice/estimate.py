@@ -1,10 +1,11 @@
 """The effect to expect of each choice: the mean over the study's cells, weighted by how near they are.
 
-A cell's place is ( ln(1 + global), ln(1 + feature), ln(1 + drift), log2(B) / 2 ), parts below 0 taken as 0; another
-network adds 1 to the squared distance d^2. A cell weighs w = exp( -d^2 / (2 width^2) ) + shrinkage / cells: near cells
-count, and all of them together count as much as `shrinkage` cells at no distance. The estimate is the weighted mean
-of the cells' effects (Nadaraya-Watson with shrinkage to the mean); the interval is that of one more such cell: the 5 %
-and 95 % quantiles of the cells' effects, weighted alike, each with the noise of its seeds, by bootstrap over seeds.
+A cell's place is that of `table.place_of`: whether there is need, how much is left after one scaling, whether batches
+are unlike each other, and log2(B) / 4; another network adds 1 to the squared distance d^2. A cell weighs
+w = exp( -d^2 / (2 width^2) ) + shrinkage / cells: near cells count, and all of them together count as much as
+`shrinkage` cells at no distance. The estimate is the weighted mean of the cells' effects (Nadaraya-Watson, drawn
+toward the mean); the interval is that of one more such cell: the 5 % and 95 % quantiles of the cells' effects, weighted
+alike, each with the noise of its seeds, by bootstrap over seeds.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from assessor.advice.table import Table, place_of
 from assessor.moments import Floats
 
 COVERED = 0.9
+LOSS = -0.01
+"""An effect below this, a point of accuracy, is a loss."""
 DRAWS = 40
 NEAR = 2.0
 """Cells within so many widths are near."""
@@ -33,6 +36,7 @@ class Estimate:
         names: of the choices that can be compared, by name.
         effect: mean test accuracy less that of doing nothing, shape (choices,).
         low, high: ends of the interval, shape (choices,); low <= effect <= high.
+        risk: share of such cells that lose, from below LOSS, 0 to 1, shape (choices,).
         cells: near cells that have the choice, shape (choices,).
         near: which cells of the table are near, shape (table's cells,).
     """
@@ -41,6 +45,7 @@ class Estimate:
     effect: Floats
     low: Floats
     high: Floats
+    risk: Floats
     cells: NDArray[np.int64]
     near: NDArray[np.bool_]
 
@@ -89,21 +94,23 @@ def estimate(table: Table, parts: Mapping[str, float], batch_size: int, network:
     near = squared <= (NEAR * table.width) ** 2
     means = mean_effects(table, weights, network)
     chosen = np.flatnonzero(~np.isnan(means))
-    ends = np.array([_interval(table, int(j), weights) for j in chosen]).reshape(len(chosen), 2)
-    low, high = ends[:, 0], ends[:, 1]
+    spread = np.array([_spread(table, int(j), weights) for j in chosen]).reshape(len(chosen), 3)
+    low, high, risk = spread.T
     names = tuple(table.choices[j] for j in chosen)
     effect = means[chosen]
     counts = (~np.isnan(table.effects[:, chosen]) & near[:, None]).sum(axis=0)
-    return Estimate(names, effect, np.minimum(low, effect), np.maximum(high, effect), counts, near)
+    return Estimate(names, effect, np.minimum(low, effect), np.maximum(high, effect), risk, counts, near)
 
 
-def _interval(table: Table, choice: int, weights: Floats) -> tuple[float, float]:
-    """Return the ends of the middle COVERED of the drawn effects, each cell's draws sharing its weight."""
+def _spread(table: Table, choice: int, weights: Floats) -> tuple[float, float, float]:
+    """Return the ends of the middle COVERED of the drawn effects, and the risk; a cell's draws share its weight."""
     values, cells = _sorted_draws(table, choice)
     share = np.cumsum(weights[cells])
-    ends = np.searchsorted(share / share[-1], [(1 - COVERED) / 2, (1 + COVERED) / 2])
+    share /= share[-1]
+    ends = np.searchsorted(share, [(1 - COVERED) / 2, (1 + COVERED) / 2])
     low, high = values[np.minimum(ends, len(values) - 1)]
-    return float(low), float(high)
+    lost = int(np.searchsorted(values, LOSS))
+    return float(low), float(high), float(share[lost - 1]) if lost else 0.0
 
 
 def _sorted_draws(table: Table, choice: int) -> tuple[Floats, NDArray[np.int64]]:

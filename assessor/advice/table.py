@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from assessor.errors import PlanFormatError
 from assessor.moments import Floats
+from assessor.noise import drift_limit, noise
 
 SCHEMA = "normgauge.advice/1"
 PARTS = ("global", "feature", "drift")
@@ -127,9 +128,29 @@ class Table:
 def place_of(parts: Mapping[str, float], batch_size: int) -> Floats:
     """Return where data with these parts of the need (nats), in batches of this size, lie; shape (4,).
 
-    ( ln(1 + global), ln(1 + feature), ln(1 + drift), log2(B) / 2 ); parts below 0 are taken as 0.
+    With s(x, c) = x^2 / (x^2 + c^2), which goes from 0 to 1 and is a half at c, and x below 0 taken as 0:
+    s(need, 1) / 2, whether there is need at all; s(feature + drift, 1) / 2, whether some is left when the dataset is
+    scaled as one; 1.5 s(drift, limit), whether batches are unlike each other by more than `noise.drift_limit`,
+    above which a plan advises to decide batch by batch; log2(B) / 4.
+
+    Args:
+        parts: "global", "feature", "drift"; "noise" where it is not that of `batch_size` values a feature.
+        batch_size: samples a batch, 1 or more.
     """
-    return np.array([*(np.log1p(max(parts[name], 0.0)) for name in PARTS), np.log2(batch_size) / 2])
+    added = parts.get("noise", float(noise(batch_size)) if batch_size > 1 else np.inf)
+    rest = parts["feature"] + parts["drift"]
+    switches = (
+        _switch(parts["global"] + rest, 1.0) / 2,
+        _switch(rest, 1.0) / 2,
+        1.5 * _switch(parts["drift"], drift_limit(added)),
+    )
+    return np.array([*switches, np.log2(batch_size) / 4])
+
+
+def _switch(x: float, half: float) -> float:
+    """Return x^2 / (x^2 + half^2), 0 for x <= 0."""
+    ratio = max(x, 0.0) / half
+    return ratio**2 / (1 + ratio**2) if ratio < 1 else 1 / (1 + (1 / ratio) ** 2)
 
 
 def read_table(text: str) -> Table:

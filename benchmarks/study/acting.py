@@ -10,7 +10,8 @@ from itertools import product
 
 import numpy as np
 
-from assessor.recommendation import DRIFT_NATS, NOISE_TIMES, SOME
+from assessor.noise import DRIFT_NATS, NOISE_TIMES
+from assessor.recommendation import SOME
 from benchmarks.study.arms import ADVISED
 from benchmarks.study.gathered import Gathered
 from benchmarks.study.intervals import Estimate, Floats, Resampling, mean_of_seeds

@@ -10,19 +10,22 @@ CHOICES = ("none", "scale", "standardize", "batch", "layer", "need/identity@inpu
 
 
 def planted_effect(name: str, parts: dict[str, float], batch_size: int) -> float:
-    """Return the true effect of a choice: a smooth function of where the data lie."""
-    overall, feature, drift = (float(np.log1p(parts[part])) for part in ("global", "feature", "drift"))
+    """Return the true effect of a choice: by whether there is need, and whether batches are unlike each other."""
+    rest = parts["feature"] + parts["drift"]
+    need, left = (x**2 / (1 + x**2) for x in (parts["global"] + rest, rest))
+    limit = max(0.1, 3 * {4: 0.3283, 16: 0.0656, 64: 0.0158}[batch_size])
+    unlike = parts["drift"] ** 2 / (limit**2 + parts["drift"] ** 2)
     return {
         "none": 0.0,
-        "scale": 0.06 * overall,
-        "standardize": 0.06 * (overall + feature) - 0.002,
-        "batch": 0.05 * (overall + feature) - 0.4 / batch_size,
-        "layer": 0.04 * (overall + feature + drift) - 0.003,
-        "need/identity@input": 0.06 * (overall + drift) - 0.004,
+        "scale": 0.08 * (need - left),
+        "standardize": 0.10 * need - 0.08 * unlike - 0.002,
+        "batch": 0.07 * need - 0.4 / batch_size,
+        "layer": 0.04 * need - 0.003,
+        "need/identity@input": 0.12 * unlike - 0.004,
     }[name]
 
 
-def planted(*, noise: float = 0.004, seeds: int = 4, families: int = 3, width: float = 0.25) -> Table:
+def planted(*, noise: float = 0.004, seeds: int = 4, families: int = 3, width: float = 0.12) -> Table:
     """Return a table of 36 cells a family; effects are the planted ones with noise."""
     rng = np.random.default_rng(5)
     cells = []
