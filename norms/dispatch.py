@@ -1,7 +1,7 @@
 """Which code computes a norm: chosen here by device, dtype and circumstances, and nowhere else.
 
-plain   torch operations under autograd: differentiable any number of times, forward mode, vmap, and what a
-        compiler fuses
+plain   torch operations under autograd: differentiable any number of times, forward mode, vmap, what a compiler
+        fuses, and norms over pools of (N, C), where there is nothing to gain by cells
 blocks  the gradient in closed form, and all of it in blocks that fit a CPU's cache
 triton  the same by kernels for CUDA (norms/kernels), where Triton is there and they are asked for: they have been
         interpreted in the tests, but not yet run on a device
@@ -37,12 +37,13 @@ class Chosen(NamedTuple):
     reason: str
 
 
-def choose(x: Tensor, requested: str | None = None) -> Chosen:
+def choose(x: Tensor, requested: str | None = None, *, pools: bool = False) -> Chosen:
     """Return which path a norm takes for the input x, and why.
 
     Args:
         x: the input; its device, dtype, strides and kind are looked at.
         requested: a path; None: the one that the environment variable NORMGAUGE_NORM_KERNEL names, if it does.
+        pools: whether the norm is one over pools (norms/pools.py).
 
     Raises:
         OptionError: an unknown path, or one that cannot take x.
@@ -57,6 +58,8 @@ def choose(x: Tensor, requested: str | None = None) -> Chosen:
         return Chosen("plain", "within torch.func, forward-mode differentiation or a trace")
     if torch.compiler.is_compiling():
         return Chosen("plain", "compiled: the compiler fuses it")
+    if pools and x.ndim == 2:
+        return Chosen("plain", "one value a cell")
     if x.device.type == "cpu":
         return Chosen("blocks", "CPU")
     return Chosen("plain", f"{x.device.type}: 'triton' is taken where it is asked for")

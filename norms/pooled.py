@@ -63,7 +63,7 @@ def pooled_norm(
     >>> pooled_norm(x, None, None, (Pool(None, 1),), eps=0.0).y.tolist()
     [[-1.0, -1.0], [1.0, 1.0]]
     """
-    path = choose(x, kernel).path
+    path = choose(x, kernel, pools=True).path
     assert path == "triton" or beside.nothing
     way = Way(tuple(pools), eps, centred, beside.relu)
     m0, s0 = (None, None) if given is None else (per_channel(v.to(compute_dtype(x.dtype)), x.ndim) for v in given)
@@ -100,19 +100,43 @@ def _plain(
     """
     wide, dims = x.to(compute_dtype(x.dtype)), tuple(range(2, x.ndim))
     if not dims:
-        centre = torch.zeros_like(wide) if not way.centred else wide
-        rest, mean, variance = wide - centre, centre, torch.zeros_like(wide) if way.centred else wide.square()
-    else:
-        centre = wide.detach().mean(dims, keepdim=True)
-        if not way.centred:
-            centre = torch.zeros_like(centre)
-        rest = wide - centre
-        error = rest.mean(dims, keepdim=True) if way.centred else torch.zeros_like(centre)
-        mean, variance = centre + error, rest.square().mean(dims, keepdim=True) - error.square()
-        rest = rest - error
+        return _of_rows(x, wide, weight, bias, m0, s0, way)
+    centre = wide.detach().mean(dims, keepdim=True)
+    if not way.centred:
+        centre = torch.zeros_like(centre)
+    rest = wide - centre
+    error = rest.mean(dims, keepdim=True) if way.centred else torch.zeros_like(centre)
+    mean, variance = centre + error, rest.square().mean(dims, keepdim=True) - error.square()
+    rest = rest - error
     scale, shift = coefficients(standards(mean, variance, way.pools, way.eps), way.pools, mean, m0, s0)
     scale, shift = _affine(scale, shift, weight, bias)
     return Pooled(torch.addcmul(shift, rest, scale).to(x.dtype), mean.detach(), variance.detach())
+
+
+def _of_rows(
+    x: Tensor,
+    wide: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    m0: Tensor | None,
+    s0: Tensor | None,
+    way: Way,
+) -> Pooled:
+    """The same of x (N, C), whose cells are single values: coefficients of each would cost more than the norm."""
+    y = None if m0 is None or s0 is None else (wide - m0) * s0
+    for pool in way.pools:
+        rest = pool.split(wide)
+        rest = rest - rest.mean((1, 3), keepdim=True) if way.centred else rest
+        inverse = torch.rsqrt(rest.square().mean((1, 3), keepdim=True) + way.eps)
+        part = (rest * (inverse * pool.share)).reshape(x.shape)
+        y = part if y is None else y + part
+    assert y is not None
+    if weight is not None:
+        y = y * weight.to(y.dtype)
+    if bias is not None:
+        y = y + bias.to(y.dtype)
+    cells, zeros = wide.detach(), torch.zeros_like(wide)
+    return Pooled(y.to(x.dtype), *((cells, zeros) if way.centred else (zeros, cells.square())))
 
 
 def _affine(scale: Tensor, shift: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:

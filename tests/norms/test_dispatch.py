@@ -78,6 +78,16 @@ def test_pools_are_torchs_own_norms() -> None:
         torch.testing.assert_close(group, F.group_norm(x, 2, weight, bias))
         rms = pooled_norm(x, None, None, (Pool(1, None),), eps=1e-5, centred=False, kernel=path).y
         torch.testing.assert_close(rms, F.rms_norm(x, x.shape[1:], eps=1e-5))
+        rows = x[:, :, 0, 0]
+        given = (torch.randn(C, dtype=torch.float64), torch.rand(C, dtype=torch.float64))
+        y = pooled_norm(rows, weight, bias, BOTH, eps=1e-5, given=given, kernel=path).y
+        mixed = 0.75 * F.batch_norm(rows, None, None, training=True) + 0.25 * F.layer_norm(rows, (C,))
+        torch.testing.assert_close(y, (mixed + (rows - given[0]) * given[1]) * weight + bias)
+        ghost = pooled_norm(rows, weight, None, (Pool(4, 1),), eps=1e-5, kernel=path).y
+        halves = [F.batch_norm(part, None, None, weight, training=True) for part in rows.split(4)]
+        torch.testing.assert_close(ghost, torch.cat(halves))
+        rms = pooled_norm(rows, weight, None, (Pool(1, None),), eps=1e-5, centred=False, kernel=path).y
+        torch.testing.assert_close(rms, F.rms_norm(rows, (C,), weight, eps=1e-5))
 
 
 @pytest.mark.parametrize("centred", [False, True])
@@ -127,6 +137,8 @@ def test_what_is_chosen_can_be_asked() -> None:
     x = data()
     assert choose(x) == ("blocks", "CPU")
     assert choose(x, "plain") == ("plain", "asked for")
+    assert choose(x[:, :, 0, 0], pools=True) == ("plain", "one value a cell")
+    assert choose(x[:, :, 0, 0]).path == choose(x, pools=True).path == "blocks"
     assert choose(x.to("meta")) == ("plain", "meta: 'triton' is taken where it is asked for")
     assert choose(torch.zeros(2, 3, 0), "triton") == ("plain", "no values, which no kernel can be launched for")
     with use_kernel("plain"):
