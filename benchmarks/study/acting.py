@@ -130,7 +130,7 @@ def lines(gathered: Gathered) -> list[str]:
             [rule.name + (", **today's**" if rule == TODAY else ""), interval(resampling.mean(values), 1), less]
         )
     values, chosen = held_out(followed, gathered)
-    less = resampling.mean(values - first)
+    gain = resampling.mean(values - first)
     counts = {rule: list(chosen.values()).count(rule) for rule in dict.fromkeys(chosen.values())}
     picked = "; ".join(f"{rule.name} ({count})" for rule, count in sorted(counts.items(), key=lambda pair: -pair[1]))
     return [
@@ -139,7 +139,7 @@ def lines(gathered: Gathered) -> list[str]:
         "standardized once unless it is decided batch by batch.",
         "",
         *table(["rule", "accuracy, %", "less the former"], rows),
-        f"Chosen for each family on all others: {number(resampling.mean(values).value, 1)} %, {_said(less)} Chosen: "
+        f"Chosen for each family on all others: {number(resampling.mean(values).value, 1)} %, {_said(gain)} Chosen: "
         f"{picked}.",
         "",
     ]

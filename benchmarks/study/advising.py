@@ -17,7 +17,7 @@ import numpy as np
 from assessor.advice import Advice, Cell, Table, advise_on
 from assessor.advice.choices import NOTHING
 from assessor.advice.estimate import COVERED
-from benchmarks.study.arms import ADVISED
+from benchmarks.study import acting
 from benchmarks.study.gathered import Gathered, best_of, gather
 from benchmarks.study.intervals import Floats, Resampling, paired
 from benchmarks.study.records import Record, Setting
@@ -64,18 +64,19 @@ def judge(gathered: Gathered, everything: dict[Setting, Cell]) -> Judged | None:
     tables = {family: without(whole, family) for family in {held_out(cell.family) for cell in cells.values()}}
     accuracies = {arm: held.accuracy(arm) for arm in advised(held.arms)}
     advice, covered = [], []
+    followed = acting.TODAY.follow(held)
     chosen = np.full_like(accuracies[NOTHING], np.nan)
     for i, setting in enumerate(held.settings):
         cell = cells[setting]
         made = advise_on(cell.parts, cell.batch_size, network=cell.network, table=tables[held_out(cell.family)])
         # Where the advisor has no choice at all, its reader does what the plan says.
         arm = next((choice.name for choice in made.choices if choice.name in cell.effects), "")
-        chosen[i] = accuracies[arm][i] if arm else held.by_action(ADVISED)[i]
+        chosen[i] = accuracies[arm][i] if arm else followed[i]
         first = made.choices[0] if made.choices else None
         known = cell.effects.get(first.name) if first else None
         covered.append(bool(first.low <= np.mean(known) <= first.high) if first and known else None)
         advice.append(made)
-    got = {ADVISOR: chosen, RULE: held.by_action(ADVISED)}
+    got = {ADVISOR: chosen, RULE: followed}
     got |= {f"always {arm}": accuracies[arm] for arm in HABITS if arm in accuracies}
     return Judged(held.settings, tuple(advice), best_of(list(accuracies.values())), got, tuple(covered))
 

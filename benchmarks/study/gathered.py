@@ -119,14 +119,6 @@ class Gathered:
         """
         return np.where(scores > cutoff, above, below)
 
-    def by_action(self, arms: Mapping[str, str], otherwise: str = "none") -> Floats:
-        """Return what following the plan's action gets: the accuracy of the arm that stands for each action."""
-        got = self.accuracy(otherwise)
-        for action, arm in arms.items():
-            chosen = self.of_assessed(lambda a, action=action: float(a.action == action)) == 1  # type: ignore[misc]
-            got = np.where(chosen, self.accuracy(arm), got)
-        return got
-
 
 def gather(records: Iterable[Record], part: str) -> Gathered:
     """Return the records of one part; of two of the same cell and arm the later one counts."""

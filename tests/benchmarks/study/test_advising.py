@@ -26,7 +26,7 @@ def records_of(cells: Sequence[Cell], *, part: str = "grid") -> list[Record]:
         setting = Setting(part, cell.family, cell.treatment, cell.network, cell.batch_size, cell.optimizer, 100)
         base = rng.uniform(0.4, 0.6, len(SEEDS))
         for seed in SEEDS:
-            records.append(Assessed(setting, seed, {}, {**cell.parts, "noise": 0.1}, {}, "standardize"))
+            records.append(Assessed(setting, seed, {}, {**cell.parts, "noise": 0.1}, {"need": 1.0}, ""))
         for arm, effects in cell.effects.items():
             runs = [
                 Run(seed, {"": float(start + effect), "running/1": 0.0}, None, False, 1.0, 0.0)
@@ -108,8 +108,9 @@ def test_the_advisor_finds_planted_effects_in_held_out_families_and_is_better_th
     assert reached[ADVISOR] >= 0.8
     assert reached[ADVISOR] > max(reached["always batch"], reached["always layer"], reached["always none"])
     assert regret[ADVISOR] < 1.0 < regret["always batch"]
-    # Each cell's rule says "standardize".
-    np.testing.assert_array_equal(judged.got[RULE], gathered.accuracy("standardize"))
+    for treatment, arm in (("t330", "standardize"), ("t300", "scale"), ("t003", "need/identity@input")):
+        here = gathered.labels("treatment") == treatment
+        np.testing.assert_array_equal(judged.got[RULE][here], gathered.accuracy(arm)[here])
     np.testing.assert_array_equal(judged.got["always batch"], gathered.accuracy("batch"))
     known = [covered for covered in judged.covered if covered is not None]
     assert np.mean(known) > 0.7

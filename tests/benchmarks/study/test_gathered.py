@@ -21,7 +21,7 @@ def test_arrays_have_a_row_a_cell_and_a_column_a_seed() -> None:
     assert gathered.settings == (CELL, OTHER)
     np.testing.assert_allclose(gathered.accuracy("none"), np.array([[50, 60], [np.nan, 70]]))
     np.testing.assert_allclose(gathered.score("standard_divergence"), np.array([[3, np.nan], [np.nan, np.nan]]))
-    np.testing.assert_allclose(gathered.score("need: global")[0, 0], 3)
+    np.testing.assert_allclose(gathered.score("need: feature")[0, 0], 3)
     np.testing.assert_allclose(gathered.score("flagged by need")[0, 0], 1)
     assert gathered.score("batch size").tolist() == [[4, 4], [8, 8]]
     assert np.isnan(gathered.accuracy("batch")).all()
@@ -34,16 +34,6 @@ def test_the_later_record_of_the_same_arm_counts() -> None:
 
 def test_other_parts_are_left_out() -> None:
     assert not len(gather([result(CELL, "none", {1: 50})], "sources"))
-
-
-def test_following_an_action_takes_the_arm_that_stands_for_it() -> None:
-    records: list[Record] = [
-        *(result(CELL, arm, {1: value, 2: value}) for arm, value in (("none", 50), ("standardize", 80))),
-        assessed(CELL, 1, 3.0),
-        assessed(CELL, 2, 0.1),
-    ]
-    got = gather(records, "grid").by_action({"nothing": "none", "standardize": "standardize"})
-    assert got.tolist() == [[pytest.approx(80), pytest.approx(50)]]
 
 
 def test_an_undefined_score_is_not_above_a_cutoff() -> None:
