@@ -2,6 +2,7 @@
 
 - Headers have a largest size and a longest time; connections have a largest number. Uvicorn's httptools has neither.
 - A client that takes nothing of its answer for long is cut off; uvicorn would wait for good, also after a close.
+- Of requests that are sent ahead of the answers only so many are kept; a packet may hold thousands.
 - Bytes that are no HTTP are answered by a problem document too.
 - Where an answer ends the connection while the body still comes, the socket is not closed at once: the client would be
   reset and might never read why it was refused. It is half closed, and what comes is dropped for a while.
@@ -30,6 +31,8 @@ from app.settings import Settings
 LINGER_S = 5.0
 """How long a refused client may go on sending before the connection is cut."""
 RETRY_AFTER_S = 1
+MOST_AHEAD = 64
+"""Requests of a connection that wait for the answer to another one; after these it is closed."""
 _SECURITY_LINES = "".join(f"{name.lower()}: {value}\r\n" for name, value in SECURITY_HEADERS.items()).encode()
 
 
@@ -148,6 +151,12 @@ class ServiceProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request; it may come in the same packet as the end of the one before."""
         super().on_message_begin()
+        if len(self.pipeline) >= MOST_AHEAD:
+            # Those before it are answered; the client sends this one again.
+            self._refused = self.expects_more = True  # so that closing lingers
+            self.cycle.keep_alive = False
+        if self._refused:
+            return
         self._start_head_timer()
         self._in_head = self.expects_more = True
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from app.problems import KINDS
+from app.protocol import MOST_AHEAD
 from app.serving import running
 from app.settings import Settings
 from tests.app.support import check_problem, create, npy, npy_head, rows
@@ -129,6 +130,23 @@ def test_requests_one_after_another_on_a_connection(url: str) -> None:
     with send_raw(url, requests) as connection:
         answer = read_to_end(connection)
     assert answer.count(b"HTTP/1.1 200 ") == 2
+
+
+def test_requests_far_ahead_of_their_answers(url: str) -> None:
+    """One is being answered and 64 wait; of those after them nothing is kept, and the last answer says that it is."""
+    with send_raw(url, "GET /livez HTTP/1.1\nHost: a\n\n" * 30_000) as connection:
+        answer = read_to_end(connection)
+    assert answer.count(b"HTTP/1.1 200 ") == answer.count(b"HTTP/1.1 ") == 1 + MOST_AHEAD
+    assert answer.lower().count(b"connection: close") == 1
+    assert b"connection: close" in answer.rpartition(b"HTTP/1.1 ")[2].lower()
+    with send_raw(url, "GET /livez HTTP/1.1\nHost: a\n\n" * (1 + MOST_AHEAD)) as connection:
+        answer = b""
+        while answer.count(b'{"status":"ok"}') <= MOST_AHEAD:
+            received = connection.recv(65536)
+            assert received
+            answer += received
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert read_to_end(connection).startswith(b"HTTP/1.1 200 ")
 
 
 def test_body_after_expect(client: httpx.Client, url: str) -> None:
