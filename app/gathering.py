@@ -12,6 +12,8 @@ from app.pieces import PiecePool
 
 LATENCY_S = 0.1
 """Longest time that bytes wait for others."""
+_MOST_WAITING = 64
+"""Chunks that wait on their own: of one byte each they would cost forty times their size, and long to move."""
 UNREAD_BYTES = 1 << 16
 """What is taken of a body before the application asks for it, and of a body that is small, without a buffer."""
 
@@ -51,6 +53,8 @@ class Gatherer:
 
     def add(self, body: bytes) -> None:
         """Take bytes from the parser."""
+        if len(self._waiting) == _MOST_WAITING:
+            self._waiting = [b"".join(self._waiting)]
         self._waiting.append(body)
         self._waiting_bytes += len(body)
         if self._wanted:

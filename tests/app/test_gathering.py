@@ -1,6 +1,7 @@
 """Bodies on their way from packets to pieces: nothing is lost, nothing comes twice, memory is bounded."""
 
 import asyncio
+import tracemalloc
 from contextlib import ExitStack
 from threading import Thread
 
@@ -92,6 +93,24 @@ def test_nothing_is_gathered_for_an_application_that_does_not_ask() -> None:
         gatherer.close()
 
     asyncio.run(run())
+
+
+def test_a_body_in_tiny_chunks_holds_little_more_than_its_bytes() -> None:
+    body = pattern(UNREAD_BYTES, 5)[:UNREAD_BYTES]
+
+    async def run() -> int:
+        gatherer = Gatherer(pool(), asyncio.get_running_loop(), lambda: None)
+        tracemalloc.start()
+        for start in range(0, len(body), 2):
+            gatherer.add(body[start : start + 2])
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        gatherer.want()
+        gatherer.end()
+        assert gatherer.take() == (body, False)
+        return held
+
+    assert asyncio.run(run()) < 1.5 * len(body)
 
 
 def test_buffers_shrink_with_uploads_and_are_used_again() -> None:
