@@ -79,6 +79,7 @@ class Profiler:
         self._pending: list[NDArray[Any]] = []
         self._n_pending = 0
         self._done = 0
+        self._finished = False
         self.rows = 0
 
     def add(self, block: ArrayLike, *, dtype: str | None = None) -> None:
@@ -91,8 +92,9 @@ class Profiler:
 
         Raises:
             DtypeError: not numeric. ShapeError: another sample shape, or ragged. EmptyShardError: no features.
-            NonFiniteError: NaN or infinity, named with its row, or a masked value.
+            NonFiniteError: NaN or infinity, named with its row, or a masked value. SettingError: after `finish`.
         """
+        self._check_open()
         bits = as_bits(block)
         if bits is not None and bits.ndim and len(bits) > 1:
             step = max(1, WIDENED_VALUES // max(1, bits[0].size))
@@ -120,8 +122,9 @@ class Profiler:
         """Add labels, in order, before or after their rows: shape (n,), integers.
 
         Raises:
-            LabelError: not a vector of integers.
+            LabelError: not a vector of integers. SettingError: after `finish`.
         """
+        self._check_open()
         try:
             values = np.asarray(labels)
         except (ValueError, TypeError, RuntimeError) as error:
@@ -138,11 +141,12 @@ class Profiler:
         self._labels.extend(values.astype(np.int64))
 
     def finish(self) -> Profile:
-        """Return the profile of all rows added.
+        """Return the profile of all rows added; once, since it holds what was collected and not a copy.
 
         Raises:
-            EmptyShardError: no row came. LabelError: labels came, but not one a row.
+            EmptyShardError: no row came. LabelError: labels came, but not one a row. SettingError: done before.
         """
+        self._check_open()
         self._flush(self._n_pending)
         if self._schema is None or not self.rows:
             raise EmptyShardError("expected at least one row; the shard has none: leave it out")
@@ -155,7 +159,7 @@ class Profiler:
             self._border_means.finish() if len(self._border_means) else None,
             labels,
         )
-        return Profile(
+        profile = Profile(
             self._schema,
             tuple(sorted(self._dtypes)),
             {lane.batch_size: lane.finish() for lane in self._lanes},
@@ -163,6 +167,15 @@ class Profiler:
             self._calibration.finish(),
             self._reference,
         )
+        self._finished = True
+        return profile
+
+    def _check_open(self) -> None:
+        if self._finished:
+            raise SettingError(
+                "expected a profiler that is not finished; this one has given its profile: make another with first_row "
+                "for the rows that follow, and merge their profiles"
+            )
 
     def _open(self, shape: tuple[int, ...]) -> None:
         """Settle what depends on the sample shape, known with the first block."""

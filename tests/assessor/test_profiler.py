@@ -19,6 +19,7 @@ from assessor import (
     ShapeError,
     assess,
     make_plan,
+    merge,
     profile_array,
 )
 from tests.assessor import reference
@@ -340,3 +341,34 @@ def test_the_input_is_left_alone() -> None:
         before = x.copy()
         profile_array(x, batch_sizes=[3], feature_axis="channel")
         assert_array_equal(x, before)
+
+
+def test_a_profiler_gives_its_profile_once() -> None:
+    """What comes later would change what it gave; a merge of two goes on."""
+    x = np.random.default_rng(2).normal(size=(30, 3))
+    profiler = Profiler(batch_sizes=[4])
+    profiler.add(x[:10])
+    first = profiler.finish()
+    before = first.to_bytes()
+    for late in (lambda: profiler.add(x[10:]), lambda: profiler.add_labels([1]), profiler.finish):
+        with pytest.raises(SettingError, match="this one has given its profile: make another with first_row"):
+            late()
+    assert first.to_bytes() == before
+    following = Profiler(batch_sizes=[4], first_row=10)
+    following.add(x[10:])
+    whole = Profiler(batch_sizes=[4])
+    whole.add(x)
+    assert merge([first, following.finish()]).to_bytes() == whole.finish().to_bytes()
+
+
+def test_a_profiler_that_could_not_finish_goes_on() -> None:
+    x = np.random.default_rng(2).normal(size=(8, 3))
+    profiler = Profiler(batch_sizes=[4])
+    with pytest.raises(EmptyShardError):
+        profiler.finish()
+    profiler.add(x)
+    profiler.add_labels([1] * 5)
+    with pytest.raises(LabelError, match="one label a row, 8 in all; got 5"):
+        profiler.finish()
+    profiler.add_labels([1] * 3)
+    assert profiler.finish().rows.labels is not None
