@@ -13,7 +13,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 
 from app.digests import ContentDigests, ContentIdentity
@@ -222,7 +222,9 @@ class Sink(Protocol):
         ...
 
 
-async def ingest(request: Request, reader: ShardReader, service: Service, use: Callable[[Ingested], T]) -> T:
+async def ingest(
+    request: Request, reader: ShardReader, service: Service, use: Callable[[Ingested], T], *, limiter: CapacityLimiter
+) -> T:
     """Return what `use` makes of the profile and identity of the request's body.
 
     A profile is at its largest when it is finished, so it is made and used in one turn of a worker thread, and few such
@@ -230,6 +232,7 @@ async def ingest(request: Request, reader: ShardReader, service: Service, use: C
 
     Args:
         use: called in a worker thread; should not take long, others wait for its turn.
+        limiter: of these turns: `service.finishing` where the database is written to, which may be busy for long.
 
     Raises:
         AssessorError, ProblemError: see `ShardReader`; the body is over a limit, or not what its headers say.
@@ -244,7 +247,7 @@ async def ingest(request: Request, reader: ShardReader, service: Service, use: C
         service.metrics.ingested(size_bytes=ingested.size_bytes, n_rows=ingested.profile.n_rows, seconds=seconds)
         return use(ingested)
 
-    return await to_thread.run_sync(finish, limiter=service.finishing)
+    return await to_thread.run_sync(finish, limiter=limiter)
 
 
 async def identify(request: Request, service: Service) -> str:

@@ -39,7 +39,7 @@ async def assess_shard(request: Request, query: Annotated[AssessQuery, Query()],
         settings=service.settings,
     )
     # Planned in a turn of its own: a long plan holds up no upload that ends.
-    profile = await ingest(request, reader, service, lambda ingested: ingested.profile)
+    profile = await ingest(request, reader, service, lambda ingested: ingested.profile, limiter=service.decoding)
 
     def plan_as_json() -> bytes:
         options = query.make_plan_options()

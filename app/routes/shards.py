@@ -101,4 +101,4 @@ async def _store(
         profile = ProfileFile(ingested.profile)
         return shard, service.store.add_shard(assessment.id, shard, profile, max_shards=settings.max_shards)
 
-    return await ingest(request, reader, service, store)
+    return await ingest(request, reader, service, store, limiter=service.finishing)

@@ -1,13 +1,18 @@
 """POST /v1/assess gives the plan that the assessor gives in process, to the byte."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from app.serving import running
+from app.settings import Settings
+from app.storage import Store
 from assessor import Plan, assess
-from tests.app.support import NPY, SAFETENSORS, check_problem, npy, rows, safetensors
+from tests.app.support import NPY, SAFETENSORS, check_problem, create, npy, rows, safetensors
 
 
 def test_need_is_the_default_method(client: httpx.Client) -> None:
@@ -129,3 +134,23 @@ def test_threshold_that_is_none(client: httpx.Client, threshold: str) -> None:
 def test_option_of_another_method(client: httpx.Client) -> None:
     response = client.post("/v1/assess?batch_size=4&null=normal", content=npy(rows(8)))
     check_problem(response, 422, "bad-setting", "need", "null")
+
+
+def test_waits_for_no_database(settings: Settings) -> None:
+    """While another process holds SQLite's lock, an upload waits for it, and what stores nothing does not."""
+    patient = settings.model_copy(update={"busy_timeout_s": 600.0})
+    with (
+        running(patient) as url,
+        httpx.Client(base_url=url, timeout=60) as client,
+        closing(Store(patient)) as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        path, x = create(client), rows(20)
+        with other.writing():
+            upload = pool.submit(client.put, f"{path}/shards/0", content=npy(x))
+            while 'normgauge_ingest_rows_total{source="upload"} 20.0' not in client.get("/metrics").text:
+                assert not upload.done()
+            plan = client.post("/v1/assess?batch_size=4", content=npy(x))
+            assert plan.text == assess(x, batch_size=4).to_json()
+            assert not upload.done()
+        assert upload.result().status_code == 201
