@@ -84,7 +84,7 @@ def test_pools_are_torchs_own_norms() -> None:
         mixed = 0.75 * F.batch_norm(rows, None, None, training=True) + 0.25 * F.layer_norm(rows, (C,))
         torch.testing.assert_close(y, (mixed + (rows - given[0]) * given[1]) * weight + bias)
         ghost = pooled_norm(rows, weight, None, (Pool(4, 1),), eps=1e-5, kernel=path).y
-        halves = [F.batch_norm(part, None, None, weight, training=True) for part in rows.split(4)]
+        halves = [F.batch_norm(part, None, None, weight, training=True) for part in torch.split(rows, 4)]
         torch.testing.assert_close(ghost, torch.cat(halves))
         rms = pooled_norm(rows, weight, None, (Pool(1, None),), eps=1e-5, centred=False, kernel=path).y
         torch.testing.assert_close(rms, F.rms_norm(rows, (C,), weight, eps=1e-5))
