@@ -13,8 +13,9 @@ from assessor.view import BatchView
 ACTIONS = ("nothing", "scale", "standardize", "normalize", "unknown")
 """Nothing; one shift and scale for the dataset; each feature standardized once; flagged batches; no evidence."""
 
-NOISY_NATS = 0.1
-"""Above this noise(B) (batches below about 11 samples) batch statistics are advised against."""
+NOISY_NATS = 0.07
+"""Above this noise(B), in batches below 16 samples, layer norm is advised in hidden layers, else batch norm: what the
+study chose on other data (docs/evidence.md, question 3)."""
 
 SOME = 0.02
 """Where more than this share of the batches is flagged and more than this share is not, there are two kinds."""
@@ -69,18 +70,18 @@ def _needed(view: BatchView, scores: Scores, normalize: NDArray[np.bool_], cutof
         return Recommendation(
             "nothing",
             f"nothing for the dataset as a whole (mean score {mean_score:.3g} nats); the plan normalizes the "
-            f"{flagged:.1%} of batches that stand out",
+            f"{flagged:.1%} of batches that stand out{_which_norm(view)}",
         )
     if feature + drift <= cutoff:
         return Recommendation(
             "scale",
             f"scale globally: subtract {_pooled(view)} "
-            f"(global {parts['global']:.3g} nats; {feature + drift:.3g} remain)",
+            f"(global {parts['global']:.3g} nats; {feature + drift:.3g} remain){_which_norm(view)}",
         )
     return Recommendation(
         "standardize",
         "standardize features once over the dataset: they are unlike each other "
-        f"(feature {feature:.3g} nats; {drift:.3g} remain)",
+        f"(feature {feature:.3g} nats; {drift:.3g} remain){_which_norm(view)}",
     )
 
 
@@ -97,9 +98,8 @@ def _which_norm(view: BatchView) -> str:
     if count < 2:
         return ""
     added = float(noise(count))
-    if added < NOISY_NATS:
-        return f"; batch statistics of {view.batch_size} samples add only {added:.2g} nats of noise"
+    few, prefer = ("only ", "batch norm") if added < NOISY_NATS else ("", "layer norm")
     return (
-        f"; batch statistics of {view.batch_size} samples add {added:.2g} nats of noise: "
-        "prefer batch_layer or layer norm where layers inside the network need one"
+        f"; batch statistics of {view.batch_size} samples add {few}{added:.2g} nats of noise: "
+        f"where hidden layers have a norm, take {prefer}"
     )

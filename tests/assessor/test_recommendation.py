@@ -56,7 +56,11 @@ def test_only_the_batches_of_one_source_are_flagged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "words"), [(4, "prefer batch_layer or layer norm"), (32, "add only 0.032 nats of noise")]
+    ("size", "words"),
+    [
+        (4, "add 0.33 nats of noise: where hidden layers have a norm, take layer norm"),
+        (32, "add only 0.032 nats of noise: where hidden layers have a norm, take batch norm"),
+    ],
 )
 def test_the_noise_of_small_batches_is_named(size: int, words: str) -> None:
     two = RNG.normal(size=(64, size, 40))
