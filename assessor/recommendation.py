@@ -17,6 +17,10 @@ NOISY_NATS = 0.07
 """Above this noise(B), in batches below 16 samples, layer norm is advised in hidden layers, else batch norm: what the
 study chose on other data (docs/evidence.md, question 3)."""
 
+SCALE_NATS = 0.1
+"""One shift and scale for the dataset is enough where no more than this is left after it; elsewhere each feature is
+standardized. At most the cutoff was the first rule; standardizing did better there (docs/evidence.md, question 3)."""
+
 SOME = 0.02
 """Where more than this share of the batches is flagged and more than this share is not, there are two kinds."""
 
@@ -72,7 +76,7 @@ def _needed(view: BatchView, scores: Scores, normalize: NDArray[np.bool_], cutof
             f"nothing for the dataset as a whole (mean score {mean_score:.3g} nats); the plan normalizes the "
             f"{flagged:.1%} of batches that stand out{_which_norm(view)}",
         )
-    if feature + drift <= cutoff:
+    if feature + drift <= SCALE_NATS:
         return Recommendation(
             "scale",
             f"scale globally: subtract {_pooled(view)} "

@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 
 from assessor.noise import DRIFT_NATS, NOISE_TIMES
-from assessor.recommendation import SOME
+from assessor.recommendation import SCALE_NATS, SOME
 from benchmarks.study.arms import ADVISED
 from benchmarks.study.gathered import Gathered
 from benchmarks.study.intervals import Estimate, Floats, Resampling, mean_of_seeds
@@ -31,18 +31,18 @@ class Rule:
 
     Attributes:
         drift: to decide batch by batch, drift must be above DRIFT_NATS and above so many times noise(B).
-        scale: where one shift and scale leaves little need: do that, rather than standardize each feature.
+        scale: where one shift and scale leaves at most this, in nats: do that, rather than standardize each feature.
         behind: the norm in every hidden layer.
     """
 
     drift: float
-    scale: bool
+    scale: float
     behind: str
 
     @property
     def name(self) -> str:
         """The rule in words."""
-        once = "scale or standardize" if self.scale else "standardize"
+        once = f"scale where it leaves {self.scale:g} nats, else standardize" if self.scale > 0 else "standardize"
         limit = f"{DRIFT_NATS:g} nats" + (f" and {self.drift:g} noise(B)" if self.drift else "")
         return f"{once}; by batch from drift {limit}; {self.behind or 'no norm'} in hidden layers"
 
@@ -57,7 +57,7 @@ class Rule:
             return "normalize"
         if assessed.parts["global"] + rest <= CUTOFF:
             return "nothing"
-        return "scale" if self.scale and rest <= CUTOFF else "standardize"
+        return "scale" if self.scale > 0 and rest <= self.scale else "standardize"
 
     def arm(self, assessed: Assessed) -> str:
         """Return the arm that carries the action out; with a norm in hidden layers, data is standardized at least."""
@@ -79,19 +79,24 @@ class Rule:
         return found
 
 
-FIRST = Rule(0.0, scale=True, behind="")
+FIRST = Rule(0.0, scale=CUTOFF, behind="")
 """What plans advised when the study was run, and so what its records call the action."""
-TODAY = Rule(NOISE_TIMES, scale=True, behind="")
+TODAY = Rule(NOISE_TIMES, scale=SCALE_NATS, behind="")
 """What they advise since."""
-WITH_LAYER = Rule(NOISE_TIMES, scale=False, behind="layer")
+WITH_NORM = Rule(NOISE_TIMES, scale=0.0, behind=BEHIND[-1])
+"""The same with the norm for hidden layers that a recommendation names."""
+
+
+NEEDED = {f"{arm}+{norm}" for arm in ("standardize", ADVISED["normalize"]) for norm in ("layer", "batch")}
+"""Arms without which rules with a norm in hidden layers cannot be judged."""
 
 
 def rules() -> Iterator[Rule]:
     """Yield all candidates. With a norm in hidden layers no arm scales only, so these standardize."""
     for drift, behind in product(DRIFTS, BEHIND):
         if not behind:
-            yield Rule(drift, scale=True, behind="")
-        yield Rule(drift, scale=False, behind=behind)
+            yield from (Rule(drift, scale=limit, behind="") for limit in (CUTOFF, SCALE_NATS))
+        yield Rule(drift, scale=0.0, behind=behind)
 
 
 def _accuracies(gathered: Gathered, arm: str) -> Floats:
@@ -118,7 +123,7 @@ def held_out(followed: Mapping[Rule, Floats], gathered: Gathered) -> tuple[Float
 
 def lines(gathered: Gathered) -> list[str]:
     """Return the table of the rules in Markdown; nothing where arms were not run."""
-    if not len(gathered) or not {"standardize+layer", "need/identity@input+batch"} <= set(gathered.everywhere):
+    if not len(gathered) or not set(gathered.everywhere) >= NEEDED:
         return []
     followed = {rule: rule.follow(gathered) for rule in rules()}
     resampling = Resampling.draw(len(gathered), len(gathered.seeds))

@@ -17,7 +17,7 @@ RISK = 0.05
 FIRST_STUDY = ("digits", "wine", "breast_cancer")
 """Families on which today's cutoff of 1 nat was chosen; all others are held out for it."""
 ALWAYS, NEVER, PLAN, ACTION = "always batch norm", "never", "plan: need/identity", "plan's action"
-FORMER, BEHIND = "plan's action, former rule", "plan's action, layer norm in hidden layers"
+FORMER, BEHIND = "plan's action, former rule", "plan's recommendation"
 ONE, CHOSEN = "batch norm if need > 1, once", "batch norm if need > cutoff of other families"
 MAIN = (ALWAYS, NEVER, PLAN, ACTION, BEHIND)
 GAP_POINTS = 0.2
@@ -77,8 +77,8 @@ def policies(gathered: Gathered) -> dict[str, Floats]:
     if set(catalogue.ADVISED.values()) <= set(gathered.everywhere):
         found[ACTION] = acting.TODAY.follow(gathered)
         found[FORMER] = acting.FIRST.follow(gathered)
-    if {"standardize+layer", f"{catalogue.ADVISED['normalize']}+layer"} <= set(gathered.everywhere):
-        found[BEHIND] = acting.WITH_LAYER.follow(gathered)
+    if set(gathered.everywhere) >= acting.NEEDED:
+        found[BEHIND] = acting.WITH_NORM.follow(gathered)
     if "standard_divergence" in gathered.scores:
         scores = gathered.score("standard_divergence")
         found[ONE] = gathered.follow(scores, TODAY["standard_divergence"], above=batch, below=none)
@@ -246,7 +246,7 @@ def _answer(judged: Mapping[str, Policy], cells: Gathered) -> str:
     for policy, name in (
         (plan, "Following it"),
         (judged.get(ACTION), "Following the plan's action"),
-        (judged.get(BEHIND), "The same with layer norm in the hidden layers"),
+        (judged.get(BEHIND), "Its recommendation, with the norm that it names for hidden layers,"),
     ):
         if policy is None:
             continue

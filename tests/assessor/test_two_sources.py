@@ -28,6 +28,6 @@ def test_need_tells_two_sources_apart(size: int, features: int, kind: str) -> No
     assert plan.decomposition is not None
     # Deciding batch by batch pays where drift is more than three times noise(B); in batches of 4 it need not be.
     pays = plan.decomposition["drift"] > 3 * (np.log(size / 2) - digamma((size - 1) / 2)) / 2
-    once = "scale" if plan.decomposition["feature"] + plan.decomposition["drift"] <= 1 else "standardize"
+    once = "scale" if plan.decomposition["feature"] + plan.decomposition["drift"] <= 0.1 else "standardize"
     assert plan.action == ("normalize" if pays else once)
     assert pays or size == 4

@@ -30,14 +30,24 @@ def said(drift: float, noise: float, *, whole: float = 0.0, feature: float = 0.0
         (said(0.5, 0.33, whole=3.0), "scale"),
         (said(0.5, 0.33, feature=0.6), "standardize"),
         (said(2.0, 0.01, flagged=0.0), "nothing"),
+        (said(0.0, 0.33, whole=3.0, flagged=1.0), "scale"),
     ],
 )
 def test_actions_worked_by_hand(record: Assessed, action: str) -> None:
-    assert Rule(3.0, scale=True, behind="").action(record) == action
+    assert Rule(3.0, scale=1.0, behind="").action(record) == action
+
+
+def test_where_one_scaling_leaves_little() -> None:
+    left = said(0.0, 0.33, whole=3.0, feature=0.2, flagged=1.0)
+    assert [Rule(3.0, scale=limit, behind="").action(left) for limit in (1.0, 0.1, 0.0)] == [
+        "scale",
+        "standardize",
+        "standardize",
+    ]
 
 
 def test_the_norm_in_hidden_layers_follows_the_batch_size() -> None:
-    rule = Rule(3.0, scale=False, behind=acting.BEHIND[-1])
+    rule = Rule(3.0, scale=0.0, behind=acting.BEHIND[-1])
     assert rule.arm(said(2.0, 0.1)) == "need/identity@input+layer"
     large = Assessed(Setting("grid", "digits", "raw", "mlp", 16, "sgd", 10), 1, {}, said(0.0, 0.1).parts, {}, "")
     assert rule.arm(large) == "standardize+batch"
