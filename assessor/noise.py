@@ -56,3 +56,7 @@ def drift_limit(added: float) -> float:
     (0.99, 0.1)
     """
     return max(DRIFT_NATS, NOISE_TIMES * added)
+
+
+MANY_SAMPLES = 16
+"""Samples a batch from which batch norm is advised in hidden layers, and below which layer norm."""

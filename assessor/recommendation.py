@@ -7,15 +7,11 @@ from numpy.typing import NDArray
 
 from assessor.advice import Advice
 from assessor.measures.scores import Scores
-from assessor.noise import drift_limit, noise
+from assessor.noise import MANY_SAMPLES, drift_limit, noise
 from assessor.view import BatchView
 
 ACTIONS = ("nothing", "scale", "standardize", "normalize", "unknown")
 """Nothing; one shift and scale for the dataset; each feature standardized once; flagged batches; no evidence."""
-
-NOISY_NATS = 0.07
-"""Above this noise(B), in batches below 16 samples, layer norm is advised in hidden layers, else batch norm: what the
-study chose on other data (docs/evidence.md, question 3)."""
 
 SCALE_NATS = 0.1
 """One shift and scale for the dataset is enough where no more than this is left after it; elsewhere each feature is
@@ -102,7 +98,7 @@ def _which_norm(view: BatchView) -> str:
     if count < 2:
         return ""
     added = float(noise(count))
-    few, prefer = ("only ", "batch norm") if added < NOISY_NATS else ("", "layer norm")
+    few, prefer = ("only ", "batch norm") if view.batch_size >= MANY_SAMPLES else ("", "layer norm")
     return (
         f"; batch statistics of {view.batch_size} samples add {few}{added:.2g} nats of noise: "
         f"where hidden layers have a norm, take {prefer}"

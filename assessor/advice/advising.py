@@ -8,8 +8,9 @@ import numpy as np
 
 from assessor.advice.choices import KINDS, NOTHING, check_network, describe_choice
 from assessor.advice.estimate import Estimate, estimate
-from assessor.advice.table import PARTS, Table, installed_table
+from assessor.advice.table import PARTS, Table, installed_table, noise_of
 from assessor.errors import SettingError
+from assessor.noise import MANY_SAMPLES, drift_limit
 
 if TYPE_CHECKING:
     from assessor.plan import Plan
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 MARGIN = 0.005
 """What gains less than half a point of accuracy is not worth doing: doing nothing ranks as if it gained so much."""
+PREFERRED = 0.03
+"""What another choice must be expected to gain over `usual_choice` to be ranked before it."""
 MIN_CELLS = 3
 MIN_FAMILIES = 2
 """Fewer near cells, or all of one data family, are not enough evidence."""
@@ -153,7 +156,7 @@ def advise_on(
     lacking = _too_little(table, found)
     if lacking:
         return Advice("unknown", (), f"not enough evidence: {lacking}", table.evidence, known)
-    choices = _rank(table, found, parts)
+    choices = _rank(table, found, parts, batch_size)
     first = choices[0]
     risk = float(found.risk[found.names.index(first.name)])
     if risk > MAX_RISK:
@@ -190,7 +193,7 @@ def _too_little(table: Table, found: Estimate) -> str:
     return ""
 
 
-def _rank(table: Table, found: Estimate, parts: Mapping[str, float]) -> tuple[Choice, ...]:
+def _rank(table: Table, found: Estimate, parts: Mapping[str, float], batch_size: int) -> tuple[Choice, ...]:
     choices = []
     for i, name in enumerate(found.names):
         kind, what = describe_choice(name)
@@ -200,12 +203,33 @@ def _rank(table: Table, found: Estimate, parts: Mapping[str, float]) -> tuple[Ch
         effect, low, high = (round(float(v), DECIMALS) for v in (found.effect[i], found.low[i], found.high[i]))
         reason = f"{what}: {_why(kind, gained, n, parts)}"
         choices.append(Choice(name, kind, effect, low, high, n, reason))
-    return tuple(sorted(choices, key=lambda choice: (-worth(choice.name, choice.effect), choice.name)))
+    usual = usual_choice(parts, batch_size)
+    return tuple(sorted(choices, key=lambda choice: (-worth(choice.name, choice.effect, usual), choice.name)))
 
 
-def worth(name: str, effect: float) -> float:
-    """Return the number by which a choice is ranked: its effect, or MARGIN for doing nothing."""
-    return MARGIN if name == NOTHING else effect
+def usual_choice(parts: Mapping[str, float], batch_size: int) -> str:
+    """Return what the plan's recommendation comes to, a rule that does well on all families of the study.
+
+    Where drift is above its limit a gate at the input, elsewhere each feature standardized once; in hidden layers batch
+    norm, or layer norm where batches have few samples.
+
+    >>> usual_choice({"global": 9.0, "feature": 0.0, "drift": 0.0}, 4)
+    'standardize+layer'
+    """
+    added = noise_of(parts, batch_size)
+    once = "need/identity@input" if parts["drift"] > drift_limit(added) else "standardize"
+    return f"{once}+{'batch' if batch_size >= MANY_SAMPLES else 'layer'}"
+
+
+def worth(name: str, effect: float, usual: str) -> float:
+    """Return the number by which a choice is ranked.
+
+    Its effect; MARGIN for doing nothing; PREFERRED more for the usual choice, so that another one must be expected to
+    gain clearly more: the effects are of few cells.
+    """
+    if name == NOTHING:
+        return MARGIN
+    return effect + PREFERRED * (name == usual)
 
 
 def _why(kind: str, gained: int, n: int, parts: Mapping[str, float]) -> str:

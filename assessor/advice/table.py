@@ -137,14 +137,18 @@ def place_of(parts: Mapping[str, float], batch_size: int) -> Floats:
         parts: "global", "feature", "drift"; "noise" where it is not that of `batch_size` values a feature.
         batch_size: samples a batch, 1 or more.
     """
-    added = parts.get("noise", float(noise(batch_size)) if batch_size > 1 else np.inf)
     rest = parts["feature"] + parts["drift"]
     switches = (
         _switch(parts["global"] + rest, 1.0) / 2,
         _switch(rest, 1.0) / 2,
-        1.5 * _switch(parts["drift"], drift_limit(added)),
+        1.5 * _switch(parts["drift"], drift_limit(noise_of(parts, batch_size))),
     )
     return np.array([*switches, np.log2(batch_size) / 4])
+
+
+def noise_of(parts: Mapping[str, float], batch_size: int) -> float:
+    """Return what batch statistics add, in nats: the part "noise" where it is there, else noise(B); infinite at B = 1."""
+    return parts.get("noise", float(noise(batch_size)) if batch_size > 1 else np.inf)
 
 
 def _switch(x: float, half: float) -> float:

@@ -10,7 +10,7 @@ from itertools import product
 
 import numpy as np
 
-from assessor.noise import DRIFT_NATS, NOISE_TIMES
+from assessor.noise import DRIFT_NATS, MANY_SAMPLES, NOISE_TIMES
 from assessor.recommendation import SCALE_NATS, SOME
 from benchmarks.study.arms import ADVISED
 from benchmarks.study.gathered import Gathered
@@ -21,8 +21,7 @@ from benchmarks.study.wording import interval, number, points, table
 CUTOFF = 1.0
 """Of `need`."""
 DRIFTS = (0.0, 1.0, 3.0, 10.0)
-BEHIND = ("", "layer", "batch", "batch from 16 samples, else layer")
-LARGE = 16
+BEHIND = ("", "layer", "batch", f"batch from {MANY_SAMPLES} samples, else layer")
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Rule:
         """Return the arm that carries the action out; with a norm in hidden layers, data is standardized at least."""
         action, behind = self.action(assessed), self.behind
         if behind == BEHIND[-1]:
-            behind = "batch" if assessed.setting.batch_size >= LARGE else "layer"
+            behind = "batch" if assessed.setting.batch_size >= MANY_SAMPLES else "layer"
         if not behind:
             return ADVISED[action]
         return f"{ADVISED['normalize'] if action == 'normalize' else 'standardize'}+{behind}"

@@ -26,7 +26,7 @@ from benchmarks.study.table import TABLE_PARTS, advised, cells_of, held_out, wit
 POINT = 1.0
 TARGET = 0.8
 ADVISOR = "the advisor's first choice"
-RULE = "the plan's action"
+RULE, ACTION = "the plan's recommendation", "the plan's action alone"
 HABITS = ("batch", "layer", "standardize", NOTHING)
 
 
@@ -64,7 +64,8 @@ def judge(gathered: Gathered, everything: dict[Setting, Cell]) -> Judged | None:
     tables = {family: without(whole, family) for family in {held_out(cell.family) for cell in cells.values()}}
     accuracies = {arm: held.accuracy(arm) for arm in advised(held.arms)}
     advice, covered = [], []
-    followed = acting.TODAY.follow(held)
+    whole_rule = set(held.everywhere) >= acting.NEEDED
+    followed = (acting.WITH_NORM if whole_rule else acting.TODAY).follow(held)
     chosen = np.full_like(accuracies[NOTHING], np.nan)
     for i, setting in enumerate(held.settings):
         cell = cells[setting]
@@ -76,7 +77,7 @@ def judge(gathered: Gathered, everything: dict[Setting, Cell]) -> Judged | None:
         known = cell.effects.get(first.name) if first else None
         covered.append(bool(first.low <= np.mean(known) <= first.high) if first and known else None)
         advice.append(made)
-    got = {ADVISOR: chosen, RULE: followed}
+    got = {ADVISOR: chosen, RULE: followed, ACTION: acting.TODAY.follow(held)}
     got |= {f"always {arm}": accuracies[arm] for arm in HABITS if arm in accuracies}
     return Judged(held.settings, tuple(advice), best_of(list(accuracies.values())), got, tuple(covered))
 

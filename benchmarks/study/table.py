@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from assessor.advice import Cell, Table
-from assessor.advice.advising import worth
+from assessor.advice.advising import usual_choice, worth
 from assessor.advice.choices import NOTHING, describe_choice
 from assessor.advice.estimate import mean_effects, squared_distances, weigh
 from assessor.advice.table import PARTS
@@ -73,7 +73,10 @@ def first_choice(table: Table, cell: Cell, *, width: float, shrinkage: float) ->
     """Return the choice that ranks first for a cell, whatever the evidence; `none` where nothing can be compared."""
     squared = squared_distances(table, cell.parts, cell.batch_size, cell.network)
     means = mean_effects(table, weigh(squared, width=width, shrinkage=shrinkage), cell.network)
-    ranked = {name: worth(name, mean) for name, mean in zip(table.choices, means, strict=True) if not np.isnan(mean)}
+    usual = usual_choice(cell.parts, cell.batch_size)
+    ranked = {
+        name: worth(name, mean, usual) for name, mean in zip(table.choices, means, strict=True) if not np.isnan(mean)
+    }
     return max(ranked, key=lambda name: ranked[name], default=NOTHING)
 
 
