@@ -147,7 +147,7 @@ def place_of(parts: Mapping[str, float], batch_size: int) -> Floats:
 
 
 def noise_of(parts: Mapping[str, float], batch_size: int) -> float:
-    """Return what batch statistics add, in nats: the part "noise" where it is there, else noise(B); infinite at B = 1."""
+    """Return the noise of batch statistics, in nats: the part "noise" where given, else noise(B); infinite at B = 1."""
     return parts.get("noise", float(noise(batch_size)) if batch_size > 1 else np.inf)
 
 
