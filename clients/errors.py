@@ -343,7 +343,7 @@ BY_CODE: dict[str, type[ServiceError]] = {
     **dict.fromkeys(("no-room", "shutting-down"), ServiceBusyError),
     **dict.fromkeys(("slow-upload", "headers-timeout"), BodyTimeoutError),
     "content-digest-mismatch": DigestMismatchError,
-    "rate-limited": RateLimitedError,
+    **dict.fromkeys(("rate-limited", "too-many-event-streams"), RateLimitedError),
     "unauthenticated": AuthenticationError,
     "schema-outdated": DatabaseUnavailableError,
     "unsupported-encoding": UnsupportedMediaTypeError,
