@@ -59,4 +59,9 @@ def drift_limit(added: float) -> float:
 
 
 MANY_SAMPLES = 16
-"""Samples a batch from which batch norm is advised in hidden layers, and below which layer norm."""
+"""Values a feature and batch from which batch norm is advised in hidden layers, and below which layer norm."""
+
+
+def many_samples(added: float) -> bool:
+    """Return whether batch statistics that add this noise, in nats, are of MANY_SAMPLES values a feature or more."""
+    return added <= float(noise(MANY_SAMPLES)) * (1 + 1e-9)

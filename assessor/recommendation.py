@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from assessor.advice import Advice
 from assessor.measures.scores import Scores
-from assessor.noise import MANY_SAMPLES, drift_limit, noise
+from assessor.noise import drift_limit, many_samples, noise
 from assessor.view import BatchView
 
 ACTIONS = ("nothing", "scale", "standardize", "normalize", "unknown")
@@ -15,10 +15,14 @@ ACTIONS = ("nothing", "scale", "standardize", "normalize", "unknown")
 
 SCALE_NATS = 0.1
 """One shift and scale for the dataset is enough where no more than this is left after it; elsewhere each feature is
-standardized. At most the cutoff was the first rule; standardizing did better there (docs/evidence.md, question 3)."""
+standardized. At most the cutoff was the first rule; between the two standardizing did better (docs/evidence.md, 3)."""
 
 SOME = 0.02
 """Where more than this share of the batches is flagged and more than this share is not, there are two kinds."""
+
+
+STUDY = "; in the study's cells nearest to this data: "
+"""Stands between the rule's own words and the advice."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,17 @@ def recommend(
     first choice of the advice where its evidence is enough.
     """
     needed = _needed(view, scores, normalize, cutoff)
-    if advice.action == "unknown":
-        return needed
-    return replace(needed, text=f"{needed.text}; from the study: {advice.text}")
+    return replace(needed, text=with_advice(needed.text, advice))
+
+
+def with_advice(text: str, advice: Advice) -> str:
+    """Return a recommendation with the first choice of the advice, in place of that of another one; as it is without.
+
+    >>> with_advice("nothing" + STUDY + "layer", Advice("unknown", (), "not enough evidence", ""))
+    'nothing'
+    """
+    own = text.partition(STUDY)[0]
+    return own if advice.action == "unknown" else own + STUDY + advice.text
 
 
 def _needed(view: BatchView, scores: Scores, normalize: NDArray[np.bool_], cutoff: float) -> Recommendation:
@@ -53,7 +65,7 @@ def _needed(view: BatchView, scores: Scores, normalize: NDArray[np.bool_], cutof
     if np.isnan(scores.values).all():
         return Recommendation("unknown", "not enough evidence: no batch has a defined score")
     if flagged == 0:
-        return Recommendation("nothing", "nothing: no batch needs normalization")
+        return Recommendation("nothing", f"nothing: no batch needs normalization{_which_norm(view)}")
     parts = scores.decomposition
     if parts is None:
         return Recommendation("normalize", f"normalize the flagged batches, {flagged:.0%} of all{_which_norm(view)}")
@@ -76,12 +88,12 @@ def _needed(view: BatchView, scores: Scores, normalize: NDArray[np.bool_], cutof
         return Recommendation(
             "scale",
             f"scale globally: subtract {_pooled(view)} "
-            f"(global {parts['global']:.3g} nats; {feature + drift:.3g} remain){_which_norm(view)}",
+            f"(global {parts['global']:.3g} nats; {max(feature + drift, 0.0):.3g} remain){_which_norm(view)}",
         )
     return Recommendation(
         "standardize",
-        "standardize features once over the dataset: they are unlike each other "
-        f"(feature {feature:.3g} nats; {drift:.3g} remain){_which_norm(view)}",
+        "standardize features once over the dataset: one shift and scale for all would leave "
+        f"{feature + drift:.3g} nats (feature {max(feature, 0.0):.3g}, drift {max(drift, 0.0):.3g}){_which_norm(view)}",
     )
 
 
@@ -98,7 +110,7 @@ def _which_norm(view: BatchView) -> str:
     if count < 2:
         return ""
     added = float(noise(count))
-    few, prefer = ("only ", "batch norm") if view.batch_size >= MANY_SAMPLES else ("", "layer norm")
+    few, prefer = ("only ", "batch norm") if many_samples(added) else ("", "layer norm")
     return (
         f"; batch statistics of {view.batch_size} samples add {few}{added:.2g} nats of noise: "
         f"where hidden layers have a norm, take {prefer}"

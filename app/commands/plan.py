@@ -21,6 +21,7 @@ from app.reading import is_profile, load_profile
 from app.rescoring import apply_threshold
 from app.tables import make_console, plan_table, print_comparison, print_decision, print_layout, print_plans
 from assessor import AssessorError, Plan, advise
+from assessor.recommendation import with_advice
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -111,7 +112,10 @@ def _finish(arguments: argparse.Namespace, plans: Sequence[Plan], console: Conso
 
 def _with_network(plan: Plan, network: str | None) -> Plan:
     """Return the plan with the advice for a model family; None leaves the plan as it is."""
-    return plan if network is None else replace(plan, advice=advise(plan, network=network))
+    if network is None:
+        return plan
+    advice = advise(plan, network=network)
+    return replace(plan, advice=advice, recommendation=with_advice(plan.recommendation, advice))
 
 
 def _load(path: str) -> Plan:

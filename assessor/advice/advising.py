@@ -1,4 +1,4 @@
-"""Advice: the choices ranked by their expected effect, in words; or that the evidence is not enough."""
+"""Advice: the choices ranked by what they are expected to bring, in words; or that the evidence is not enough."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from assessor.advice.choices import KINDS, NOTHING, check_network, describe_choi
 from assessor.advice.estimate import Estimate, estimate
 from assessor.advice.table import PARTS, Table, installed_table, noise_of
 from assessor.errors import SettingError
-from assessor.noise import MANY_SAMPLES, drift_limit
+from assessor.noise import drift_limit, many_samples
 
 if TYPE_CHECKING:
     from assessor.plan import Plan
@@ -37,7 +37,8 @@ class Choice:
         name: as `assessor.advice.choices.describe_choice` takes it: "standardize", "layer", "need/identity@input".
         kind: "nothing", "scale", "standardize", "norm" (everywhere) or "gate" (where the plan says so).
         effect: expected test accuracy less that of doing nothing, -1 to 1.
-        low, high: nine of ten cells like this one are expected within; low <= effect <= high.
+        low, high: most cells like this one are expected within, on held-out families four in five were;
+            low <= effect <= high.
         cells: near cells of the study that tried it.
         reason: one sentence.
     """
@@ -141,9 +142,13 @@ def advise_on(
         batch_size, network, table: see `advise`.
 
     Raises:
-        UnknownNameError: no such network.
+        UnknownNameError: no such network. SettingError: a part is missing or not finite, or batch_size < 1.
     """
     known = check_network(network)
+    if batch_size < 1:
+        raise SettingError(f"expected batch_size >= 1; got {batch_size}")
+    if parts is not None and not all(np.isfinite(parts.get(part, np.nan)) for part in PARTS):
+        raise SettingError(f"expected finite parts {', '.join(PARTS)}; got {dict(parts)}: pass Plan.decomposition")
     table = installed_table() if table is None else table
     if table is None:
         return Advice("unknown", (), "not enough evidence: no study table is installed", "", known)
@@ -208,28 +213,28 @@ def _rank(table: Table, found: Estimate, parts: Mapping[str, float], batch_size:
 
 
 def usual_choice(parts: Mapping[str, float], batch_size: int) -> str:
-    """Return what the plan's recommendation comes to, a rule that does well on all families of the study.
+    """Return what the plan's recommendation mostly comes to, a rule made from all families of the study.
 
     Where drift is above its limit a gate at the input, elsewhere each feature standardized once; in hidden layers batch
-    norm, or layer norm where batches have few samples.
+    norm, or layer norm where batches have few samples. A recommendation also looks at which batches are flagged.
 
     >>> usual_choice({"global": 9.0, "feature": 0.0, "drift": 0.0}, 4)
     'standardize+layer'
     """
     added = noise_of(parts, batch_size)
     once = "need/identity@input" if parts["drift"] > drift_limit(added) else "standardize"
-    return f"{once}+{'batch' if batch_size >= MANY_SAMPLES else 'layer'}"
+    return f"{once}+{'batch' if many_samples(added) else 'layer'}"
 
 
 def worth(name: str, effect: float, usual: str) -> float:
     """Return the number by which a choice is ranked.
 
-    Its effect; MARGIN for doing nothing; PREFERRED more for the usual choice, so that another one must be expected to
-    gain clearly more: the effects are of few cells.
+    Its effect; MARGIN for doing nothing; PREFERRED more for the usual choice where it gains more than MARGIN, so that
+    another one must be expected to gain clearly more: the effects are of few cells.
     """
     if name == NOTHING:
         return MARGIN
-    return effect + PREFERRED * (name == usual)
+    return effect + PREFERRED * (name == usual and effect > MARGIN)
 
 
 def _why(kind: str, gained: int, n: int, parts: Mapping[str, float]) -> str:
@@ -249,7 +254,7 @@ def _word(first: Choice) -> str:
     what = describe_choice(first.name)[1]
     return (
         f"{first.name} ({what}): expected {in_points(first.effect)} points of test accuracy over doing nothing "
-        f"({in_points(first.low)} to {in_points(first.high)} in nine of ten such cells), from {first.cells} near cells"
+        f"({in_points(first.low)} to {in_points(first.high)} in most such cells), from {first.cells} near cells"
     )
 
 

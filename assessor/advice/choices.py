@@ -78,7 +78,7 @@ def describe_choice(name: str) -> tuple[str, str]:
     if name in _NORMS:
         return "norm", f"{_NORMS[name]} at the input and in every hidden layer"
     if name == "selu":
-        return "norm", "each feature standardized once and a self-normalizing network (SELU), without norms"
+        return "standardize", "each feature standardized once and a self-normalizing network (SELU), without norms"
     gate, _, where = name.partition("@")
     method, _, skip = gate.partition("/")
     if method == "need" and skip in _SKIPS and where in _PLACES:

@@ -38,7 +38,8 @@ class Choice:
     @property
     def verdict(self) -> str:
         """What follows, in words."""
-        name, less = self.best
+        sure = [pair for pair in self.candidates if pair[1].above]
+        name, less = max(sure, key=lambda pair: pair[1].value) if sure else self.best
         if less.above:
             return f"change to {name}: {points(less)}, beyond noise"
         if less.value > 0:
@@ -65,7 +66,7 @@ def choices(grid: Gathered, sources: Gathered) -> tuple[Choice, ...]:
         _arms("norm in hidden layers, behind the gate", "grid", grid, GATE, WITHIN),
         _arms("norm in hidden layers, behind the gate", "sources", sources, GATE, WITHIN),
         _arms(
-            "a plan, or one way for all",
+            "gates everywhere, or one way for all",
             "grid",
             grid,
             "need/identity",

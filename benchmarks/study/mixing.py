@@ -82,8 +82,8 @@ def section(gathered: Gathered) -> Section | None:
         "first have a known share of 0.1. Tests take each source by itself, as it would deliver; the accuracy is "
         "the mean over sources. `a/b@c`: the plan of method a decides batch by batch, other batches take skip path "
         "b, gates at c (no @: at the input and in hidden layers; `@hidden`: there alone). `one_decision`: the data "
-        "as a whole is prepared as the plan's action says. `per_source`: each source standardized with known "
-        "membership, in tests too.",
+        "as a whole is prepared as the plan's action says, by the rule in use when the study ran. `per_source`: "
+        "each source standardized with known membership, in tests too.",
         "",
         *table(
             ["arm", "accuracy, %", "worst cell", *(f"less {rival}" for rival in rivals)], _rows(gathered, arms, rivals)

@@ -25,7 +25,7 @@ from assessor import (
 from assessor.advice import Cell, Table, advise_on, advising, in_points, installed_table, read_table
 from assessor.advice.choices import KINDS, NETWORKS, describe_choice
 from assessor.advice.estimate import estimate
-from assessor.recommendation import ACTIONS
+from assessor.recommendation import ACTIONS, STUDY
 from tests.assessor.advice_tables import CHOICES, planted, planted_effect
 
 TABLE = planted()
@@ -132,7 +132,7 @@ def test_a_plan_carries_the_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan.advice.network == "convnet"
     assert plan.advice.evidence == "study of 2026-01-02: 108 cells, 3 data families, 4 seeds"
     assert plan.advice.action != "unknown"
-    assert plan.recommendation.endswith(f"; from the study: {plan.advice.text}")
+    assert plan.recommendation.endswith(STUDY + plan.advice.text)
     again = Plan.from_json(plan.to_json())
     assert again.advice == plan.advice
     assert again == plan

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from assessor.advice import Cell, read_table
-from benchmarks.study.advising import ADVISOR, RULE, judge, section, within_noise
+from benchmarks.study.advising import ACTION, ADVISOR, judge, section, within_noise
 from benchmarks.study.gathered import gather
 from benchmarks.study.records import Assessed, Finished, Record, Result, Run, Setting
 from benchmarks.study.table import SHRINKAGES, WIDTHS, advised, cells_of, held_out, tune, without, write
@@ -110,7 +110,7 @@ def test_the_advisor_finds_planted_effects_in_held_out_families_and_is_better_th
     assert regret[ADVISOR] < 1.0 < regret["always batch"]
     for treatment, arm in (("t330", "standardize"), ("t300", "scale"), ("t003", "need/identity@input")):
         here = gathered.labels("treatment") == treatment
-        np.testing.assert_array_equal(judged.got[RULE][here], gathered.accuracy(arm)[here])
+        np.testing.assert_array_equal(judged.got[ACTION][here], gathered.accuracy(arm)[here])
     np.testing.assert_array_equal(judged.got["always batch"], gathered.accuracy("batch"))
     known = [covered for covered in judged.covered if covered is not None]
     assert np.mean(known) > 0.7
