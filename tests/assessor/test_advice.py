@@ -23,8 +23,10 @@ from assessor import (
     profile_array,
 )
 from assessor.advice import Cell, Table, advise_on, advising, in_points, installed_table, read_table
+from assessor.advice.advising import usual_choice, worth
 from assessor.advice.choices import KINDS, NETWORKS, describe_choice
 from assessor.advice.estimate import estimate
+from assessor.advice.table import place_of
 from assessor.recommendation import ACTIONS, STUDY
 from tests.assessor.advice_tables import CHOICES, planted, planted_effect
 
@@ -226,6 +228,37 @@ def test_the_order_of_cells_changes_nothing_and_advice_is_deterministic(table: T
         assert a.effects == {name: pytest.approx(values, abs=6e-5) for name, values in b.effects.items()}
 
 
+def test_places_worked_by_hand() -> None:
+    # noise(4) = (ln 2 - psi(3/2)) / 2 = 0.3283, so drift is half way at 0.9850; need 1 and 2 are at 1/2 and 4/5.
+    parts = {"global": 1.0, "feature": 1.0 - 0.984986, "drift": 0.984986}
+    assert place_of(parts, 4) == pytest.approx([0.4, 0.25, 0.75, 0.5], abs=1e-5)
+    assert place_of({**parts, "noise": 0.001}, 64)[2] == pytest.approx(1.5 * 0.970225 / (0.970225 + 0.01), abs=1e-3)
+    assert place_of({"global": -0.1, "feature": 0.0, "drift": -0.2}, 1).tolist() == [0, 0, 0, 0]
+
+
+def test_the_usual_choice_is_preferred_by_three_points_where_it_gains() -> None:
+    drifting = {"global": 0.0, "feature": 0.0, "drift": 0.5}
+    assert [usual_choice(drifting, size) for size in (4, 8, 16)] == [
+        "standardize+layer",
+        "need/identity@input+layer",
+        "need/identity@input+batch",
+    ]
+    assert usual_choice({**drifting, "noise": 0.01}, 4) == "need/identity@input+batch"
+    usual = usual_choice(drifting, 4)
+    assert worth(usual, 0.02, usual) == pytest.approx(0.05)
+    assert worth("layer", 0.02, usual) == pytest.approx(0.02)
+    assert worth(usual, -0.02, usual) == pytest.approx(-0.02)
+    assert worth("none", 0.0, usual) == pytest.approx(0.005)
+
+
+def test_parts_that_are_missing_or_not_finite_are_named() -> None:
+    for parts in ({"global": 1.0}, {"global": 1.0, "feature": np.nan, "drift": 0.0}):
+        with pytest.raises(SettingError, match="expected finite parts global, feature, drift"):
+            advise_on(parts, 4, table=TABLE)
+    with pytest.raises(SettingError, match="expected batch_size >= 1; got 0"):
+        advise_on(None, 0, table=TABLE)
+
+
 def test_points() -> None:
     assert [in_points(value) for value in (0.0004, -0.0004, 0.9, -0.051)] == ["0.0", "0.0", "+90.0", "-5.1"]
 
@@ -251,8 +284,7 @@ def test_a_table_that_is_none() -> None:
 
 def test_the_installed_table_is_small_and_each_choice_has_words() -> None:
     table = installed_table()
-    if table is None:
-        pytest.skip("no study's table is installed")
+    assert table is not None
     assert len(table.to_json()) < 300_000
     assert table.date
     assert table.settings["seeds"]

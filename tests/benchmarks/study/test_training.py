@@ -7,9 +7,11 @@ import torch
 import norms
 from assessor import assess
 from benchmarks.study import arms
+from benchmarks.study.families import load
 from benchmarks.study.models import Kind, kind_of, make
 from benchmarks.study.records import Run
 from benchmarks.study.training import Bench, Budget, order, train
+from benchmarks.study.tuning import DIVERGED
 from tests.benchmarks.study.tiny import SHAPES, tiny
 
 STEPS = 48
@@ -172,3 +174,28 @@ def test_an_unknown_arm_optimizer_or_evaluation_is_refused() -> None:
         train(MIXED, "batch", "mlp", 8, "sgd", 0.1, 1, 1, ("mean/B",))
     with pytest.raises(ValueError, match=r"got 'convnet' with samples of shape \(12,\)"):
         train(MIXED, "none", "convnet", 8, "sgd", 0.1, 1, 1)
+
+
+def test_a_rate_at_which_nothing_is_learned_counts_as_diverged() -> None:
+    data = load("digits", "standardized", 1, 32)
+    blank = [tuple((x * 0, y) for x, y in part) for part in (data.validation, data.test)]
+    nothing = replace(data, x=data.x * 0, validation=blank[0], test=blank[1])
+    bench = Bench(Budget("mlp", 32, "sgd", 60))
+    assert bench.validate(nothing, arms.get("none"), 0.03, 0) == DIVERGED
+    assert bench.validate(data, arms.get("none"), 0.03, 0) != DIVERGED
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "inside"),
+    [
+        ("standardize+layer", [True, True], [0, 2, 0]),
+        ("standardize+batch", [True, True], [2, 0, 0]),
+        ("need/identity@input+layer", [True, False], [1, 2, 1]),
+        ("need/identity@input+batch", [True, False], [3, 0, 1]),
+        ("need/identity@input+batch", [False, False], [2, 0, 0]),
+    ],
+)
+def test_norms_sit_in_hidden_layers_whatever_the_gate_does(name: str, flags: list[bool], inside: list[int]) -> None:
+    model = make(kind_of(arms.get(name), "mlp", (4,), 3, 8, torch.tensor(flags)))
+    kinds = (norms.BatchNorm, norms.LayerNorm, norms.AdaptiveNorm)
+    assert [sum(isinstance(module, kind) for module in model.modules()) for kind in kinds] == inside
