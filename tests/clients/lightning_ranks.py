@@ -15,6 +15,7 @@ from torch import nn
 from clients import AssessedLoader
 from tests.clients.datasets import Pairs, two_sources
 from tests.clients.recording import Recorder, numbers_of_told
+from tests.process_group import leave
 
 warnings.simplefilter("ignore")  # Lightning calls what torch deprecates
 import lightning.pytorch as pl  # noqa: E402  # after the filter
@@ -72,9 +73,8 @@ def main() -> None:
     assert len(mine) == len(theirs) == 12
     if dist.get_rank() == 0:
         (folder / "plan.json").write_text(plan)
-    dist.monitored_barrier()  # docs/training.md says why not barrier
-    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
     main()
+    leave()

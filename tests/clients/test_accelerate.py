@@ -74,27 +74,32 @@ from clients import AssessedLoader, LoaderError
 from tests.clients.test_accelerate import DATASET, PLAN
 from tests.clients.recording import Recorder, numbers_of_told
 from tests.clients.datasets import two_sources
+from tests.process_group import leave
 
-accelerator = accelerate.Accelerator(cpu=True)
-loader = AssessedLoader(DATASET, 8, plan=PLAN, shuffle="batches")
-try:
-    accelerator.prepare(loader.dataloader)
-except LoaderError as error:
-    assert "has dealt them to 2 ranks" in str(error), error
-else:
-    raise AssertionError("dealt out twice")
-recorder = Recorder(5)
-model, passed = accelerator.prepare(recorder, loader)
-assert passed is loader
-loader.attach(model)
-for x, y in loader:
-    torch.nn.functional.cross_entropy(model(x), y).backward()
-numbers = numbers_of_told(recorder.told, two_sources()[0], PLAN)
-gathered = accelerator.gather(torch.tensor(numbers)).tolist()
-assert sorted(gathered) == list(range(12)), gathered
-print("done")
-torch.distributed.monitored_barrier()  # docs/training.md says why not barrier
-accelerator.end_training()
+
+def main():
+    accelerator = accelerate.Accelerator(cpu=True)
+    loader = AssessedLoader(DATASET, 8, plan=PLAN, shuffle="batches")
+    try:
+        accelerator.prepare(loader.dataloader)
+    except LoaderError as error:
+        assert "has dealt them to 2 ranks" in str(error), error
+    else:
+        raise AssertionError("dealt out twice")
+    recorder = Recorder(5)
+    model, passed = accelerator.prepare(recorder, loader)
+    assert passed is loader
+    loader.attach(model)
+    for x, y in loader:
+        torch.nn.functional.cross_entropy(model(x), y).backward()
+    numbers = numbers_of_told(recorder.told, two_sources()[0], PLAN)
+    gathered = accelerator.gather(torch.tensor(numbers)).tolist()
+    assert sorted(gathered) == list(range(12)), gathered
+    print("done")
+
+
+main()
+leave()
 """
 
 

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from assessor import Plan
 from clients import AssessedLoader
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "training.md"
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs" / "training.md"
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", DOCUMENT.read_text(encoding="utf-8"), re.S | re.M)
 
 
@@ -37,10 +39,11 @@ def test_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_script_runs_on_two_ranks(tmp_path: Path) -> None:
     """Real processes: the plan is made here, as the text says, and each rank loads it."""
     (script,) = [snippet for snippet in SNIPPETS if is_script(snippet)]
-    (tmp_path / "train.py").write_text(script, encoding="utf-8")
+    ending = "from tests.process_group import check_ended\ncheck_ended()\n"
+    (tmp_path / "train.py").write_text(script + ending, encoding="utf-8")
     names: dict[str, object] = {}
-    data = script.split("torch.manual_seed(0)\n")[1].split("\n\n")[0]
-    exec("import torch\nfrom torch.utils.data import TensorDataset\ntorch.manual_seed(0)\n" + data, names)
+    data = textwrap.dedent(script.split("def main() -> None:\n")[1].split("\n\n")[0])
+    exec("import torch\nfrom torch.utils.data import TensorDataset\n" + data, names)
     plan = AssessedLoader(names["dataset"], 16, shuffle="batches").plan
     assert isinstance(plan, Plan)
     plan.save(tmp_path / "plan.json")
@@ -51,8 +54,8 @@ def test_script_runs_on_two_ranks(tmp_path: Path) -> None:
         text=True,
         timeout=120,
         check=False,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )
     assert result.returncode == 0, result.stderr
     # the ranks' lines may run into each other

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from norms import AdaptiveNorm, set_decision
+from tests.process_group import leave
 
 
 def gradient(rank: int, kind: str) -> list[float]:
@@ -33,8 +34,7 @@ def main() -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=2)
     print(json.dumps({kind: gradient(rank, kind) for kind in ("tensor", "bool")}))
-    dist.monitored_barrier()  # docs/training.md says why not barrier
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":

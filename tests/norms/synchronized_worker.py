@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import nn
 
 from norms import carry_priors, create, synchronize
+from tests.process_group import leave
 
 
 def made(name: str, channels: int, options: dict[str, Any]) -> nn.Module:
@@ -57,7 +58,7 @@ def main() -> None:
         for key, (name, options, sizes, batches) in torch.load(cases).items()
     }
     torch.save(found, f"{results}.{rank}")
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == "__main__":
