@@ -124,6 +124,10 @@ class PlannedFeed:
         self._begun: tuple[Run, int, weakref.ref[Iterator[Any]]] | None = None
         self._told: tuple[int, bool] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle takes along: all but whose iterator the last pass was."""
+        return self.__dict__ | {"_begun": None}
+
     @cached_property
     def _settled(self) -> Settled:
         n_rows = self._setup.n_rows
