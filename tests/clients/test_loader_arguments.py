@@ -186,8 +186,9 @@ class Augmented(Pairs):
 
 
 def test_random_samples_are_warned_about() -> None:
-    with pytest.warns(RandomSampleWarning, match="two reads of sample 0 differ.*input_key"):
+    with pytest.warns(RandomSampleWarning, match="two reads of sample 0 differ.*input_key") as caught:
         assert AssessedLoader(Augmented(X, Y), 8, shuffle=False).plan
+    assert caught[0].filename == __file__  # where the caller is, not where it was found out
 
 
 def test_nan_is_no_augmentation() -> None:
@@ -355,7 +356,8 @@ def test_a_batch_moves_and_pins_with_its_decision() -> None:
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
-    ours = AssessedLoader(DATASET, np.int64(8), seed=np.uint64(3), rank=np.int64(1), world_size=np.int64(2))
+    numbers: dict[str, Any] = {"batch_size": np.int64(8), "seed": np.uint64(3), "rank": np.int64(1)}
+    ours = AssessedLoader(DATASET, **numbers, world_size=2)
     plain = AssessedLoader(DATASET, 8, seed=3, rank=1, world_size=2)
     assert [d for _, d in ours.decisions()] == [d for _, d in plain.decisions()]
 
@@ -384,7 +386,12 @@ def test_a_loader_passes_between_processes(made: bool) -> None:
 
 
 def test_arguments_are_attributes_as_in_torch() -> None:
-    options = {"num_workers": 2, "prefetch_factor": 3, "persistent_workers": True, "collate_fn": to_custom}
+    options: dict[str, Any] = {
+        "num_workers": 2,
+        "prefetch_factor": 3,
+        "persistent_workers": True,
+        "collate_fn": to_custom,
+    }
     plain: Any = DataLoader(DATASET, 8, **options)
     ours: Any = AssessedLoader(DATASET, 8, **options)
     names = ["dataset", "batch_size", "drop_last", *options, "pin_memory", "timeout", "worker_init_fn", "generator"]
@@ -396,11 +403,12 @@ def test_arguments_are_attributes_as_in_torch() -> None:
 
 def test_what_is_no_model_and_no_decision() -> None:
     loader = AssessedLoader(DATASET, 8)
+    call: Any
     for call in (loader.attach, loader.apply):
         with pytest.raises(
             LoaderError, match=r"expected (a torch\.nn\.Module|the decision of a batch).*; got NoneType"
         ):
-            call(None)  # type: ignore[operator]
+            call(None)
 
 
 def test_fewer_batches_than_ranks() -> None:
