@@ -49,7 +49,7 @@ class AssessedLoader(HandOut):
         dataset: map-style, with a length; its samples are tensors, tuples, mappings or anything
             that input_key can read. An iterable one is scored as it is read, by the plan's rule or
             the cutoff given as threshold: no shuffle, ranks or position to resume at.
-        batch_size: samples a batch; None: the plan's, without a plan 32.
+        batch_size: samples a batch; None: the plan's, without a plan 32 (it does not switch batching off, as in torch).
         plan: one made before, or the path of its file; its own order says which samples form which batch.
         service: an AssessorClient or a URL: assess there instead of in this process.
         method: the assessor's method, for assessing; or one of its measures, beside a threshold.
@@ -161,7 +161,7 @@ class AssessedLoader(HandOut):
             cache=cache,
             with_plan=plan is not None,
         )
-        self._told = check_dataloader(dataloader_class, dataloader_arguments)
+        self._as_torch = check_dataloader(dataloader_class, dataloader_arguments)
         self.dataset = dataset
         self.batch_size = batch_size  # samples a batch; beside a batch_sampler, of most batches
         self.drop_last = drop_last  # the last batch is left out when it is not full
@@ -238,8 +238,8 @@ class AssessedLoader(HandOut):
 
         def __getattr__(self, name: str) -> Any:
             """Return an argument that torch's DataLoader has as an attribute, for scripts that look there."""
-            if name in _DATALOADER_ATTRIBUTES and "_told" in self.__dict__:
-                return getattr(self._told, name)
+            if name in _DATALOADER_ATTRIBUTES and "_as_torch" in self.__dict__:
+                return getattr(self._as_torch, name)
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __repr__(self) -> str:

@@ -108,17 +108,18 @@ class SamplerBatches:
         given = sampler if batch_sampler is None else batch_sampler
         counting = [inner for inner in (given, getattr(given, "sampler", None)) if hasattr(inner, "set_epoch")]
         self._counting: Any = counting[0] if counting else None
-        # the epoch that the sampler shows without a word of the script's
+        # the epoch that the sampler shows unless a script has set one
         self._known: Any = 0 if isinstance(self._shown, int) else self._shown
 
     @cached_property
     def first(self) -> Batches:
         """The first reading, which is assessed: epoch 0's, whichever a script has begun with."""
         begun = self._shown
-        if begun != self._known:
-            self._counting.set_epoch(0)
-        batches = self._read()
-        if begun != self._known:
+        if begun == self._known:
+            batches = self._read()
+        else:
+            self._set_epoch(0)
+            batches = self._read()
             self._counting.set_epoch(begun)
         if not len(batches):
             raise LoaderError("expected at least one batch; the sampler yields none")
@@ -140,8 +141,11 @@ class SamplerBatches:
 
     def _read(self) -> Batches:
         if self._batch_sampler is not None:
-            return Batches.listed(self._batch_sampler)
-        return Batches.cut(as_ids(self._sampler), self._batch_size, drop_last=self._drop_last)
+            batches = Batches.listed(self._batch_sampler)
+        else:
+            batches = Batches.cut(as_ids(self._sampler), self._batch_size, drop_last=self._drop_last)
+        self._known = self._shown  # some count the readings themselves
+        return batches
 
     def _set_epoch(self, epoch: int) -> None:
         if self._counting is not None:

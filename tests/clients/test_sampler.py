@@ -190,6 +190,19 @@ def test_an_epoch_set_at_the_sampler_is_followed(before: bool, wrapped: bool) ->
     )
 
 
+def test_a_sampler_that_counts_its_readings_has_been_set_nothing() -> None:
+    class Counting(Reversing):
+        def __iter__(self) -> Iterator[int]:
+            yield from super().__iter__()
+            self.epoch += 1
+
+    loader = AssessedLoader(DATASET, 8, sampler=Counting(EVENS_FIRST))
+    plain: DataLoader[Any] = DataLoader(DATASET, 8, sampler=Counting(EVENS_FIRST))
+    for epoch in range(4):
+        assert loader.epoch == epoch
+        assert rows(loader) == rows(plain)
+
+
 def test_a_resumed_position_is_kept_when_the_script_sets_its_epoch() -> None:
     sampler: DistributedSampler[Any] = DistributedSampler(DATASET, num_replicas=2, rank=0, seed=1)
     loader = AssessedLoader(DATASET, 8, sampler=sampler)
