@@ -265,7 +265,11 @@ def _body(data: Any, labels: Any) -> Body:
 
 def _sizes(batch_sizes: int | Sequence[int]) -> list[int]:
     sizes = np.atleast_1d(np.asarray(batch_sizes, object))
-    if sizes.ndim != 1 or not all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in sizes):
+    if (
+        sizes.ndim != 1
+        or not len(sizes)
+        or not all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in sizes)
+    ):
         raise SettingError(f"expected batch_sizes to be an integer or several; got {batch_sizes!r}")
     return [int(size) for size in sizes]
 

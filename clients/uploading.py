@@ -102,4 +102,4 @@ async def uploaded_by_tasks(
 
 def _check(parallel: int) -> None:
     if isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1:
-        raise ValueError(f"expected parallel to be an integer >= 1; got {parallel!r}")
+        raise ValueError(f"expected parallel >= 1; got {parallel!r}")
