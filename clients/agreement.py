@@ -9,6 +9,7 @@ ranks ask each other, which takes one all-reduce of a number.
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -31,13 +32,13 @@ def check_place(rank: int | None, world_size: int | None) -> tuple[int, int] | N
     """
     if rank is None and world_size is None:
         return None
-    integers = isinstance(rank, int) and isinstance(world_size, int)
+    integers = all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in (rank, world_size))
     if rank is None or world_size is None or not integers or not 0 <= rank < world_size:
         raise LoaderError(
-            "expected rank and world_size together, 0 <= rank < world_size; "
+            "expected rank and world_size together, integers, 0 <= rank < world_size; "
             f"got rank={rank!r}, world_size={world_size!r}"
         )
-    return rank, world_size
+    return int(rank), int(world_size)
 
 
 def in_group() -> bool:

@@ -24,11 +24,15 @@ class _Following:
 
 
 class AttachedModels:
-    """The models that follow a loader, held weakly: a loader keeps no model alive."""
+    """The models that follow a loader, held weakly: a loader keeps no model alive; its copies are followed by none."""
 
     def __init__(self) -> None:
         # not a WeakKeyDictionary, whose length is a call of Python: this is asked for every batch
         self.following: dict[weakref.ref[nn.Module], _Following] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle takes along: no model."""
+        return {"following": {}}
 
     def add(self, model: nn.Module, rule: Mapping[str, Any], *, standardize: bool = False) -> None:
         """Let a model's gates follow, and give them the plan's rule for evaluation.

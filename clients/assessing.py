@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from assessor import Plan, Profile, Profiler, SampleOrder, fingerprint, make_plan
+from assessor import Plan, Profile, Profiler, SampleOrder, SettingError, fingerprint, make_plan, measures
+from assessor.advice import check_network
 from assessor.methods import choose
+from assessor.thresholds import parse_threshold
 from clients.reading import Block, read_blocks
 from clients.remote import assess_there
 from clients.samples import InputKey
@@ -83,7 +85,7 @@ class Assessment:
             progress: a bar on stderr; None shows it on a terminal only.
             name: of the content, by which an interrupted assessment at the service is found again.
         """
-        choose(self.method, self.threshold)  # an unknown name is told before the pass, not after it
+        check_method(self.method, self.threshold, self.options)
 
         def passed(use: Callable[[Iterable[Block]], Plan]) -> Plan:
             blocks = read_blocks(
@@ -130,6 +132,23 @@ class Assessment:
             drop_last=self.drop_last,
             order=self.order,
             **self.options,
+        )
+
+
+def check_method(method: str, threshold: float | str | None, options: Mapping[str, Any]) -> None:
+    """Check what says how scores are made and cut, before a pass over the data and not after it.
+
+    Raises:
+        UnknownNameError: no such method, measure or threshold.
+        SettingError: an option that the method does not take, a cutoff that is no number.
+    """
+    measure, chosen = choose(method, threshold)
+    parse_threshold(chosen)
+    check_network(options.get("network"))
+    known = measures.get(measure).options | {"network"}
+    if unknown := sorted(set(options) - known):
+        raise SettingError(
+            f"expected options of method {method!r} among: {', '.join(sorted(known))}; got {', '.join(unknown)}"
         )
 
 

@@ -10,7 +10,6 @@ import httpx
 from assessor import Plan, SampleOrder
 from clients import calls, jobs
 from clients.calls import Call, Request, Response, Wait
-from clients.compression import Sending
 from clients.jobs import JobInfo, Watch
 from clients.resources import AssessmentInfo, ShardInfo
 from clients.retry import Backoff
@@ -21,6 +20,7 @@ from clients.wire import (
     as_response,
     client_options,
     request_arguments,
+    sending_to,
     shown_url,
 )
 
@@ -45,8 +45,8 @@ class AsyncAssessorClient:
         compress: str | None = None,
         content_digest: bool = True,
     ) -> None:
-        self._sending = Sending(compress, content_digest)
         self._where = shown_url(base_url)
+        self._sending = sending_to(base_url, compress, content_digest)
         self._backoff = as_backoff(retries)
         self._http = httpx.AsyncClient(**client_options(base_url, api_key, timeout_s), transport=transport)
 
@@ -127,7 +127,7 @@ class AsyncAssessorClient:
         call = calls.put_shard(
             assessment_id, shard.index, shard.data, shard.labels, first_row=shard.first_row, sending=self._sending
         )
-        there = found_stored(call, shard, stored)
+        there = await asyncio.to_thread(found_stored, call, shard, stored)
         return await self._run(call) if there is None else there
 
     async def ingest(
@@ -240,10 +240,11 @@ class AsyncAssessorClient:
                 return answer
 
     async def _send(self, request: Request) -> Response:
+        body = request.body
+        # a digest is one pass over the body, for which the event loop must not stand still
+        arguments = request_arguments(request) if body is None else await asyncio.to_thread(request_arguments, request)
         try:
-            answer = await self._http.request(
-                **request_arguments(request), content=None if request.body is None else request.body.pieces()
-            )
-        except httpx.TransportError as error:
+            answer = await self._http.request(**arguments, content=None if body is None else body.pieces())
+        except httpx.RequestError as error:
             return as_failure(error)
         return as_response(answer)

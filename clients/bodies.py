@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from assessor import DtypeError, LabelError, SettingError, ShapeError
-from clients.compression import AS_IS, Sending, compressed, content_digest
+from assessor import DtypeError, LabelError, NonFiniteError, SettingError, ShapeError
+from clients.compression import AS_IS, AUTO, Sending, compressed, content_digest, pays
 
 NPY = "application/x-npy"
 SAFETENSORS = "application/vnd.safetensors"
@@ -82,6 +82,13 @@ class Body:
         for piece in self:
             yield piece
 
+    def sent_as(self, sending: Sending) -> "Body":
+        """Return this body, sent so; "auto" is settled by its first pieces, none for what can be read once."""
+        if sending.compress == AUTO:
+            chosen = "zstd" if self.repeatable and pays(self.open()) else None
+            sending = replace(sending, compress=chosen)
+        return replace(self, sending=sending)
+
     def _encoded(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         return pieces if self.sending.compress is None else compressed(pieces, self.sending.compress)
 
@@ -108,6 +115,7 @@ def shard_body(data: Any, labels: Any = None) -> Body:
     Raises:
         DtypeError: a dtype that neither format holds as numbers.
         LabelError: labels of another length, that are no integers, or beside bytes.
+        NonFiniteError: an array with masked values.
         ShapeError: an array without rows axis.
         SettingError: data of none of these kinds, or another file ending.
     """
@@ -123,7 +131,7 @@ def shard_body(data: Any, labels: Any = None) -> Body:
     if isinstance(data, bytes | bytearray | memoryview):
         view = memoryview(data).cast("B")
         return Body(UNNAMED, view.nbytes, lambda: _cut(view))
-    if isinstance(data, Iterable):
+    if isinstance(data, Iterable) and not isinstance(data, Mapping | Set):
         repeatable = isinstance(data, list | tuple)
         return Body(UNNAMED, None, lambda: iter(data), repeatable=repeatable)
     raise SettingError(
@@ -168,6 +176,8 @@ def _as_numpy(data: Any) -> tuple[NDArray[Any], str]:
         if str(data.dtype) == "torch.bfloat16":
             return data.view(_sibling(data, "int16")).numpy(), "BF16"
         data = data.numpy()
+    if np.ma.is_masked(data):
+        raise NonFiniteError("expected values everywhere; the array has masked ones: remove or impute them first")
     x = np.asarray(data)
     name = x.dtype.newbyteorder("=").name
     if name not in _SAFETENSORS_DTYPES:

@@ -21,7 +21,8 @@ from clients.retry import Backoff
 
 T = TypeVar("T")
 
-_UNAVAILABLE_FOR_NOW = frozenset({429, 502, 503, 504})
+_TURNED_AWAY = 429
+_UNAVAILABLE_FOR_NOW = frozenset({_TURNED_AWAY, 502, 503, 504})
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Response:
     content: bytes = b""
     retry_after_s: float | None = None
     failure: str | None = None
+    unsent: bool = False  # the failure came before the request went out
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,24 @@ def exchange(call: Call[T], *, where: str, backoff: Backoff) -> Generator[Step, 
         ServiceError: the service answered with a problem.
         ServiceUnavailableError: no answer, or one that no normgauge service gives.
     """
-    delays = backoff.delays() if call.request.repeatable else iter(())
+    delays = backoff.delays()
     while True:
         response = yield call.request
         assert response is not None  # the drivers answer every request
-        again = response.failure is not None or response.status in _UNAVAILABLE_FOR_NOW
-        delay_s = next(delays, None) if again else None
+        delay_s = next(delays, None) if _may_repeat(call.request, response) else None
         if delay_s is None:
             return _read(call, response, where)
         yield Wait(backoff.bounded(response.retry_after_s) or delay_s)
+
+
+def _may_repeat(request: Request, response: Response) -> bool:
+    """Return whether another try may do better and cannot do anything twice."""
+    if response.unsent:
+        return True
+    if request.repeatable:
+        return response.failure is not None or response.status in _UNAVAILABLE_FOR_NOW
+    # the service turns away before it begins; the others may come from a proxy that had passed the request on
+    return response.status == _TURNED_AWAY and (request.body is None or request.body.repeatable)
 
 
 def _read(call: Call[T], response: Response, where: str) -> T:
@@ -142,7 +153,8 @@ def assess(
 ) -> Call[Plan]:
     """Return the call for the plan of one shard; nothing is kept by the service."""
     query = _query(batch_size=batch_size, method=method, threshold=threshold, drop_last=drop_last, **options)
-    request = Request("POST", "/v1/assess", query, replace(_body(x, labels), sending=sending))
+    # Nothing is kept, so it may be asked twice.
+    request = Request("POST", "/v1/assess", query, _body(x, labels).sent_as(sending), idempotent=True)
     return Call(request, read_plan)
 
 
@@ -156,6 +168,8 @@ def create_assessment(
     order: SampleOrder,
 ) -> Call[AssessmentInfo]:
     """Return the call that creates an assessment."""
+    if not isinstance(order, SampleOrder):
+        raise SettingError(f"expected order to be a SampleOrder; got {type(order).__name__}")
     body = json_body(
         {
             "name": name,
@@ -179,9 +193,15 @@ def put_shard(
     progress: Callable[[int, int | None], None] | None = None,
     sending: Sending = CHECKED,
 ) -> Call[ShardInfo]:
-    """Return the call that stores a shard."""
-    path = f"{assessment_path(assessment_id)}/shards/{int(index)}"
-    body = replace(_body(data, labels), sending=sending, progress=progress)
+    """Return the call that stores a shard.
+
+    Raises:
+        SettingError: an index that is no integer >= 0.
+    """
+    if isinstance(index, bool) or not isinstance(index, int | np.integer) or index < 0:
+        raise SettingError(f"expected a shard's index to be an integer >= 0; got {index!r}")
+    path = f"{assessment_path(assessment_id)}/shards/{index}"
+    body = replace(_body(data, labels).sent_as(sending), progress=progress)
     request = Request("PUT", path, _query(first_row=first_row), body)
     return Call(request, lambda content: ShardInfo.from_dict(json.loads(content)))
 
@@ -222,7 +242,7 @@ def assessment_path(assessment_id: str) -> str:
     Raises:
         ValueError: a text that is no id.
     """
-    if not assessment_id or not assessment_id.replace("-", "").replace("_", "").isalnum():
+    if not isinstance(assessment_id, str) or not assessment_id.replace("-", "").replace("_", "").isalnum():
         raise ValueError(f"expected an assessment's id, as in AssessmentInfo; got {assessment_id!r}")
     return f"/v1/assessments/{assessment_id}"
 
@@ -244,11 +264,14 @@ def _body(data: Any, labels: Any) -> Body:
 
 
 def _sizes(batch_sizes: int | Sequence[int]) -> list[int]:
-    sizes = np.atleast_1d(np.asarray(batch_sizes))
-    if sizes.dtype.kind not in "iu" or sizes.ndim != 1:
+    sizes = np.atleast_1d(np.asarray(batch_sizes, object))
+    if (
+        sizes.ndim != 1
+        or not len(sizes)
+        or not all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in sizes)
+    ):
         raise SettingError(f"expected batch_sizes to be an integer or several; got {batch_sizes!r}")
-    listed: list[int] = sizes.tolist()
-    return listed
+    return [int(size) for size in sizes]
 
 
 def _query(**values: Any) -> dict[str, str]:

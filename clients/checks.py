@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from torch.utils.data import IterableDataset
+import torch
+from torch.utils.data import DataLoader, IterableDataset
 
 from assessor import Plan, Profile
 from assessor.profile import NONFINITE
@@ -89,8 +90,8 @@ def check_service(service: Any) -> None:
         )
 
 
-def check_dataloader(dataloader_class: Any, arguments: Mapping[str, Any]) -> None:
-    """Check the arguments meant for torch's DataLoader, by making one; nothing is read and no worker starts.
+def check_dataloader(dataloader_class: Any, arguments: Mapping[str, Any]) -> DataLoader[Any]:
+    """Return a DataLoader of the arguments meant for it, which shows that it takes them; nothing is read by it.
 
     Raises:
         LoaderError: what it says of them.
@@ -103,26 +104,39 @@ def check_dataloader(dataloader_class: Any, arguments: Mapping[str, Any]) -> Non
     for name in ("collate_fn", "worker_init_fn"):
         if not (arguments.get(name) is None or callable(arguments[name])):
             raise LoaderError(f"expected {name} to be a function; got {type(arguments[name]).__name__}")
+    # torch finds these out when the first worker starts, an hour into an assessment or after it
+    num_workers, generator = arguments.get("num_workers", 0), arguments.get("generator")
+    if isinstance(num_workers, float):
+        raise LoaderError(f"expected num_workers to be an integer; got {num_workers!r}")
+    if not (generator is None or isinstance(generator, torch.Generator)):
+        raise LoaderError(f"expected generator to be a torch.Generator; got {type(generator).__name__}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they come where the loader is made to be used
         try:
-            dataloader_class(range(1), batch_sampler=[[0]], **arguments)
+            made: DataLoader[Any] = dataloader_class(range(1), batch_sampler=[[0]], **arguments)
         except (TypeError, ValueError, AssertionError) as error:
             given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
             raise LoaderError(
                 f"expected arguments that {dataloader_class.__name__} takes; got {given}: {error}"
             ) from error
+    return made
 
 
 def settle_batches(batch_size: Any, drop_last: bool | None, plan: Plan | None) -> tuple[Any, bool]:
-    """Return batch_size and drop_last, those not given as the plan has them, else 32 and False."""
+    """Return batch_size and drop_last, those not given as the plan has them, else 32 and False.
+
+    Raises:
+        LoaderError: drop_last is neither.
+    """
     if batch_size is None:
         batch_size = DEFAULT_BATCH_SIZE if plan is None else plan.batch_size
     elif isinstance(batch_size, np.integer):
         batch_size = int(batch_size)
     if drop_last is None:
         drop_last = False if plan is None else plan.drop_last
-    return batch_size, drop_last
+    elif not isinstance(drop_last, int | np.bool_):
+        raise LoaderError(f"expected drop_last to be True or False; got {drop_last!r}")
+    return batch_size, bool(drop_last)
 
 
 def check_arguments(
@@ -139,6 +153,9 @@ def check_arguments(
     with_service: bool,
     standardize_input: Any,
     seed: Any,
+    agree: Any,
+    progress: Any,
+    cache: Any,
     with_plan: bool,
 ) -> None:
     """Check AssessedLoader's arguments against each other.
@@ -151,7 +168,7 @@ def check_arguments(
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
         raise LoaderError(f"expected seed to be an integer; got {seed!r}")
     for name, key in (("input_key", input_key), ("label_key", label_key)):
-        if not (key is None or isinstance(key, int | str) or callable(key)):
+        if isinstance(key, bool) or not (key is None or isinstance(key, int | str) or callable(key)):
             raise LoaderError(
                 f"expected {name} to be an item's number or name, or a function of the sample; got {key!r}"
             )
@@ -159,11 +176,17 @@ def check_arguments(
     _check_choice("reshuffle", reshuffle, ("batches", "samples", False), unset=True)
     _check_choice("on_mismatch", on_mismatch, ("error", "warn", "rescore"))
     _check_choice("nonfinite", nonfinite, NONFINITE)
-    if not (method_options is None or isinstance(method_options, Mapping)):
+    if not (method_options is None or isinstance(method_options, Mapping)) or any(
+        not isinstance(name, str) for name in method_options or ()
+    ):
         raise LoaderError(
             "expected method_options to be a dict, such as {'published_exact': True}; got "
-            f"{type(method_options).__name__}"
+            f"{type(method_options).__name__} {method_options!r:.80}"
         )
+    _check_choice("agree", agree, (True, False), unset=True)
+    _check_choice("progress", progress, (True, False), unset=True)
+    if not (cache is None or cache is False or isinstance(cache, str | os.PathLike)):
+        raise LoaderError(f"expected cache to be a folder, False or None; got {cache!r}")
     if reference is not None and (with_service or not isinstance(reference, Profile)):
         got = "one beside service=" if with_service else type(reference).__name__
         raise LoaderError(

@@ -12,6 +12,9 @@ from assessor import SampleOrder, hash_rows
 # Keeps the epochs' seeds apart from those that users give to SampleOrder.shuffled.
 _EPOCH_SALT = 0x6E6F726D
 
+# An epoch is hashed as an int64.
+LAST_EPOCH = 2**63 - 2
+
 
 def count_batches(n_rows: int, batch_size: int, *, drop_last: bool) -> int:
     """Return the number of batches that n_rows samples make.

@@ -24,6 +24,8 @@ Warnings: PlanMismatchWarning, RandomSampleWarning (both UserWarning).
 No message and no attribute ever holds an API key.
 """
 
+import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -282,6 +284,18 @@ class PlanMismatchWarning(UserWarning):
 
 class RandomSampleWarning(UserWarning):
     """Two reads of one sample differ: what was scored is not what will be fed."""
+
+
+# What lies between a line of the caller's and the place where something is found out.
+_WITHIN = ("clients", "assessor", "functools", "contextlib")
+
+
+def warn(text: str, category: type[Warning]) -> None:
+    """Warn at the caller's own line, however deep within this package it is found out."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _WITHIN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
 
 
 _REMOTE: tuple[type[RemoteAssessorError], ...] = (

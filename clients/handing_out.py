@@ -12,6 +12,7 @@ from assessor import Decision, Plan
 from clients.agreement import agreed
 from clients.apply import AttachedModels, synchronizes
 from clients.batches import AssessedBatch
+from clients.epochs import LAST_EPOCH
 from clients.errors import LoaderError
 from clients.planned import PlannedFeed
 from clients.sampler import Run
@@ -71,6 +72,8 @@ class HandOut:
         self._feed.agree = self._agrees()
         epoch = self._feed.epoch
         batches, run = self._feed.begin()
+        if run is not None:
+            epoch = run.epoch
         self._models.refresh()
         if self._asks_others(epoch):
             batches = (AssessedBatch(batch, agreed(decision)) for batch, decision in batches)
@@ -100,7 +103,12 @@ class HandOut:
         """Set the gates of attached models for a batch of `dataloader`, just before its forward pass.
 
         Where the loader itself is iterated, that has been done.
+
+        Raises:
+            LoaderError: no decision.
         """
+        if not isinstance(decision, Decision):
+            raise LoaderError(f"expected the decision of a batch of loader.dataloader; got {type(decision).__name__}")
         if self._asks_others(max(0, self._feed.epoch - 1)):
             decision = agreed(decision)
         self.decision = decision
@@ -117,18 +125,22 @@ class HandOut:
 
         The gates also get the plan's rule, with which they decide in evaluation, so this assesses
         the dataset if that has not been done. With standardize_input="model" a flagged batch is
-        standardized at the model's input, in training. The loader holds the model weakly.
+        standardized at the model's input, in training. The loader holds the model weakly; a copy of the
+        loader, or one sent to another process, is followed by none.
 
         Raises:
-            LoaderError: the model has no gate, and its input is not to be standardized.
+            LoaderError: no module; or it has no gate, and its input is not to be standardized.
         """
+        if not isinstance(model, nn.Module):
+            raise LoaderError(f"expected a torch.nn.Module; got {type(model).__name__}")
         self._models.add(model, self._feed.rule, standardize=self._by_model)
         self._synchronized = self._synchronized or synchronizes(model)
         self._feed.agree = self._agrees()
 
     def detach(self, model: nn.Module) -> None:
-        """Let the model be, its gates as they are."""
-        self._models.discard(model)
+        """Let the model be, its gates as they are; nothing happens for one that does not follow."""
+        if isinstance(model, nn.Module):
+            self._models.discard(model)
 
     @property
     def epoch(self) -> int:
@@ -141,14 +153,14 @@ class HandOut:
         After `load_state_dict`, setting the epoch that was interrupted keeps the position in it.
 
         Raises:
-            LoaderError: not an integer >= 0.
+            LoaderError: not an integer from 0 to 2^63 - 2.
         """
-        if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or epoch < 0:
-            raise LoaderError(f"expected epoch to be an integer >= 0; got {epoch!r}")
+        if isinstance(epoch, bool) or not isinstance(epoch, int | np.integer) or not 0 <= epoch <= LAST_EPOCH:
+            raise LoaderError(f"expected epoch to be an integer >= 0, of 63 bits; got {epoch!r}")
         self._feed.set_epoch(int(epoch))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the loader is: JSON-able, and the same on every rank.
+        """Return where the loader is: JSON-able, and the same on every rank (with in_order=False, each rank's own).
 
         It counts the batches handed out, not those that workers have prefetched.
 

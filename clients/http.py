@@ -10,7 +10,6 @@ import httpx
 from assessor import Plan, SampleOrder
 from clients import calls, jobs
 from clients.calls import Call, Request, Response, Wait
-from clients.compression import Sending
 from clients.jobs import JobInfo, Watch
 from clients.resources import AssessmentInfo, ShardInfo
 from clients.retry import Backoff
@@ -21,6 +20,7 @@ from clients.wire import (
     as_response,
     client_options,
     request_arguments,
+    sending_to,
     shown_url,
 )
 
@@ -35,9 +35,12 @@ class AssessorClient:
         api_key: sent as a bearer token; appears in no repr and no error.
         transport: an httpx transport, for tests and proxies.
         timeout_s: longest silence of the service while it answers or takes a piece.
-        retries: repetitions of requests that are safe to repeat (GET; PUT of a shard whose data
-            can be read again) after a cut connection or a 429, 502, 503 or 504, with exponential
-            backoff and jitter; a `Backoff` sets the delays too.
+        retries: repetitions of requests that are safe to repeat (GET, `assess`, a shard whose data can be read
+            again) after a cut connection or a 429, 502, 503 or 504, with exponential backoff and jitter; of others
+            only where the service was not reached or turned them away (429). A `Backoff` sets the delays too.
+        compress: of shards: "zstd", "gzip", None, or "auto": zstd where a shard's first 2 MiB shrink to half and the
+            service is on another machine.
+        content_digest: send the SHA-256 of a shard ahead of it, so that damage on the way is refused.
 
     Use it as a context manager, or call `close`. Methods raise ServiceError subclasses for what
     the service refuses and ServiceUnavailableError where it does not answer.
@@ -54,8 +57,8 @@ class AssessorClient:
         compress: str | None = None,
         content_digest: bool = True,
     ) -> None:
-        self._sending = Sending(compress, content_digest)
         self._where = shown_url(base_url)
+        self._sending = sending_to(base_url, compress, content_digest)
         self._backoff = as_backoff(retries)
         self._http = httpx.Client(**client_options(base_url, api_key, timeout_s), transport=transport)
 
@@ -303,6 +306,6 @@ class AssessorClient:
     def _send(self, request: Request) -> Response:
         try:
             answer = self._http.request(**request_arguments(request), content=request.body)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return as_failure(error)
         return as_response(answer)

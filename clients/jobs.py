@@ -113,12 +113,14 @@ def ingest(
     """Return the call for a job that stores objects as shards.
 
     Raises:
-        ValueError: a `Shard` with labels, which an object holds itself.
+        ValueError: no URIs; or a `Shard` with labels, which an object holds itself.
     """
     body: dict[str, Any]
     if isinstance(uris, str):
         body = {"pattern": uris, "first_index": first_index, "first_row": first_row}
     else:
+        if not isinstance(uris, Iterable):
+            raise ValueError(f"expected a pattern, or URIs in their order; got {type(uris).__name__}")
         shards = [_as_object(item) for item in uris]
         if shards:
             shards[0] = {"index": first_index, "first_row": first_row} | shards[0]
@@ -157,7 +159,7 @@ def read_plan_or_job(content: bytes) -> Plan | JobInfo:
 
 
 def _job_path(job_id: str) -> str:
-    if not job_id.isalnum():
+    if not isinstance(job_id, str) or not job_id.isalnum():
         raise ValueError(f"expected a job's id, as in JobInfo; got {job_id!r}")
     return f"/v1/jobs/{job_id}"
 
@@ -165,6 +167,8 @@ def _job_path(job_id: str) -> str:
 def _as_object(item: str | Shard) -> dict[str, Any]:
     if isinstance(item, str):
         return {"uri": item}
+    if not isinstance(item, Shard):
+        raise ValueError(f"expected a URI, or a Shard with one; got {type(item).__name__}")
     if item.labels is not None:
         raise ValueError(f"expected no labels with {item.data!r:.200}, which holds its own; got some: leave them out")
     place = {"index": item.index} if item.first_row is None else {"index": item.index, "first_row": item.first_row}

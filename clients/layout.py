@@ -70,8 +70,18 @@ class Layout:
         return batch_order(n_batches, seed=self.seed, epoch=0 if self.reshuffle is False else epoch)
 
     def dealt(self, epoch: int) -> list[int]:
-        """Return this rank's batch numbers in the order of an epoch."""
-        numbers: list[int] = deal(self.order(epoch), rank=self.rank, world_size=self.world_size).tolist()
+        """Return this rank's batch numbers in the order of an epoch.
+
+        Raises:
+            LoaderError: there are fewer than ranks, so that none would get one.
+        """
+        order = self.order(epoch)
+        if 0 < len(order) < self.world_size:
+            raise LoaderError(
+                f"expected at least one batch a rank, {self.world_size} in all; epoch {epoch} has {len(order)}: take a "
+                "smaller batch_size or fewer ranks"
+            )
+        numbers: list[int] = deal(order, rank=self.rank, world_size=self.world_size).tolist()
         return numbers
 
     def steps(self, epoch: int) -> dict[int, list[int]]:

@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     from clients.http import AssessorClient
 
 
+# Those of DataLoader that are its own arguments, as they were given to AssessedLoader.
+_DATALOADER_ATTRIBUTES = frozenset(
+    {"num_workers", "collate_fn", "pin_memory", "pin_memory_device", "timeout", "worker_init_fn", "generator"}
+    | {"multiprocessing_context", "prefetch_factor", "persistent_workers", "in_order"}
+)
+
+
 class AssessedLoader(HandOut):
     """Iterates a dataset in batches of which each is known to need normalization or not.
 
@@ -42,7 +49,7 @@ class AssessedLoader(HandOut):
         dataset: map-style, with a length; its samples are tensors, tuples, mappings or anything
             that input_key can read. An iterable one is scored as it is read, by the plan's rule or
             the cutoff given as threshold: no shuffle, ranks or position to resume at.
-        batch_size: samples a batch; None: the plan's, without a plan 32.
+        batch_size: samples a batch; None: the plan's, without a plan 32 (it does not switch batching off, as in torch).
         plan: one made before, or the path of its file; its own order says which samples form which batch.
         service: an AssessorClient or a URL: assess there instead of in this process.
         method: the assessor's method, for assessing; or one of its measures, beside a threshold.
@@ -149,12 +156,16 @@ class AssessedLoader(HandOut):
             with_service=service is not None,
             standardize_input=standardize_input,
             seed=seed,
+            agree=agree,
+            progress=progress,
+            cache=cache,
             with_plan=plan is not None,
         )
-        check_dataloader(dataloader_class, dataloader_arguments)
+        self._as_torch = check_dataloader(dataloader_class, dataloader_arguments)
         self.dataset = dataset
         self.batch_size = batch_size  # samples a batch; beside a batch_sampler, of most batches
         self.drop_last = drop_last  # the last batch is left out when it is not full
+        self.sampler, self.batch_sampler = sampler, batch_sampler  # the caller's own
         by_model = standardize_input == "model"
         if n_samples is None:
             check_stream(
@@ -196,7 +207,7 @@ class AssessedLoader(HandOut):
             n_samples=n_samples,
             plan=plan,
             shuffle=shuffle,
-            seed=seed,
+            seed=int(seed),
             sampler=sampler,
             batch_sampler=batch_sampler,
             reshuffle=reshuffle,
@@ -222,6 +233,14 @@ class AssessedLoader(HandOut):
             dataloader_class=dataloader_class,
         )
         super().__init__(feed, agree=agree, by_model=by_model)
+
+    if not TYPE_CHECKING:  # a checker would take any name for one of these
+
+        def __getattr__(self, name: str) -> Any:
+            """Return an argument that torch's DataLoader has as an attribute, for scripts that look there."""
+            if name in _DATALOADER_ATTRIBUTES and "_as_torch" in self.__dict__:
+                return getattr(self._as_torch, name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def __repr__(self) -> str:
         try:

@@ -1,6 +1,5 @@
 """Does a plan belong to the batches that a loader would yield?"""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from assessor import FingerprintError, Plan
 from clients.assessing import Assessment
 from clients.epochs import count_batches
-from clients.errors import PlanMismatchWarning
+from clients.errors import PlanMismatchWarning, warn
 from clients.membership import Batches
 from clients.sources import DrawnBatches, Lookup, SamplerBatches, Source, held_by_content, held_by_number, hold_none
 
@@ -101,12 +100,11 @@ def settle(
     found = look_up(source.read(0)) >= 0
     if on_mismatch == "error":
         raise FingerprintError(f"{error}; AssessedLoader(..., on_mismatch='rescore') assesses again")
-    warnings.warn(
+    warn(
         f"{error}. on_mismatch='warn': {int(found.sum())} of {len(found)} batches hold the same "
         "sample ids as in the plan and keep its decisions (their contents are taken to be the "
         "same); the others are scored by the plan's rule as they are read",
         PlanMismatchWarning,
-        stacklevel=2,
     )
     return Settled(given, look_up)
 

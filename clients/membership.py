@@ -90,6 +90,8 @@ def as_ids(items: Iterable[int]) -> NDArray[np.int64]:
     Raises:
         LoaderError: not integers >= 0.
     """
+    if not isinstance(items, Iterable):
+        raise LoaderError(f"expected a batch_sampler of lists of indices; it yields {items!r}")
     listed = list(items)
     ids = np.asarray(listed if listed else np.zeros(0, np.int64))
     if ids.ndim != 1 or ids.dtype.kind not in "iu" or (len(ids) and ids.min() < 0):

@@ -15,6 +15,7 @@ from clients.assessing import Assessment
 from clients.batches import AssessedBatch, DatasetView
 from clients.cache import content_name, load_plan, save_plan
 from clients.collating import CollateAssessed, WorkerInit
+from clients.errors import warn
 from clients.layout import Setup
 from clients.matching import OnMismatch, Settled, settle
 from clients.sampler import EpochSampler, Run
@@ -81,7 +82,10 @@ class Assessor:
 
         plan = plan_of_all(name, run) if for_all and name is not None else run()
         if self.cache is not None and name is not None:
-            save_plan(self.cache, name, plan)
+            try:
+                save_plan(self.cache, name, plan)
+            except OSError as error:  # a full disk must not cost the pass over the data
+                warn(f"the plan is used but could not be kept in {self.cache}: {error}", RuntimeWarning)
         return plan
 
 
@@ -123,6 +127,10 @@ class PlannedFeed:
         self.run: Run | None = None
         self._begun: tuple[Run, int, weakref.ref[Iterator[Any]]] | None = None
         self._told: tuple[int, bool] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle takes along: all but whose iterator the last pass was."""
+        return self.__dict__ | {"_begun": None}
 
     @cached_property
     def _settled(self) -> Settled:

@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from torch.utils.data import DataLoader, Sampler
 from assessor import NonFiniteError
 from clients.batches import DatasetView, read_samples
 from clients.collating import WorkerInit
-from clients.errors import RandomSampleWarning, SampleError
+from clients.errors import RandomSampleWarning, SampleError, warn
 from clients.samples import InputKey, check_finite, describe, label_of, scored_tensor, stack
 
 # A block is read by one worker at once: large enough to hide its overhead, small beside any model.
@@ -160,13 +159,12 @@ def _warn_if_random(dataset: Any, ids: list[int], input_key: InputKey) -> None:
     differ = [index for index, one, other in pairs if not _same(one, other)]
     if not differ:
         return
-    warnings.warn(
+    warn(
         f"two reads of sample {differ[0]} differ: the dataset augments at random, so the batches fed are not "
         "quite those assessed. Score what comes before the augmentation: give score_dataset, the same "
         'samples without it, or input_key a function of the sample, or use reshuffle="samples", which '
         "scores each batch as it is read",
         RandomSampleWarning,
-        stacklevel=2,
     )
 
 

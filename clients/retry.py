@@ -1,5 +1,6 @@
 """When a request that may safely be repeated is repeated."""
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,8 +26,11 @@ class Backoff:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.retries < 0 or self.first_delay_s < 0 or self.longest_delay_s < 0:
-            raise ValueError(f"expected retries and delays >= 0; got {self}")
+        whole = isinstance(self.retries, int) and not isinstance(self.retries, bool)
+        delays = (self.first_delay_s, self.longest_delay_s)
+        numbers = all(isinstance(delay_s, int | float) and 0 <= delay_s < math.inf for delay_s in delays)
+        if not whole or self.retries < 0 or not numbers:
+            raise ValueError(f"expected a whole number of retries, and delays in seconds, >= 0; got {self}")
 
     def delays(self) -> Iterator[float]:
         """Yield the delay before each repetition, in seconds.

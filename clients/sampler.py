@@ -102,6 +102,9 @@ class EpochSampler(Sampler[Any]):
 
     def begin(self) -> Run:
         """Return the pass over the next epoch, and advance."""
+        asked = self.layout.source.take_asked()
+        if asked is not None:
+            self.set_epoch(asked)
         run, self._resumed = self._resumed, None
         run = run or Run(self.epoch, self.layout.dealt(self.epoch))
         self.epoch = run.epoch + 1

@@ -1,7 +1,7 @@
 """Where an epoch's batches come from: a fixed order, one drawn anew, or the user's own sampler."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,6 +27,10 @@ class Source(Protocol):
         """Return a name of the epoch's batches where nothing else names them, else None."""
         ...
 
+    def take_asked(self) -> int | None:
+        """Return the epoch that a script has set at its sampler since this was last asked, None if none."""
+        ...
+
 
 class FixedBatches:
     """The same batches every epoch: the plan's order, cut."""
@@ -47,6 +51,10 @@ class FixedBatches:
 
     def digest(self, epoch: int) -> None:
         """Return None: the order names them."""
+        return
+
+    def take_asked(self) -> None:
+        """Return None: there is no sampler."""
         return
 
 
@@ -71,12 +79,16 @@ class DrawnBatches:
         """Return None: the seed names them."""
         return
 
+    def take_asked(self) -> None:
+        """Return None: there is no sampler."""
+        return
+
 
 class SamplerBatches:
     """What the user's sampler or batch_sampler yields.
 
     It is read once to be assessed; that reading is epoch 0. Where it has `set_epoch`, as torch's
-    DistributedSampler, that is called before each later reading.
+    DistributedSampler, that is called before each later reading; an epoch that a script sets there itself is followed.
 
     Args:
         sampler: yields sample ids, batch_size of which make a batch.
@@ -93,11 +105,22 @@ class SamplerBatches:
         self._drop_last = drop_last
         self._anew = anew
         self._last: tuple[int, Batches] | None = None
+        given = sampler if batch_sampler is None else batch_sampler
+        counting = [inner for inner in (given, getattr(given, "sampler", None)) if hasattr(inner, "set_epoch")]
+        self._counting: Any = counting[0] if counting else None
+        # the epoch that the sampler shows unless a script has set one
+        self._known: Any = 0 if isinstance(self._shown, int) else self._shown
 
     @cached_property
     def first(self) -> Batches:
-        """The first reading, which is assessed."""
-        batches = self._read()
+        """The first reading, which is assessed: epoch 0's, whichever a script has begun with."""
+        begun = self._shown
+        if begun == self._known:
+            batches = self._read()
+        else:
+            self._set_epoch(0)
+            batches = self._read()
+            self._counting.set_epoch(begun)
         if not len(batches):
             raise LoaderError("expected at least one batch; the sampler yields none")
         return batches
@@ -118,16 +141,28 @@ class SamplerBatches:
 
     def _read(self) -> Batches:
         if self._batch_sampler is not None:
-            return Batches.listed(self._batch_sampler)
-        return Batches.cut(as_ids(self._sampler), self._batch_size, drop_last=self._drop_last)
+            batches = Batches.listed(self._batch_sampler)
+        else:
+            batches = Batches.cut(as_ids(self._sampler), self._batch_size, drop_last=self._drop_last)
+        self._known = self._shown  # some count the readings themselves
+        return batches
 
     def _set_epoch(self, epoch: int) -> None:
-        given = self._sampler if self._batch_sampler is None else self._batch_sampler
-        for sampler in (given, getattr(given, "sampler", None)):
-            set_epoch = getattr(sampler, "set_epoch", None)
-            if set_epoch is not None:
-                set_epoch(epoch)
-                return
+        if self._counting is not None:
+            self._counting.set_epoch(epoch)
+            self._known = self._shown
+
+    @property
+    def _shown(self) -> Any:
+        return getattr(self._counting, "epoch", None)
+
+    def take_asked(self) -> int | None:
+        """Return the epoch that the script has set at the sampler since this was last asked, None if none."""
+        shown = self._shown
+        if shown == self._known or isinstance(shown, bool) or not isinstance(shown, int) or shown < 0:
+            return None
+        self._known = shown
+        return shown
 
 
 def hold_none(batches: Batches) -> NDArray[np.int64]:
@@ -137,19 +172,18 @@ def hold_none(batches: Batches) -> NDArray[np.int64]:
 
 def held_by_number(held: NDArray[np.bool_] | None) -> Lookup:
     """Return the lookup for batches in the plan's own order; held says which, None says all."""
+    return partial(_numbered, held)  # not a function in here: a loader can be pickled
 
-    def look_up(batches: Batches) -> NDArray[np.int64]:
-        numbers = np.arange(len(batches), dtype=np.int64)
-        return numbers if held is None else np.where(held, numbers, -1)
 
-    return look_up
+def _numbered(held: NDArray[np.bool_] | None, batches: Batches) -> NDArray[np.int64]:
+    numbers = np.arange(len(batches), dtype=np.int64)
+    return numbers if held is None else np.where(held, numbers, -1)
 
 
 def held_by_content(planned: Batches) -> Lookup:
     """Return the lookup for batches of the same samples as one of the plan's, wherever they come."""
-    places = {key: number for number, key in enumerate(planned.keys())}
+    return partial(_found, {key: number for number, key in enumerate(planned.keys())})
 
-    def look_up(batches: Batches) -> NDArray[np.int64]:
-        return np.array([places.get(key, -1) for key in batches.keys()], np.int64)  # noqa: SIM118  # no mapping
 
-    return look_up
+def _found(places: dict[bytes, int], batches: Batches) -> NDArray[np.int64]:
+    return np.array([places.get(key, -1) for key in batches.keys()], np.int64)  # noqa: SIM118  # no mapping

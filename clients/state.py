@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from assessor import Plan
+from clients.epochs import LAST_EPOCH
 from clients.errors import StateError
 from clients.layout import Layout
 from clients.sampler import Run
@@ -49,9 +50,9 @@ def read_state(state: Mapping[str, Any], layout: Layout, plan: Plan) -> Position
         epoch, batches = int(state["epoch"]), int(state["batches"])
         ahead = [int(index) for index in state["ahead"]]
     except (LookupError, TypeError, ValueError) as error:
-        raise StateError(f"expected a state made by state_dict; got one without {error}") from error
-    if epoch < 0:
-        raise StateError(f"expected epoch >= 0; got {epoch}")
+        raise StateError(f"expected a state made by state_dict; its position cannot be read: {error!r}") from error
+    if not 0 <= epoch <= LAST_EPOCH:
+        raise StateError(f"expected an epoch from 0 to {LAST_EPOCH}; got {epoch}")
     sampled = layout.source.digest(epoch)
     if state.get("sampled") != sampled:
         raise StateError(
@@ -61,6 +62,8 @@ def read_state(state: Mapping[str, Any], layout: Layout, plan: Plan) -> Position
     n_batches = len(layout.source.read(epoch)) // layout.world_size
     if not 0 <= batches <= n_batches:
         raise StateError(f"expected 0 to {n_batches} batches; got epoch {epoch}, {batches} batches")
+    if unknown := set(ahead) - set(layout.dealt(epoch)[batches:]):
+        raise StateError(f"expected ahead to hold batches that were still to come; got {sorted(unknown)[:3]}")
     return Position(epoch, batches, ahead)
 
 

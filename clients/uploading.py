@@ -101,5 +101,5 @@ async def uploaded_by_tasks(
 
 
 def _check(parallel: int) -> None:
-    if parallel < 1:
-        raise ValueError(f"expected parallel >= 1; got {parallel}")
+    if isinstance(parallel, bool) or not isinstance(parallel, int) or parallel < 1:
+        raise ValueError(f"expected parallel >= 1; got {parallel!r}")

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 
-from assessor import DtypeError, LabelError, SettingError, ShapeError
+from assessor import DtypeError, LabelError, NonFiniteError, SettingError, ShapeError
 from clients.bodies import NPY, SAFETENSORS, UNNAMED, shard_body
 from clients.compression import Sending, zstd
+from clients.wire import sending_to
 
 DTYPES = ["uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"]
 
@@ -117,6 +119,8 @@ def test_bytes_and_iterables() -> None:
         ("x.csv", None, SettingError, "ending in .npy or .safetensors; got 'x.csv'"),
         ("x.safetensors", [1], LabelError, "as tensor y"),
         (5, None, SettingError, "expected an array, the path .* got int"),
+        ({"x": b"abc"}, None, SettingError, "an iterable of bytes; got dict"),
+        (np.ma.masked_greater(np.arange(4.0).reshape(2, 2), 2), None, NonFiniteError, "the array has masked ones"),
     ],
 )
 def test_what_is_no_shard(data: Any, labels: Any, error: type[Exception], message: str) -> None:
@@ -165,6 +169,38 @@ def test_headers_of_what_can_be_read_once() -> None:
     assert b"".join(body) == b"ab"
 
 
+@pytest.mark.parametrize(
+    ("data", "encoding"),
+    [
+        (np.zeros((1000, 100), np.float32), "zstd"),
+        (np.random.default_rng(0).integers(0, 4, (1000, 100)), "zstd"),
+        (np.random.default_rng(0).normal(size=(1000, 100)).astype(np.float32), None),
+        (np.random.default_rng(0).integers(0, 256, (1000, 100)).astype(np.uint8), None),
+        (b"", None),
+        (iter([bytes(10**6)]), None),  # looking at it would use it up
+    ],
+)
+def test_compressed_where_it_pays(data: Any, encoding: str | None) -> None:
+    before = b"" if isinstance(data, Iterator) else b"".join(shard_body(data))
+    body = shard_body(data).sent_as(Sending("auto"))
+    assert body.headers.get("Content-Encoding") == encoding
+    assert b"".join(body.open()) == (before or bytes(10**6 if isinstance(data, Iterator) else 0))
+
+
+@pytest.mark.parametrize(
+    ("url", "compress"),
+    [
+        ("http://127.0.0.1:8000", None),
+        ("http://localhost", None),
+        ("http://[::1]:80", None),
+        ("http://far.test", "auto"),
+    ],
+)
+def test_nothing_pays_on_this_machine(url: str, compress: str | None) -> None:
+    assert sending_to(url, "auto", True) == Sending(compress)
+    assert sending_to(url, "zstd", False) == Sending("zstd", False)
+
+
 def test_unknown_compression() -> None:
-    with pytest.raises(SettingError, match="expected compress among zstd, gzip or None; got 'br'"):
+    with pytest.raises(SettingError, match="expected compress among zstd, gzip, auto or None; got 'br'"):
         Sending("br")

@@ -115,12 +115,14 @@ def test_a_damaged_file_assesses_again(content: str, tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_of_a_write_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan itself is not lost: the pass over the data may have taken long."""
+
     def refuse(self: Plan) -> str:
         raise OSError("full")
 
     monkeypatch.setattr(Plan, "to_json", refuse)
-    with pytest.raises(OSError, match="full"):
-        assessed(tmp_path)
+    with pytest.warns(RuntimeWarning, match="could not be kept in .*: full"):
+        assert len(assessed(tmp_path)[0]) == 12
     assert list(tmp_path.iterdir()) == []
 
 

@@ -124,7 +124,7 @@ def test_two_ranks_share_the_batches_and_one_assessment(service_url: str, tmp_pa
             [*command, "-m", "tests.clients.lightning_ranks", service_url, str(tmp_path)],
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=300,  # only so that one that hangs ends
             check=False,
             cwd=root,
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)},

@@ -1,5 +1,7 @@
 """DataLoader's own arguments keep their meaning; what cannot work says so."""
 
+import copy
+import pickle
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from torch import multiprocessing
-from torch.utils.data import Dataset, TensorDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, TensorDataset, get_worker_info
 
+import norms
 from assessor import (
     NonFiniteError,
     SettingError,
@@ -183,8 +186,9 @@ class Augmented(Pairs):
 
 
 def test_random_samples_are_warned_about() -> None:
-    with pytest.warns(RandomSampleWarning, match="two reads of sample 0 differ.*input_key"):
+    with pytest.warns(RandomSampleWarning, match="two reads of sample 0 differ.*input_key") as caught:
         assert AssessedLoader(Augmented(X, Y), 8, shuffle=False).plan
+    assert caught[0].filename == __file__  # where the caller is, not where it was found out
 
 
 def test_nan_is_no_augmentation() -> None:
@@ -243,6 +247,16 @@ def test_datasets_that_cannot_be_assessed(dataset: Any, message: str) -> None:
         ({"method_options": "exact"}, "expected method_options to be a dict"),
         ({"reference": X}, "expected reference to be a Profile, for assessing in this process; got ndarray"),
         ({"collate_fn": 5}, "expected collate_fn to be a function; got int"),
+        ({"num_workers": 2.0}, "expected num_workers to be an integer; got 2.0"),
+        ({"generator": 5}, "expected generator to be a torch.Generator; got int"),
+        ({"cache": True}, "expected cache to be a folder, False or None; got True"),
+        ({"agree": "yes"}, "expected agree among"),
+        ({"progress": "bar"}, "expected progress among"),
+        ({"drop_last": "no"}, "expected drop_last to be True or False; got 'no'"),
+        ({"input_key": True}, "expected input_key to be an item's number or name"),
+        ({"method_options": {1: 2}}, "expected method_options to be a dict.* got dict {1: 2}"),
+        ({"rank": True, "world_size": 2}, "expected rank and world_size together, integers"),
+        ({"batch_sampler": [5]}, "expected a batch_sampler of lists of indices; it yields 5"),
     ],
 )
 def test_arguments_that_cannot_be(options: dict[str, Any], message: str) -> None:
@@ -258,6 +272,14 @@ def test_unknown_methods_are_told_before_the_pass() -> None:
 
     with pytest.raises(UnknownNameError, match="need"):
         assert AssessedLoader(Unread(X, Y), 8, method="best").plan
+    for options, message in (
+        ({"threshold": "best()"}, "expected a threshold among"),
+        ({"threshold": float("nan")}, "expected a finite cutoff"),
+        ({"method_options": {"exact": True}}, "options of method 'need' among: network; got exact"),
+        ({"method_options": {"network": "best"}}, "network"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            assert AssessedLoader(Unread(X, Y), 8, **options).plan
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -333,8 +355,73 @@ def test_a_batch_moves_and_pins_with_its_decision() -> None:
     assert AssessedBatch(Custom(torch.ones(2)), decision).pin_memory().batch.rows.tolist() == [-1, -1]
 
 
+def test_numbers_of_numpy_are_numbers() -> None:
+    numbers: dict[str, Any] = {"batch_size": np.int64(8), "seed": np.uint64(3), "rank": np.int64(1)}
+    ours = AssessedLoader(DATASET, **numbers, world_size=2)
+    plain = AssessedLoader(DATASET, 8, seed=3, rank=1, world_size=2)
+    assert [d for _, d in ours.decisions()] == [d for _, d in plain.decisions()]
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_loader_passes_between_processes(made: bool) -> None:
+    """Its position and plan with it; models that follow it stay."""
+    loader = AssessedLoader(DATASET, 8, seed=3)
+    expected = [d for _, d in AssessedLoader(DATASET, 8, seed=3).decisions()]
+    if made:
+        model = norms.adapt_input(torch.nn.Linear(X.shape[1], 2), X.shape[1])
+        loader.attach(model)
+        batches = iter(loader)
+        next(batches)
+    sent = pickle.loads(pickle.dumps(loader))
+    copied = copy.deepcopy(loader)
+    loader.set_epoch(0)
+    for other in (sent, copied, loader):
+        other.set_epoch(0)
+        assert [d for _, d in other.decisions()] == expected
+    if made:
+        (gate,) = norms.gates(model)
+        for _, decision in loader.decisions():
+            next(iter(copied))
+            assert gate.decision == decision.normalize
+
+
+def test_arguments_are_attributes_as_in_torch() -> None:
+    options: dict[str, Any] = {
+        "num_workers": 2,
+        "prefetch_factor": 3,
+        "persistent_workers": True,
+        "collate_fn": to_custom,
+    }
+    plain: Any = DataLoader(DATASET, 8, **options)
+    ours: Any = AssessedLoader(DATASET, 8, **options)
+    names = ["dataset", "batch_size", "drop_last", *options, "pin_memory", "timeout", "worker_init_fn", "generator"]
+    for name in (*names, "multiprocessing_context", "pin_memory_device", "in_order"):
+        assert getattr(ours, name) == getattr(plain, name), name
+    with pytest.raises(AttributeError, match="'AssessedLoader' object has no attribute 'colour'"):
+        _ = ours.colour
+
+
+def test_what_is_no_model_and_no_decision() -> None:
+    loader = AssessedLoader(DATASET, 8)
+    call: Any
+    for call in (loader.attach, loader.apply):
+        with pytest.raises(
+            LoaderError, match=r"expected (a torch\.nn\.Module|the decision of a batch).*; got NoneType"
+        ):
+            call(None)
+
+
+def test_fewer_batches_than_ranks() -> None:
+    """Each rank would get none and train on nothing."""
+    loader = AssessedLoader(DATASET, 45, rank=0, world_size=3)
+    with pytest.raises(LoaderError, match="expected at least one batch a rank, 3 in all; epoch 0 has 2"):
+        iter(loader)
+    with pytest.raises(LoaderError, match="at least one batch a rank"):
+        list(loader.dataloader)
+
+
 def test_epochs_that_cannot_be() -> None:
-    for epoch in (-1, "1", 0.5, True):
+    for epoch in (-1, "1", 0.5, True, 2**63):
         with pytest.raises(LoaderError, match="expected epoch to be an integer >= 0"):
             AssessedLoader(DATASET, 8).set_epoch(epoch)  # type: ignore[arg-type]  # what must be refused
     loader = AssessedLoader(DATASET, 8)

@@ -46,8 +46,9 @@ def test_warn_keeps_what_maps(num_workers: int) -> None:
     more[:90] = X
     options: dict[str, Any] = {"on_mismatch": "warn", "shuffle": "batches", "num_workers": num_workers}
     loader = AssessedLoader(Pairs(more, labels), 8, plan=ROWS, **options)
-    with pytest.warns(PlanMismatchWarning, match="samples 90 were assessed, 95.* 11 of 12 batches hold"):
+    with pytest.warns(PlanMismatchWarning, match="samples 90 were assessed, 95.* 11 of 12 batches hold") as caught:
         batches = decided(loader)
+    assert caught[0].filename == __file__
     assert len(batches) == 12
     for index in range(11):
         assert batches[index][1] == ROWS[index]

@@ -162,6 +162,64 @@ def test_a_distributed_sampler_shares_by_itself() -> None:
     assert sorted(values) == sorted(X[:, 0].tolist())
 
 
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_an_epoch_set_at_the_sampler_is_followed(before: bool, wrapped: bool) -> None:
+    """As in a script of torch's that goes on at epoch 5, where the loader itself has counted none."""
+
+    def made() -> tuple[DistributedSampler[Any], dict[str, Any]]:
+        sampler: DistributedSampler[Any] = DistributedSampler(DATASET, num_replicas=2, rank=1, seed=1)
+        if before:
+            sampler.set_epoch(5)
+        return sampler, {"batch_sampler": BatchSampler(sampler, 8, False)} if wrapped else {"sampler": sampler}
+
+    sampler, options = made()
+    plain_sampler, plain_options = made()
+    loader = AssessedLoader(DATASET, **options) if wrapped else AssessedLoader(DATASET, 8, **options)
+    assert (loader.sampler, loader.batch_sampler) == (options.get("sampler"), options.get("batch_sampler"))
+    plain: DataLoader[Any] = DataLoader(DATASET, **({"batch_size": 1 if wrapped else 8} | plain_options))
+    for epoch in (5, 6, 2, 0, 1):
+        sampler.set_epoch(epoch)
+        plain_sampler.set_epoch(epoch)
+        assert len(loader) == len(plain)
+        assert rows(loader) == rows(plain)
+        assert loader.epoch == epoch + 1
+    assert (
+        loader.plan.to_json()
+        == AssessedLoader(DATASET, 8, sampler=DistributedSampler(DATASET, 2, 1, seed=1)).plan.to_json()
+    )
+
+
+def test_a_sampler_that_counts_its_readings_has_been_set_nothing() -> None:
+    class Counting(Reversing):
+        def __iter__(self) -> Iterator[int]:
+            yield from super().__iter__()
+            self.epoch += 1
+
+    loader = AssessedLoader(DATASET, 8, sampler=Counting(EVENS_FIRST))
+    plain: DataLoader[Any] = DataLoader(DATASET, 8, sampler=Counting(EVENS_FIRST))
+    for epoch in range(4):
+        assert loader.epoch == epoch
+        assert rows(loader) == rows(plain)
+
+
+def test_a_resumed_position_is_kept_when_the_script_sets_its_epoch() -> None:
+    sampler: DistributedSampler[Any] = DistributedSampler(DATASET, num_replicas=2, rank=0, seed=1)
+    loader = AssessedLoader(DATASET, 8, sampler=sampler)
+    rows(loader)
+    whole = rows(loader)
+    loader.set_epoch(1)
+    batches = iter(loader)
+    for _ in range(2):
+        next(batches)
+    state = loader.state_dict()
+    sampler = DistributedSampler(DATASET, num_replicas=2, rank=0, seed=1)
+    loader = AssessedLoader(DATASET, 8, sampler=sampler)
+    loader.load_state_dict(state)
+    sampler.set_epoch(1)
+    assert rows(loader) == whole[2:]
+
+
 def test_ranks_share_a_samplers_batches() -> None:
     shares = [
         [x for batch in rows(AssessedLoader(DATASET, 8, sampler=EVENS_FIRST, rank=r, world_size=2)) for x in batch]

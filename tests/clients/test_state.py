@@ -161,9 +161,11 @@ def test_states_of_other_runs(options: dict[str, Any], name: str) -> None:
     ("change", "message"),
     [
         ({"batches": 13}, "0 to 12 batches; got epoch 0, 13 batches"),
-        ({"epoch": -1}, "epoch >= 0"),
-        ({"epoch": "one"}, "made by state_dict"),
-        ({"ahead": None}, "made by state_dict"),
+        ({"epoch": -1}, "expected an epoch from 0 to [0-9]+; got -1"),
+        ({"epoch": 2**70}, "expected an epoch from 0"),
+        ({"epoch": "one"}, "made by state_dict; its position cannot be read: ValueError"),
+        ({"ahead": None}, "made by state_dict; its position cannot be read: TypeError"),
+        ({"ahead": [12]}, "expected ahead to hold batches that were still to come"),
         ({"version": 99}, "with version=1; got 99"),
     ],
 )

@@ -1,7 +1,9 @@
 """Both clients against scripted answers: errors, retries, keys."""
 
 import asyncio
+import base64
 import json
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +11,9 @@ import httpx
 import numpy as np
 import pytest
 
+from assessor import SettingError, assess
 from clients import AssessorClient, AsyncAssessorClient, Backoff, ServiceUnavailableError
+from clients.compression import content_digest
 from clients.errors import AuthenticationError, RemoteGapError
 
 URL = "http://user:password@service.test:81/base"
@@ -85,6 +89,33 @@ def test_safe_requests_are_repeated(run: Any) -> None:
     assert script.asked[0][:2] == ("PUT", "/base/v1/assessments/a1/shards/0?first_row=0")
 
 
+def test_an_assessment_that_keeps_nothing_is_repeated(run: Any) -> None:
+    plan = assess(np.eye(4, dtype=np.float32), batch_size=2)
+    script = Scripted(httpx.ReadError("cut"), httpx.Response(503), httpx.Response(200, text=plan.to_json()))
+    assert run(script, lambda c: c.assess(np.eye(4, dtype=np.float32), batch_size=2)) == plan
+    assert len(set(script.asked)) == 1
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda: httpx.ConnectError("refused"),
+        lambda: httpx.ConnectTimeout("slow"),
+        lambda: problem("rate-limited", 429),
+    ],
+)
+def test_what_did_not_begin_is_begun_again(run: Any, first: Any) -> None:
+    script = Scripted(first(), httpx.Response(200, content=b""))
+    run(script, lambda c: c.delete_assessment("a1"))
+    assert len(script.asked) == 2
+
+
+def test_an_answer_that_cannot_be_decoded(run: Any) -> None:
+    """As of a proxy that names an encoding and sends another."""
+    with pytest.raises(ServiceUnavailableError, match="DecodingError"):
+        run(Scripted(httpx.DecodingError("zlib")), lambda c: c.plan("a1"), retries=0)
+
+
 def test_repetitions_are_counted(run: Any) -> None:
     script = Scripted(*[httpx.ReadTimeout("slow")] * 3)
     with pytest.raises(ServiceUnavailableError, match="ReadTimeout: slow"):
@@ -99,7 +130,7 @@ def test_repetitions_are_counted(run: Any) -> None:
     "act",
     [
         lambda c: c.create_assessment("name", [4]),
-        lambda c: c.assess(np.zeros((2, 3)), batch_size=2),
+        lambda c: c.assess(iter([b"abc"]), batch_size=2),
         lambda c: c.put_shard("a1", 0, iter([b"abc"])),
         lambda c: c.delete_assessment("a1"),
     ],
@@ -152,6 +183,82 @@ def test_the_key_and_the_password_appear_nowhere(run: Any) -> None:
         texts += [repr(caught.value), str(caught.value), repr(caught.value.__cause__), repr(vars(caught.value))]
     assert not any(KEY in text or "password" in text for text in texts)
     assert "AssessorClient('http://service.test:81/base')" in texts[0]
+
+
+def test_httpx_logs_no_password(caplog: pytest.LogCaptureFixture) -> None:
+    """It logs the URL of every request."""
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, json={"assessments": [], "next_cursor": None})
+
+    async def main() -> None:
+        async with AsyncAssessorClient(URL, transport=httpx.MockTransport(answer)) as client:
+            assert [info async for info in client.list_assessments()] == []
+
+    with caplog.at_level("DEBUG"):
+        with AssessorClient(URL, transport=httpx.MockTransport(answer)) as client:
+            assert list(client.list_assessments()) == []
+        with AssessorClient(URL, KEY, transport=httpx.MockTransport(answer)) as client:
+            assert list(client.list_assessments()) == []
+        asyncio.run(main())
+    assert "http://service.test:81/base/v1/assessments" in caplog.text
+    assert "password" not in caplog.text
+    assert KEY not in caplog.text
+    basic = f"Basic {base64.b64encode(b'user:password').decode()}"
+    assert [request.headers["authorization"] for request in asked] == [basic, f"Bearer {KEY}", basic]
+
+
+@pytest.mark.parametrize("kind", [AssessorClient, AsyncAssessorClient])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"timeout_s": 0}, "expected timeout_s to be a number of seconds above 0; got 0"),
+        ({"timeout_s": "9"}, "got '9'"),
+        ({"retries": "3"}, "expected a whole number of retries"),
+        ({"retries": -1}, "retries=-1"),
+        ({"retries": 2.5}, "retries=2.5"),
+        ({"api_key": b"secret"}, "printable ASCII"),
+        ({"base_url": "http://service.test/base?key=secret"}, "http://service.test/base with a query"),
+    ],
+)
+def test_settings_that_cannot_be(kind: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        kind(**{"base_url": "http://service.test", **options})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "message"),
+    [
+        (lambda c: c.put_shard("a1", 0.5, b"x"), SettingError, "index to be an integer >= 0; got 0.5"),
+        (lambda c: c.put_shard("a1", -1, b"x"), SettingError, "got -1"),
+        (lambda c: c.put_shard(5, 0, b"x"), ValueError, "expected an assessment's id"),
+        (lambda c: c.create_assessment("n", [4], order="rows"), SettingError, "to be a SampleOrder; got str"),
+        (lambda c: c.create_assessment("n", [[4], [8, 16]]), SettingError, "expected batch_sizes"),
+        (lambda c: c.create_assessment("n", [True]), SettingError, "expected batch_sizes"),
+        (lambda c: c.get_job(None), ValueError, "expected a job's id"),
+        (lambda c: c.ingest("a1", None), ValueError, "expected a pattern, or URIs in their order; got NoneType"),
+        (lambda c: c.ingest("a1", [5]), ValueError, "expected a URI, or a Shard with one; got int"),
+    ],
+)
+def test_arguments_that_cannot_be(run: Any, act: Act, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        run(Scripted(), act)
+
+
+def test_the_event_loop_does_not_wait_for_a_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def digest(pieces: Iterator[bytes]) -> str:
+        threads.append(threading.get_ident())
+        return content_digest(pieces)
+
+    monkeypatch.setattr("clients.bodies.content_digest", digest)
+    run_async(Scripted(httpx.Response(200, json=SHARD)), lambda c: c.put_shard("a1", 0, b"x"))
+    assert len(threads) == 1
+    assert threads != [threading.get_ident()]
 
 
 @pytest.mark.parametrize("url", ["", "service.test", "ftp://service.test", "http://", None])
@@ -235,7 +342,7 @@ def test_backoff() -> None:
     bounds = [1, 2, 4, 4, 4]
     assert all(0 <= d <= b for row in delays for d, b in zip(row, bounds, strict=True))
     assert len({row[0] for row in delays}) == 50  # jitter
-    with pytest.raises(ValueError, match="expected retries and delays >= 0"):
+    with pytest.raises(ValueError, match="expected a whole number of retries"):
         Backoff(retries=-1)
 
 

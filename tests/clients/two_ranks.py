@@ -118,7 +118,7 @@ def check_a_synchronizing_norm() -> None:
 
 def main() -> None:
     """Check every way in which ranks can agree."""
-    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=60))
+    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=200))
     rank = dist.get_rank()
 
     alone = AssessedLoader(DATASET, 8, plan=PLAN)
