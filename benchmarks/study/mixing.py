@@ -245,4 +245,10 @@ def _answer(gathered: Gathered, gates: Sequence[str], rivals: Sequence[str]) -> 
             f"Evaluation batches of one sample change it by {points(one)}; running statistics instead of the rule by "
             f"{points(running)}."
         )
+    if "layer" in rivals and not np.isnan(one.value):
+        alone = difference(gathered, GATE, "layer", "threshold/1")
+        said.append(
+            "In evaluation batches of one sample it is "
+            f"{compared(alone, 'better than', 'worse than', 'within noise of')} layer norm ({points(alone)})."
+        )
     return "\n".join(said)
