@@ -1,19 +1,13 @@
 """The document: of planted records, of some parts only, of none."""
 
-import doctest
 import re
 from pathlib import Path
 
 import pytest
 
-from benchmarks.study import document, wording
+from benchmarks.study import document
 from benchmarks.study.records import Record, Setting
 from tests.benchmarks.study import synthetic
-
-
-def test_documented_examples() -> None:
-    assert doctest.testmod(wording).failed == 0
-    assert doctest.testmod(wording).attempted
 
 
 def test_all_plots_that_are_shown_are_there_and_no_other(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_single_samples_are_compared_with_layer_norm() -> None:
     assert good is not None
     assert "In evaluation batches of one sample it is better than layer norm (+5." in good.answer
     spoilt = [
-        replace(r, runs=tuple(replace(run, accuracy=run.accuracy | {"threshold/1": 0.7}) for run in r.runs))
+        replace(r, runs=tuple(replace(run, accuracy={**run.accuracy, "threshold/1": 0.7}) for run in r.runs))
         if isinstance(r, Result) and r.arm == GATE
         else r
         for r in synthetic.sources()
