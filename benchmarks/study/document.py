@@ -133,8 +133,8 @@ def _method(grid: Gathered, sources: Gathered) -> list[str]:
     for name, part in (("grid", grid), ("sources", sources)):
         if len(part):
             lines.append(
-                f"- The cells of {name} are a choice out of {possible(name):,} that the levels allow, made before any "
-                "was run: one after the other, each time the cell whose levels, alone and in pairs, had been taken "
+                f"- The cells of {name} are a choice out of {possible(name):,} that the levels allow, by a rule that "
+                "sees no result: one after the other, each time the cell whose levels, alone and in pairs, had been taken "
                 f"least often. Cells a level: {'; '.join(_spread(part, factor) for factor in FACTORS)}."
             )
     return [
@@ -145,8 +145,9 @@ def _method(grid: Gathered, sources: Gathered) -> list[str]:
         "for Adam, until a maximum inside or seven rates), on a seed that is not reported. A run that diverges "
         "stops there and is tested as it is.",
         f"- Intervals are percentile bootstraps of {RESAMPLES:,} draws at {100 * LEVEL:g} %: cells with replacement, "
-        "and within each drawn cell its seeds with replacement. Cells of one family share data, which the draws do "
-        "not know; so cutoffs and curves are chosen leaving a family out, and the range over families left out is "
+        "and within each drawn cell its seeds with replacement. Cells of one dataset share its rows, which these draws "
+        "do not know: the main differences are told with datasets drawn first as well, and cutoffs, curves and rules are "
+        "chosen leaving a dataset out (digits and their rows are one dataset), with the range over those left out "
         "given. One cell's interval is from its paired seeds, its variance shrunk toward that of all cells "
         "(moderated t).",
         "- The cells are small: a few hundred to a thousand training rows, small networks, few steps. They say "
@@ -163,7 +164,7 @@ def _spread(part: Gathered, factor: str) -> str:
     if len(counts) > 6:
         return f"{name} {min(counts.values())} to {max(counts.values())}"
     order = sorted(counts, key=lambda level: (len(level), level))
-    return f"{name} {', '.join(f'{level} {counts[level]}' for level in order)}"
+    return f"{name} {', '.join(f'{level}: {counts[level]}' for level in order)}"
 
 
 def _levels(part: Gathered, name: str) -> str:

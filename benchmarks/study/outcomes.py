@@ -116,10 +116,11 @@ def section(gathered: Gathered) -> Section | None:
         f"Of the arms run in all cells `{best.arm}` gains most over no normalization, "
         f"{interval(best.less_none, 1, signed=True)} points."
     )
-    dots = [(o.arm, o.less_none, HIGHLIGHT.get(o.arm, "#3d7ea6")) for o in found if o.arm != "none"]
+    names = {o.arm: o.arm if o.cells == len(gathered) else f"{o.arm} ({o.cells} cells)" for o in found}
+    dots = [(names[o.arm], o.less_none, HIGHLIGHT.get(o.arm, "#3d7ea6")) for o in found if o.arm != "none"]
     figure = draw_arms(
         dots,
         "test accuracy less that of none (points); red: batch norm everywhere, green: the plan, batch by batch",
-        "every arm against no normalization",
+        f"every arm against no normalization, {len(gathered)} cells",
     )
     return Section("All arms", answer, lines, {"arms": (figure, "gain of every arm over no normalization")})

@@ -20,7 +20,7 @@ def test_all_plots_that_are_shown_are_there_and_no_other(tmp_path: Path) -> None
     assert all((tmp_path / "evidence" / name).read_bytes().startswith(b"\x89PNG") for name in shown)
     assert "change to standardize" in text
     assert "The cells of grid are a choice out of " in text
-    assert "batch size 2 12, 4 12, 16 8, 32 8" in text
+    assert "batch size 2: 12, 4: 12, 16: 8, 32: 8" in text
     assert text.count("Not run yet.") == 1
     assert "nan" not in text.lower().replace("finance", "")
     for line in text.splitlines():
