@@ -134,8 +134,8 @@ def _method(grid: Gathered, sources: Gathered) -> list[str]:
         if len(part):
             lines.append(
                 f"- The cells of {name} are a choice out of {possible(name):,} that the levels allow, by a rule that "
-                "sees no result: one after the other, each time the cell whose levels, alone and in pairs, had been taken "
-                f"least often. Cells a level: {'; '.join(_spread(part, factor) for factor in FACTORS)}."
+                "sees no result: one after the other, each time the cell whose levels, alone and in pairs, had been "
+                f"taken least often. Cells a level: {'; '.join(_spread(part, factor) for factor in FACTORS)}."
             )
     return [
         *lines,
@@ -146,8 +146,8 @@ def _method(grid: Gathered, sources: Gathered) -> list[str]:
         "stops there and is tested as it is.",
         f"- Intervals are percentile bootstraps of {RESAMPLES:,} draws at {100 * LEVEL:g} %: cells with replacement, "
         "and within each drawn cell its seeds with replacement. Cells of one dataset share its rows, which these draws "
-        "do not know: the main differences are told with datasets drawn first as well, and cutoffs, curves and rules are "
-        "chosen leaving a dataset out (digits and their rows are one dataset), with the range over those left out "
+        "do not know: the main differences are told with datasets drawn first as well, and cutoffs, curves and rules "
+        "are chosen leaving a dataset out (digits and their rows are one dataset), with the range over those left out "
         "given. One cell's interval is from its paired seeds, its variance shrunk toward that of all cells "
         "(moderated t).",
         "- The cells are small: a few hundred to a thousand training rows, small networks, few steps. They say "
