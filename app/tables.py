@@ -13,7 +13,7 @@ from rich.text import Text
 
 from app.comparing import Comparison
 from assessor import Advice, Choice, Decision, Drift, Plan, Profile
-from assessor.advice import in_points
+from assessor.advice import INTERVALS, RANKING, in_points
 
 _PIPED_WIDTH = 120
 _PARTS = ("global", "feature", "drift", "noise")
@@ -90,6 +90,7 @@ def print_advice(console: Console, advice: Advice) -> None:
     console.print(Padding(table, (0, 0, 0, 2)))
     family = advice.network or "any network"
     _print_item(console, f"points of test accuracy over doing nothing, {family}; {advice.evidence}")
+    _print_item(console, f"{RANKING}; {INTERVALS}")
 
 
 def listed_choices(advice: Advice) -> list[tuple[int, Choice]]:

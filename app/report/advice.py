@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from app.report.drawing import CUTOFF, NORMALIZE, SKIP, new_figure, set_title, tidy, to_svg
 from app.tables import listed_choices
 from assessor import Choice, Plan
-from assessor.advice import in_points
+from assessor.advice import INTERVALS, RANKING, in_points
 
 
 def advice_of(plan: Plan, *, name: str) -> dict[str, Any] | None:
-    """Return the choices with their ranks, and their plot; None where the plan has no advice; within `drawing()`.
+    """Return the choices with their ranks, how they are ranked, and their plot; None without advice; in `drawing()`.
 
     Args:
         plan: any.
@@ -22,11 +22,12 @@ def advice_of(plan: Plan, *, name: str) -> dict[str, Any] | None:
         return None
     choices = listed_choices(plan.advice)
     if not choices:
-        return {"choices": [], "plot": None}
+        return {"choices": [], "plot": None, "ranking": ""}
     shown = [choice for _, choice in choices]
     figure, axes = new_figure(height=1.1 + 0.27 * len(shown))
     draw_choices(axes, shown)
-    return {"choices": choices, "plot": to_svg(figure, describe_choices(shown), name=name)}
+    ranking = f"{RANKING}; {INTERVALS}"
+    return {"choices": choices, "plot": to_svg(figure, describe_choices(shown), name=name), "ranking": ranking}
 
 
 def describe_choices(choices: Sequence[Choice]) -> str:

@@ -4,12 +4,14 @@
 puts it in words.
 """
 
-from assessor.advice.advising import Advice, Choice, advise, advise_on, in_points
+from assessor.advice.advising import INTERVALS, RANKING, Advice, Choice, advise, advise_on, in_points
 from assessor.advice.choices import NETWORKS, check_network
 from assessor.advice.table import Cell, Table, installed_table, read_table
 
 __all__ = [
+    "INTERVALS",
     "NETWORKS",
+    "RANKING",
     "Advice",
     "Cell",
     "Choice",

@@ -20,6 +20,9 @@ MARGIN = 0.005
 """What gains less than half a point of accuracy is not worth doing: doing nothing ranks as if it gained so much."""
 PREFERRED = 0.03
 """What another choice must be expected to gain over `usual_choice` to be ranked before it."""
+RANKING = f"the plan's usual choice ranks as if it gained {100 * PREFERRED:g} points more"
+INTERVALS = "of data families held out of the study, four in five effects lay within the interval"
+"""What is said beside a table of choices."""
 MIN_CELLS = 3
 MIN_FAMILIES = 2
 """Fewer near cells, or all of one data family, are not enough evidence."""

@@ -51,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quick_folder = given.root / "build" / "study-quick"
     results = given.results or (quick_folder / "results" if given.quick else HERE / "results")
     documents = given.documents or (quick_folder if given.quick else given.root / "docs")
-    chosen = {part: parts.cells(part, quick=given.quick, device=given.device) for part in given.part or parts.NAMES}
+    try:
+        chosen = {part: parts.cells(part, quick=given.quick, device=given.device) for part in given.part or parts.NAMES}
+    except NotADirectoryError as error:
+        parser.error(str(error))
     cells = parts.in_turn(chosen)
     if given.list:
         for cell in cells:

@@ -17,7 +17,6 @@ from benchmarks.study.arms import ADVISED
 from benchmarks.study.gathered import Gathered
 from benchmarks.study.intervals import Estimate, Floats, Resampling, mean_of_seeds
 from benchmarks.study.records import Assessed
-from benchmarks.study.table import held_out as held_out_with
 from benchmarks.study.wording import interval, number, points, table
 
 CUTOFF = 1.0
@@ -114,7 +113,7 @@ def _accuracies(gathered: Gathered, arm: str) -> Floats:
 
 def held_out(followed: Mapping[Rule, Floats], gathered: Gathered) -> tuple[Floats, dict[str, Rule]]:
     """Return what each family gets with the rule that does best on all others, (cells, seeds), and these rules."""
-    families = np.array([held_out_with(setting.family) for setting in gathered.settings])
+    families = gathered.datasets
     means = {rule: mean_of_seeds(values) for rule, values in followed.items()}
     values = np.full((len(gathered), len(gathered.seeds)), np.nan)
     chosen = {}

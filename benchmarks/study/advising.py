@@ -18,10 +18,11 @@ from assessor.advice import Advice, Cell, Table, advise_on
 from assessor.advice.choices import NOTHING
 from assessor.advice.estimate import COVERED
 from benchmarks.study import acting
-from benchmarks.study.gathered import Gathered, best_of, gather
-from benchmarks.study.intervals import Floats, Resampling, paired
+from benchmarks.study.gathered import Gathered, best_of, gather, held_out_with
+from benchmarks.study.intervals import Estimate, Floats, Resampling, paired
 from benchmarks.study.records import Record, Setting
-from benchmarks.study.table import TABLE_PARTS, advised, cells_of, held_out, without
+from benchmarks.study.table import TABLE_PARTS, advised, cells_of, without
+from benchmarks.study.wording import points
 
 POINT = 1.0
 TARGET = 0.8
@@ -58,10 +59,10 @@ def judge(gathered: Gathered, everything: dict[Setting, Cell]) -> Judged | None:
     """
     cells = {setting: cell for setting, cell in cells_of(gathered).items() if cell.effects.get("batch")}
     held = gathered.where(cells.__contains__)
-    if not cells or len({held_out(cell.family) for cell in everything.values()}) < 2:
+    if not cells or len({held_out_with(cell.family) for cell in everything.values()}) < 2:
         return None
     whole = Table(tuple(everything.values()), 1.0, 1.0, "", {})
-    tables = {family: without(whole, family) for family in {held_out(cell.family) for cell in cells.values()}}
+    tables = {family: without(whole, family) for family in {held_out_with(cell.family) for cell in cells.values()}}
     accuracies = {arm: held.accuracy(arm) for arm in advised(held.arms)}
     advice, covered = [], []
     whole_rule = set(held.everywhere) >= acting.NEEDED
@@ -69,7 +70,7 @@ def judge(gathered: Gathered, everything: dict[Setting, Cell]) -> Judged | None:
     chosen = np.full_like(accuracies[NOTHING], np.nan)
     for i, setting in enumerate(held.settings):
         cell = cells[setting]
-        made = advise_on(cell.parts, cell.batch_size, network=cell.network, table=tables[held_out(cell.family)])
+        made = advise_on(cell.parts, cell.batch_size, network=cell.network, table=tables[held_out_with(cell.family)])
         # Where the advisor has no choice at all, its reader does what the plan says.
         arm = next((choice.name for choice in made.choices if choice.name in cell.effects), "")
         chosen[i] = accuracies[arm][i] if arm else followed[i]
@@ -116,7 +117,7 @@ noise": the 95 % interval of a cell's regret reaches 0. Target: {TARGET:.0%} of 
 
 Not held out: what the usual choice is (`usual_choice`), by how much it is preferred, and the coordinates of the cells.
 They were chosen with these records at hand, so figures on new data may be lower. Where the advisor names no choice, its
-reader is taken to follow the plan.
+reader is taken to follow the plan; where the first choice was not run in a cell, the next one that was is judged.
 """
 
 
@@ -132,15 +133,35 @@ def _part(part: str, judged: Judged) -> str:
             rows.append(_row("the same, where its evidence is enough", judged.best[enough], got[enough]))
     known = [covered for covered in judged.covered if covered is not None]
     _, reached = within_noise(judged.best, judged.got[ADVISOR])
-    share = float(np.nanmean(reached))
+    share = _share(reached)
+    beyond = share.low > TARGET or share.high < TARGET
     said = (
-        f"The target is {'reached' if share >= TARGET else 'not reached'}: {share:.0%}. "
+        f"The target is {'reached' if share.value >= TARGET else 'missed'}: {_percent(share)}"
+        f"{'' if beyond else ', within noise of it'}. {_against(judged)}"
         f'The advisor says "not enough evidence" in {int((~enough).sum())} of {len(enough)} cells. The effect of its '
         f"first choice lies in the interval that it gives, of {COVERED:.0%}, in {sum(known)} of {len(known)} cells."
     )
     return "\n".join(
         [f"Cells of the part `{part}`:\n", *rows, "", said, "", *_by_batch_size(judged), "", *_named(judged), ""]
     )
+
+
+def _share(reached: Floats) -> Estimate:
+    """Return the share of the cells in which something is reached, (cells,) 1, 0 or NaN, with its interval."""
+    known = reached[~np.isnan(reached)]
+    return Resampling.draw(len(known), 1).mean(known[:, None])
+
+
+def _percent(share: Estimate) -> str:
+    return f"{share.value:.0%} ({share.low:.0%} to {share.high:.0%})"
+
+
+def _against(judged: Judged) -> str:
+    """Return what the advisor's first choice gains over the plan's own word, in a sentence."""
+    other = RULE if RULE in judged.got else ACTION
+    less = Resampling.draw(*judged.best.shape).mean(judged.got[ADVISOR] - judged.got[other])
+    verdict = "more than" if less.above else "less than" if less.below else "within noise of"
+    return f"The first choice gets {verdict} {other}: {points(less)}. "
 
 
 def _row(name: str, best: Floats, got: Floats) -> str:
@@ -150,7 +171,7 @@ def _row(name: str, best: Floats, got: Floats) -> str:
         return f"| {name} | 0 | | | | |"
     mean = Resampling.draw(*best.shape).mean(best - got)
     return (
-        f"| {name} | {int(known.sum())} | {reached[known].mean():.0%} | {(regret[known] <= POINT).mean():.0%} | "
+        f"| {name} | {int(known.sum())} | {_percent(_share(reached))} | {(regret[known] <= POINT).mean():.0%} | "
         f"{mean.value:.2f} ({mean.low:.2f} to {mean.high:.2f}) | {regret[known].max():.1f} |"
     )
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.study.curves import draw_cutoffs
 from benchmarks.study.gathered import Gathered, best_of
 from benchmarks.study.intervals import Estimate, Floats, Resampling, mean_of_seeds
-from benchmarks.study.plots import draw_cutoffs
 from benchmarks.study.wording import Section, compared, interval, nats, number, points, table
 
 OTHERS = "standard_divergence/"
 """Begins the names of need's scores under other treatments of vanishing variances, see vanishing.py."""
-MAIN = ("standard_divergence", "spread_divergence")
+MAIN = ("standard_divergence", "spread_divergence", "gaussian_divergence")
 """Named in the answer, whatever was found."""
 STEPS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 CANDIDATES = (-np.inf, 0.0, *(s * 10.0**e for e in range(-2, 3) for s in STEPS), np.inf)
@@ -36,6 +36,8 @@ class Cutoff:
         measure: its name.
         today: the cutoff in use.
         curve: mean accuracy at each of CANDIDATES, percent.
+        gains: the same less always batch norm.
+        today_gain: that of the cutoff in use.
         best: the candidate of the highest mean, of equal ones the middle.
         alike: lowest and highest candidate that does not lose to the best beyond noise.
         by_family: what the other families choose for each family.
@@ -49,6 +51,8 @@ class Cutoff:
     measure: str
     today: float
     curve: Floats
+    gains: tuple[Estimate, ...]
+    today_gain: Estimate
     best: float
     alike: tuple[float, float]
     by_family: dict[str, float]
@@ -93,17 +97,20 @@ def judge(gathered: Gathered, measure: str, today: float) -> Cutoff:
     followed = follow_all(gathered, measure)
     means = mean_of_seeds(followed).mean(1)
     best = choose(means)
-    values, by_family = held_out(followed, gathered.labels("family"))
+    values, by_family = held_out(followed, gathered.datasets)
     resampling = Resampling.draw(*followed.shape[1:])
     at = gathered.follow(
         gathered.score(measure), today, above=gathered.accuracy("batch"), below=gathered.accuracy("none")
     )
+    always = gathered.accuracy("batch")
     drawn = [resampling.mean(candidate - followed[best]) for candidate in followed]
     alike = [CANDIDATES[i] for i, less in enumerate(drawn) if not less.below]
     return Cutoff(
         measure,
         today,
         means,
+        tuple(resampling.mean(candidate - always) for candidate in followed),
+        resampling.mean(at - always),
         CANDIDATES[best],
         (min(alike), max(alike)),
         by_family,
@@ -155,6 +162,7 @@ def section(gathered: Gathered) -> Section | None:
     none, batch = cells.accuracy("none"), cells.accuracy("batch")
     resampling = Resampling.draw(*none.shape)
     always, never, best = (resampling.mean(v) for v in (batch, none, best_of([none, batch])))
+    against = [resampling.mean(v - batch) for v in (none, best_of([none, batch]))]
     lines = [
         "Following a measure: batch norm everywhere where the dataset's mean score is above the cutoff, no "
         f"normalization elsewhere. Mean test accuracy, percent, of {len(cells)} cells: always batch norm "
@@ -199,9 +207,7 @@ def section(gathered: Gathered) -> Section | None:
         "average such (batch, feature) pair.",
         "",
     ]
-    drawn = {
-        "cutoffs": (draw_cutoffs(cutoffs, CANDIDATES, always, never, best), "mean accuracy of following by cutoff")
-    }
+    drawn = {"cutoffs": (draw_cutoffs(cutoffs, CANDIDATES, *against), "mean accuracy of following by cutoff")}
     return Section("2. Which cutoff, and which treatment of vanishing variances?", _answer(cutoffs), lines, drawn)
 
 
@@ -252,4 +258,4 @@ def _answer(cutoffs: Sequence[Cutoff]) -> str:
             f"accuracy of following by {points(less)}: "
             + compared(less, "better than the assessor's beyond noise.", "worse beyond noise.", "within noise.")
         )
-    return " ".join(said)
+    return "\n".join(said)

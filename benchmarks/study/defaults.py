@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.study import acting
 from benchmarks.study.cutoffs import TODAY, judge_all, treatments
 from benchmarks.study.gathered import Gathered
-from benchmarks.study.intervals import Estimate
+from benchmarks.study.intervals import Estimate, Resampling
 from benchmarks.study.mixing import GATE, MODES, difference
+from benchmarks.study.regret import ACTION, ALWAYS, BEHIND, NO_PLAN, policies
 from benchmarks.study.wording import interval, nats, points, table
 
+RECOMMENDED = "what a plan recommends"
 WITHIN = (f"{GATE}+batch", f"{GATE}+layer")
 
 
@@ -75,6 +78,7 @@ def choices(grid: Gathered, sources: Gathered) -> tuple[Choice, ...]:
         _evaluation("grid", grid, "need/identity"),
         _evaluation("sources, input", sources, GATE),
         _evaluation("sources, everywhere", sources, "need/identity"),
+        _recommended(grid),
         *_cutoffs(grid),
     ]
     return tuple(choice for choice in found if choice is not None and choice.candidates)
@@ -85,6 +89,17 @@ def _arms(name: str, where: str, cells: Gathered, today: str, others: Sequence[s
         return None
     pairs = [(other, difference(cells, other, today)) for other in others if other in cells.arms]
     return Choice(name, where, today, [(other, less) for other, less in pairs if not np.isnan(less.value)])
+
+
+def _recommended(grid: Gathered) -> Choice | None:
+    """Return what plans recommend, the norm in hidden layers included, against simpler habits."""
+    if not set(grid.everywhere) >= acting.NEEDED:
+        return None
+    found = policies(grid)
+    others = (NO_PLAN, ACTION, "always standardize+layer", "always standardize+batch", "always layer", ALWAYS)
+    resampling = Resampling.draw(len(grid), len(grid.seeds))
+    pairs = [(other, resampling.mean(found[other] - found[BEHIND])) for other in others if other in found]
+    return Choice(RECOMMENDED, "grid", BEHIND, pairs)
 
 
 def _evaluation(where: str, cells: Gathered, arm: str) -> Choice | None:
@@ -124,7 +139,9 @@ def lines(grid: Gathered, sources: Gathered) -> list[str]:
     return [
         "Each default against its rivals on the cells that have both: mean test accuracy of the rival less today's, "
         "in points. The best of several rivals is flattered by having been picked; a change is called for only "
-        "where its interval is above 0, and should hold on the other row of the same default too.",
+        "where its interval is above 0, and should hold on the other row of the same default too; there is no "
+        f"allowance for the number of comparisons. `{BEHIND}` is not the gate alone: where batches are alike it "
+        "standardizes once, and hidden layers have a norm in both cases.",
         "",
         *table(["default", "cells", "today", "rival", "less today's", "what follows"], rows, left=4),
     ]

@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.study import advising, cutoffs, defaults, mixing, outcomes, predicting, regret
+from benchmarks.study import advising, cutoffs, defaults, following, mixing, outcomes, predicting
+from benchmarks.study.cells import FACTORS
 from benchmarks.study.claims import document as claims
-from benchmarks.study.claims.catalogue import CLAIMS as ALL_CLAIMS
+from benchmarks.study.defaults import RECOMMENDED
 from benchmarks.study.gathered import Gathered, gather
 from benchmarks.study.intervals import LEVEL, RESAMPLES
+from benchmarks.study.parts import possible
 from benchmarks.study.plots import png
 from benchmarks.study.records import Record, Result
 from benchmarks.study.wording import Section, listed
@@ -34,7 +36,7 @@ def write(results: list[Record], folder: Path, *, quick: bool) -> None:
     sections = [
         predicting.section(grid),
         cutoffs.section(grid),
-        regret.section(grid),
+        following.section(grid),
         mixing.section(sources),
     ]
     other = outcomes.section(grid)
@@ -42,7 +44,7 @@ def write(results: list[Record], folder: Path, *, quick: bool) -> None:
     lines = [
         "# Evidence",
         "",
-        *_opening(grid, sources, sections, other, _verdicts(results) if tested else "", quick=quick),
+        *_opening(grid, sources, sections, other, claims.summary(results) if tested else "", quick=quick),
         *_method(grid, sources),
     ]
     for title, section in zip(TITLES, sections, strict=True):
@@ -58,28 +60,9 @@ def write(results: list[Record], folder: Path, *, quick: bool) -> None:
     for section in (*sections, other):
         for name, (figure, _) in (section.plots if section else {}).items():
             (plots / f"{name}.png").write_bytes(png(figure))
+    if tested:
+        (plots / f"{claims.PLOT}.png").write_bytes(png(claims.plot(results)))
     (folder / "evidence.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-
-
-def _verdicts(results: Sequence[Record]) -> str:
-    """Return how many of the papers' claims have which verdict, in a sentence."""
-    found = {
-        (result.setting.claim, result.arm): result
-        for result in results
-        if isinstance(result, Result) and result.setting.part == "claims"
-    }
-    verdicts: dict[str, list[str]] = {}
-    for claim in ALL_CLAIMS:
-        verdicts.setdefault(claims.verdict_of(claim, found), []).append(claim.title)
-    counts = Counter({verdict: len(titles) for verdict, titles in verdicts.items()})
-    return (
-        f"Of {len(ALL_CLAIMS)} claims of the papers: "
-        + "; ".join(
-            f"{verdict}: {count}" + (f" ({listed(verdicts[verdict])})" if verdict.endswith("reproduced") else "")
-            for verdict, count in counts.most_common()
-        )
-        + "."
-    )
 
 
 def _opening(
@@ -114,9 +97,9 @@ def _opening(
     for i, (question, section) in enumerate(zip(questions, sections, strict=True), 1):
         answer = section.answer if section else "not run yet."
         if i == 3 and other:
-            answer = f"{answer} {other.answer}"
-        lines.append(f"{i}. **{question}** {answer}")
-    lines += [f"5. **The papers' claims?** {verdicts or 'not run yet.'}"]
+            answer = f"{answer}\n{other.answer}"
+        lines += _point(i, question, answer)
+    lines += _point(5, "The papers' claims?", verdicts or "not run yet.")
     found = defaults.choices(grid, sources)
     changes = [f"{c.name} ({c.where}), {c.verdict}" for c in found if c.verdict.startswith("change")]
     verdict = (
@@ -124,7 +107,14 @@ def _opening(
         if changes
         else (f"none of {len(found)} comparisons calls for a change." if found else "not run yet.")
     )
-    return [*lines, f"6. **The defaults?** {verdict}", ""]
+    verdict += "".join(f"\nWhat a plan recommends, all in all: {c.verdict}." for c in found if c.name == RECOMMENDED)
+    return [*lines, *_point(6, "The defaults?", verdict), ""]
+
+
+def _point(number: int, question: str, answer: str) -> list[str]:
+    """Return a point of the list, the answer's further lines as points below it."""
+    first, *rest = answer.split("\n")
+    return [f"{number}. **{question}** {first}", *(f"   - {line}" for line in rest)]
 
 
 def _method(grid: Gathered, sources: Gathered) -> list[str]:
@@ -140,6 +130,13 @@ def _method(grid: Gathered, sources: Gathered) -> list[str]:
             f"{listed([str(b) for b in sorted(set(part.batch_sizes.tolist()))])}. Optimizers: "
             f"{_levels(part, 'optimizer')}. Steps: {_levels(part, 'steps')}."
         )
+    for name, part in (("grid", grid), ("sources", sources)):
+        if len(part):
+            lines.append(
+                f"- The cells of {name} are a choice out of {possible(name):,} that the levels allow, by a rule that "
+                "sees no result: one after the other, each time the cell whose levels, alone and in pairs, had been "
+                f"taken least often. Cells a level: {'; '.join(_spread(part, factor) for factor in FACTORS)}."
+            )
     return [
         *lines,
         "- A cell is data (a family under a treatment), a network, a batch size and an optimizer. All arms of a "
@@ -148,8 +145,9 @@ def _method(grid: Gathered, sources: Gathered) -> list[str]:
         "for Adam, until a maximum inside or seven rates), on a seed that is not reported. A run that diverges "
         "stops there and is tested as it is.",
         f"- Intervals are percentile bootstraps of {RESAMPLES:,} draws at {100 * LEVEL:g} %: cells with replacement, "
-        "and within each drawn cell its seeds with replacement. Cells of one family share data, which the draws do "
-        "not know; so cutoffs and curves are chosen leaving a family out, and the range over families left out is "
+        "and within each drawn cell its seeds with replacement. Cells of one dataset share its rows, which these draws "
+        "do not know: the main differences are told with datasets drawn first as well, and cutoffs, curves and rules "
+        "are chosen leaving a dataset out (digits and their rows are one dataset), with the range over those left out "
         "given. One cell's interval is from its paired seeds, its variance shrunk toward that of all cells "
         "(moderated t).",
         "- The cells are small: a few hundred to a thousand training rows, small networks, few steps. They say "
@@ -157,6 +155,16 @@ def _method(grid: Gathered, sources: Gathered) -> list[str]:
         "do.",
         "",
     ]
+
+
+def _spread(part: Gathered, factor: str) -> str:
+    """Return how many cells each level of a factor has, one by one where there are few levels."""
+    counts = Counter(str(level) for level in part.labels(factor))
+    name = factor.replace("_", " ")
+    if len(counts) > 6:
+        return f"{name} {min(counts.values())} to {max(counts.values())}"
+    order = sorted(counts, key=lambda level: (len(level), level))
+    return f"{name} {', '.join(f'{level}: {counts[level]}' for level in order)}"
 
 
 def _levels(part: Gathered, name: str) -> str:

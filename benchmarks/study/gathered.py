@@ -11,6 +11,17 @@ from benchmarks.study.intervals import Floats, mean_of_seeds
 from benchmarks.study.records import Assessed, Record, Result, Run, Setting
 
 PARTS = ("global", "feature", "drift", "noise")
+SAME_DATA = {"digit_rows": "digits"}
+"""Families of one dataset are held out, and drawn, together."""
+
+
+def held_out_with(family: str) -> str:
+    """Return the dataset that is held out with a family.
+
+    >>> held_out_with("digit_rows"), held_out_with("wine")
+    ('digits', 'wine')
+    """
+    return SAME_DATA.get(family, family)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +67,11 @@ class Gathered:
     def labels(self, name: str) -> NDArray[np.str_]:
         """Return a field of the settings, as text, (cells,)."""
         return np.array([str(getattr(setting, name)) for setting in self.settings], dtype=np.str_)
+
+    @cached_property
+    def datasets(self) -> NDArray[np.str_]:
+        """What each cell is held out with, (cells,)."""
+        return np.array([held_out_with(setting.family) for setting in self.settings], dtype=np.str_)
 
     @cached_property
     def batch_sizes(self) -> NDArray[np.int64]:

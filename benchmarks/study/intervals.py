@@ -70,6 +70,25 @@ class Resampling:
             generator.integers(0, max(n_seeds, 1), (resamples, n_cells, n_seeds)),
         )
 
+    @staticmethod
+    def draw_grouped(
+        groups: NDArray[np.str_], n_seeds: int, *, resamples: int = RESAMPLES, seed: int = 0
+    ) -> "Resampling":
+        """Return draws of groups with replacement and, from the cells of those drawn, of as many cells as there are.
+
+        Args:
+            groups: what each cell is of, (cells,).
+            n_seeds: of each cell.
+            resamples, seed: as for `draw`.
+        """
+        generator = np.random.default_rng(seed)
+        members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+        cells = np.empty((resamples, len(groups)), np.intp)
+        for row in cells:
+            there = np.concatenate([members[k] for k in generator.integers(0, len(members), len(members))])
+            row[:] = generator.choice(there, len(groups))
+        return Resampling(cells, generator.integers(0, max(n_seeds, 1), (*cells.shape, n_seeds)))
+
     def means(self, values: Floats) -> Floats:
         """Return the drawn cells' means over their drawn seeds, (resamples, cells); missing runs are left out."""
         return mean_of_seeds(values[self.cells[:, :, None], self.seeds])

@@ -4,10 +4,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from benchmarks.study import across
 from benchmarks.study.gathered import Gathered
 from benchmarks.study.intervals import Estimate, Floats, Resampling, mean_of_seeds
-from benchmarks.study.plots import draw_table
+from benchmarks.study.plots import draw_groups, draw_table
 from benchmarks.study.records import Setting
 from benchmarks.study.wording import Section, cell_name, compared, interval, number, points, table
 
@@ -20,6 +22,16 @@ RIVALS: Mapping[str, str] = {
     "batch": "always batch norm",
     "none": "no normalization",
 }
+COMPARED = (
+    "standardize",
+    "need/identity@input+layer",
+    "need/identity",
+    "need/identity@hidden",
+    "need/population@input",
+    "need/batch_layer@input",
+    "heterogeneity/identity@input",
+)
+"""Drawn beside the rivals."""
 MODES = ("threshold/B", "threshold/1", "running/B", "running/1", "batch/B", "never/B")
 _MIXED = re.compile(r"mixed\((\d+),(between|within)(?:,([\d.]+))?\)")
 
@@ -90,6 +102,13 @@ def section(gathered: Gathered) -> Section | None:
         ),
         "![Mean accuracy of every arm by kind of mixture](evidence/mixing.png)",
         "",
+        f"![`{GATE}` less its rivals, by kind of mixture, with intervals](evidence/sources.png)",
+        "",
+        *across.lines(
+            gathered.datasets,
+            [(f"{GATE} less {rival}", gathered.accuracy(GATE) - gathered.accuracy(rival)) for rival in rivals]
+            + [(f"{GATE} less batch with the batch's own statistics in tests", _less_own(gathered))],
+        ),
         *_places(gathered),
         *_evaluations(gathered, gates),
     ]
@@ -97,9 +116,27 @@ def section(gathered: Gathered) -> Section | None:
         "mixing": (
             draw_table(arms, names, values, "", "mean test accuracy (%) on mixed sources, by kind of cell"),
             "mean accuracy of every arm by kind of mixture",
-        )
+        ),
+        "sources": (_draw_rivals(gathered, [*rivals, *COMPARED]), "the gate at the input less its rivals"),
     }
     return Section("4. Mixed sources", _answer(gathered, gates, rivals), lines, drawn)
+
+
+def _draw_rivals(gathered: Gathered, rivals: Sequence[str]) -> Figure:
+    """Draw the gate at the input less its rivals, in all cells and by how sources are mixed."""
+    rivals = [rival for rival in rivals if rival in gathered.everywhere]
+    there = {name: gathered.where(kinds()[name]) for name in ("all", "between", "within")}
+    groups = {
+        f"{name}: {len(some)} cells": [difference(some, GATE, rival) for rival in rivals]
+        for name, some in there.items()
+        if len(some)
+    }
+    return draw_groups(rivals, groups, f"accuracy of {GATE} less that of (points; blue, red: beyond noise)")
+
+
+def _less_own(gathered: Gathered) -> Floats:
+    """Return the gate less always batch norm where that too is tested by the batch's own statistics, (cells, seeds)."""
+    return gathered.accuracy(GATE) - gathered.accuracy("batch", "batch/B")
 
 
 def _rows(gathered: Gathered, arms: Sequence[str], rivals: Sequence[str]) -> list[list[str]]:
@@ -180,7 +217,7 @@ def _answer(gathered: Gathered, gates: Sequence[str], rivals: Sequence[str]) -> 
         less = difference(gathered, GATE, rival)
         verdict = compared(less, "better than", "worse than", "within noise of")
         against.append(f"{verdict} {RIVALS[rival]} ({points(less)})")
-    said.append("; ".join(against) + ".")
+    said = [f"{said[0]} {'; '.join(against)}."]
     for kind in ("between", "within"):
         some = gathered.where(kinds()[kind])
         if len(some) > 1 and "layer" in rivals:
@@ -208,4 +245,10 @@ def _answer(gathered: Gathered, gates: Sequence[str], rivals: Sequence[str]) -> 
             f"Evaluation batches of one sample change it by {points(one)}; running statistics instead of the rule by "
             f"{points(running)}."
         )
-    return " ".join(said)
+    if "layer" in rivals and not np.isnan(one.value):
+        alone = difference(gathered, GATE, "layer", "threshold/1")
+        said.append(
+            "In evaluation batches of one sample it is "
+            f"{compared(alone, 'better than', 'worse than', 'within noise of')} layer norm ({points(alone)})."
+        )
+    return "\n".join(said)

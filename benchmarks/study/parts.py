@@ -6,11 +6,12 @@ from operator import itemgetter
 
 from benchmarks.study import arms, families, files
 from benchmarks.study.cell import run_cell
-from benchmarks.study.cells import grid
+from benchmarks.study.cells import BATCH_SIZES, candidates, grid
 from benchmarks.study.claims import run as claims
 from benchmarks.study.records import Record, Setting
 from benchmarks.study.running import Cell
-from benchmarks.study.sources import sources
+from benchmarks.study.sources import every_source, sources
+from benchmarks.study.treatments import treatments
 
 NAMES = ("grid", "sources", "claims")
 
@@ -95,6 +96,15 @@ def _grid(counts: Mapping[str, int], steps: Mapping[str, int], quick: bool) -> t
         if family in families.names() and not quick:
             chosen += grid((family,), COUNTS_OF_FILES, steps, seed=seed)
     return chosen
+
+
+def possible(part: str) -> int:
+    """Return out of how many cells those of the grid or of the sources were chosen, data from files left out."""
+    steps = {network: STEPS[network] for network in COUNTS[part]}
+    if part == "sources":
+        return sum(1 for _ in every_source(steps))
+    always = [family for family in families.names() if family not in files.PLACES]
+    return sum(1 for _ in candidates("grid", always, treatments(), BATCH_SIZES, steps))
 
 
 def _arms(setting: Setting, quick: bool) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The plots of docs/evidence.md, in the report's style: a dot and its interval, ordered, one colour a meaning."""
+"""Plots of docs/evidence.md with a row a thing, in the report's style: a dot and its interval, one colour a meaning."""
 
 from __future__ import annotations
 
@@ -8,21 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
-from app.report.drawing import CUTOFF, NORMALIZE, PALETTE, SKIP, drawing, set_title, tidy, to_png
-from benchmarks.study.intervals import Estimate, Floats, Paired, Resampling, mean_of_seeds
+from app.report.drawing import CUTOFF, NORMALIZE, SKIP, drawing, set_title, tidy, to_png
+from benchmarks.study.intervals import Estimate, Floats
 
 if TYPE_CHECKING:
-    from benchmarks.study.cutoffs import Cutoff
-    from benchmarks.study.gathered import Gathered
     from benchmarks.study.predicting import Prediction
 
-SIZE_COLOURS = {2: "#7a1f0e", 4: "#c8553d", 8: "#e09f3e", 16: "#5b9279", 32: "#3d7ea6", 128: "#1f3f5a"}
 WIDTH = 8.6
 """Inches: a page's width."""
-SIGNED_LOG_FROM = 0.1
-"""Nats within which a score's axis is linear."""
 
 
 def png(figure: Figure) -> bytes:
@@ -31,7 +26,8 @@ def png(figure: Figure) -> bytes:
         return to_png(figure, dpi=100)
 
 
-def _figure(height: float, columns: int = 1, **options: object) -> tuple[Figure, list[Axes]]:
+def new_figure(height: float, columns: int = 1, **options: object) -> tuple[Figure, list[Axes]]:
+    """Return a figure of a page's width, `height` inches, and its panels from left to right."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(1, columns, squeeze=False, **options)  # type: ignore[call-overload]
     return figure, list(axes[0])
@@ -55,13 +51,13 @@ def draw_dots(
 def draw_predictions(predictions: Sequence[Prediction]) -> Figure:
     """Draw the ROC area and rank correlation of every measure."""
     with drawing():
-        figure, (left, right) = _figure(1.3 + 0.27 * len(predictions), 2, sharey=True)
+        figure, (left, right) = new_figure(1.3 + 0.27 * len(predictions), 2, sharey=True)
         names = [p.name for p in predictions]
         colours = [NORMALIZE if name == "standard_divergence" else SKIP for name in names]
         draw_dots(left, names, [p.auc for p in predictions], colours=colours)
         left.axvline(0.5, color=CUTOFF, linewidth=1, linestyle="--")
         left.set_xlim(0, 1.02)
-        left.set_xlabel("ROC area (dashed: by chance)")
+        left.set_xlabel("ROC area (dashed: by chance; red: the default)")
         set_title(left, "batch norm helps by more than a point")
         draw_dots(right, names, [p.rank for p in predictions], colours=colours)
         right.axvline(0, color=CUTOFF, linewidth=1, linestyle="--")
@@ -71,129 +67,64 @@ def draw_predictions(predictions: Sequence[Prediction]) -> Figure:
         return figure
 
 
-def draw_gains(cells: Gathered, gain: Floats, best: str, default: str) -> Figure:
-    """Draw the gain of batch norm against the score of one or two measures, a dot a cell, coloured by batch size."""
-    names = list(dict.fromkeys(name for name in (default, best) if name == best or name in cells.scores))
-    with drawing():
-        figure, panels = _figure(3.7, len(names), sharey=True)
-        for axes, name in zip(panels, names, strict=True):
-            scores = mean_of_seeds(cells.score(name))
-            sizes = cells.batch_sizes
-            for size in sorted(set(sizes.tolist())):
-                chosen = sizes == size
-                colour = SIZE_COLOURS.get(size, "#777777")
-                axes.plot(
-                    scores[chosen], gain[chosen], "o", color=colour, markersize=5, alpha=0.85, label=f"B = {size}"
-                )
-            axes.axhline(0, color="#999999", linewidth=0.8)
-            axes.set_xscale("symlog", linthresh=SIGNED_LOG_FROM)
-            axes.set_xlim(
-                min(0.0, 1.5 * float(np.nanmin(scores))), 1.5 * max(float(np.nanmax(scores)), SIGNED_LOG_FROM)
-            )
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-            axes.set_xlabel(f"{name}, mean over batches")
-            tidy(axes)
-        panels[0].set_ylabel("gain of batch norm over none (points)")
-        figure.legend(
-            *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8, frameon=False
-        )
-        return figure
-
-
-def draw_cutoffs(
-    cutoffs: Sequence[Cutoff], candidates: Sequence[float], always: Estimate, never: Estimate, best: Estimate
-) -> Figure:
-    """Draw the mean accuracy of following each measure against its cutoff; squares: the cutoffs in use."""
-    with drawing():
-        figure, (axes,) = _figure(4.0)
-        finite = np.isfinite(candidates)
-        x = np.asarray(candidates)[finite]
-        styles = ("-", "--", ":", "-.")
-        main = [c for c in cutoffs if "/" not in c.measure]
-        for i, c in enumerate(cutoffs):
-            colour = PALETTE[main.index(c) % len(PALETTE)] if c in main else "#999999"
-            style = "-" if c in main else styles[1 + i % 3]
-            axes.plot(x, c.curve[finite], style, color=colour, linewidth=1.5, label=c.measure)
-            if c in main:
-                axes.plot([c.today], [c.at_today.value], "s", color=colour, markersize=7, markeredgecolor="white")
-        lines = sorted(((always.value, "always batch norm"), (never.value, "never"), (best.value, "better of both")))
-        low, high = axes.get_ylim()
-        axes.set_ylim(min(low, lines[0][0]), max(high, lines[-1][0]))
-        gap = np.ptp(axes.get_ylim()) * 0.05
-        at = -np.inf
-        for value, name in lines:
-            axes.axhline(value, color="#555555", linewidth=0.9, linestyle=(0, (1, 2)))
-            # Labels of lines that are close stand one above the other.
-            at = max(value, at + gap)
-            axes.annotate(
-                name, (1.0, at), xycoords=("axes fraction", "data"), xytext=(4, 0),
-                textcoords="offset points", va="center", fontsize=8,
-            )  # fmt: skip
-        axes.set_xscale("symlog", linthresh=0.01)
-        axes.set_xlim(0, x.max())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.set_xlabel("cutoff (nats; class_deviation: a ratio); squares: in use today")
-        axes.set_ylabel("mean test accuracy (%)")
-        tidy(axes)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-        return figure
-
-
-def draw_regret(cells: Gathered, regrets: Mapping[str, Floats]) -> Figure:
-    """Draw the mean regret of some policies by batch size, with intervals."""
-    with drawing():
-        figure, (axes,) = _figure(3.4)
-        sizes = sorted(set(cells.batch_sizes.tolist()))
-        width = 0.8 / len(regrets)
-        for i, (name, values) in enumerate(regrets.items()):
-            for j, size in enumerate(sizes):
-                chosen = cells.batch_sizes == size
-                estimate = Resampling.draw(int(chosen.sum()), values.shape[1]).mean(values[chosen])
-                x = j - 0.4 + (i + 0.5) * width
-                colour = PALETTE[i % len(PALETTE)]
-                axes.bar(x, estimate.value, width * 0.9, color=colour, label=name if j == 0 else None)
-                axes.plot([x, x], [estimate.low, estimate.high], color=CUTOFF, linewidth=1)
-        axes.axhline(0, color=CUTOFF, linewidth=0.8)
-        counts = [int((cells.batch_sizes == size).sum()) for size in sizes]
-        axes.set_xticks(range(len(sizes)), [f"B = {s}\n{n} cells" for s, n in zip(sizes, counts, strict=True)])
-        axes.set_ylabel("mean regret (points)")
-        tidy(axes)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8, frameon=False)
-        return figure
-
-
-def draw_cells(cells: Gathered, differences: Paired, marked: set[int]) -> Figure:
-    """Draw following the plan less always batch norm in every cell, in order, those beyond noise in colour."""
-    with drawing():
-        figure, (axes,) = _figure(3.4)
-        for place, i in enumerate(np.argsort(differences.mean)):
-            colour = "#bbbbbb" if int(i) not in marked else NORMALIZE if differences.mean[i] < 0 else SKIP
-            axes.plot([place, place], [differences.low[i], differences.high[i]], color=colour, linewidth=1.2)
-            axes.plot([place], [differences.mean[i]], "o", color=colour, markersize=3.5)
-        axes.axhline(0, color=CUTOFF, linewidth=0.8)
-        axes.set_yscale("symlog", linthresh=2)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.set_xlabel(f"{len(cells)} cells, in order (red, blue: beyond noise, with allowance for all cells)")
-        axes.set_ylabel("plan less always batch norm (points)")
-        axes.set_xticks([])
-        tidy(axes)
-        return figure
-
-
 def draw_arms(rows: Sequence[tuple[str, Estimate, str]], label: str, title: str) -> Figure:
     """Draw one estimate an arm: (name, estimate, colour) each."""
     with drawing():
-        figure, (axes,) = _figure(1.2 + 0.23 * len(rows))
+        figure, (axes,) = new_figure(1.2 + 0.23 * len(rows))
         draw_dots(axes, [r[0] for r in rows], [r[1] for r in rows], colours=[r[2] for r in rows])
+        axes.axvline(0, color=CUTOFF, linewidth=0.8)
         axes.set_xlabel(label)
         set_title(axes, title)
+        return figure
+
+
+def draw_groups(rows: Sequence[str], groups: Mapping[str, Sequence[Estimate]], label: str) -> Figure:
+    """Draw estimates by row (names) in some groups, a panel a group, with a line at 0."""
+    with drawing():
+        figure, panels = new_figure(1.3 + 0.24 * len(rows), len(groups), sharex=True, sharey=True)
+        for axes, (name, estimates) in zip(panels, groups.items(), strict=True):
+            colours = ["#999999" if not e.sign else SKIP if e.above else NORMALIZE for e in estimates]
+            draw_dots(axes, rows, estimates, colours=colours)
+            axes.axvline(0, color=CUTOFF, linewidth=1)
+            set_title(axes, name)
+        figure.supxlabel(label, fontsize=9)
+        return figure
+
+
+def draw_claims(rows: Sequence[tuple[str, Estimate, str]], alike: float) -> Figure:
+    """Draw the differences behind claims: (name, difference in points, verdict) each.
+
+    Args:
+        rows: the first on top; one without a number is the title of those below it.
+        alike: points within which two arms count as equal; drawn as a band.
+    """
+    colours = {"reproduced": "#5b9279", "not reproduced": NORMALIZE}
+    with drawing():
+        figure, (axes,) = new_figure(1.3 + 0.19 * len(rows))
+        names, estimates, verdicts = zip(*rows, strict=True)
+        titles = {name for name, estimate, _ in rows if np.isnan(estimate.value)}
+        axes.axvspan(-alike, alike, color="#eeeeee")
+        draw_dots(axes, names, estimates, colours=[colours.get(verdict, "#777777") for verdict in verdicts])
+        axes.axvline(0, color=CUTOFF, linewidth=0.8)
+        axes.set_xscale("symlog", linthresh=2, linscale=0.8)
+        axes.set_xticks([-50, -10, -5, -2, 0, 2, 5, 10, 50])
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.tick_params(axis="y", length=0, labelsize=8)
+        for text in axes.get_yticklabels():
+            text.set_fontweight("bold" if text.get_text() in titles else "normal")
+        figure.supxlabel(
+            "accuracy of the first less that of the second (points); green: reproduced, red: not, grey: undecided\n"
+            f"band: within {alike:g} points, alike where the claim is that both are (=)",
+            fontsize=9,
+        )
         return figure
 
 
 def draw_table(names: Sequence[str], columns: Sequence[str], values: Floats, label: str, title: str) -> Figure:
     """Draw a table of accuracies in percent as shades with their numbers: rows (names), columns, (rows, columns)."""
     with drawing():
-        figure, (axes,) = _figure(1.3 + 0.24 * len(names))
+        figure, (axes,) = new_figure(1.3 + 0.24 * len(names))
         low, high = float(np.nanmin(values)), float(np.nanmax(values))
         axes.imshow(values, cmap="YlGnBu", aspect="auto", vmin=low, vmax=high + (high - low) * 0.3)
         for (i, j), value in np.ndenumerate(values):

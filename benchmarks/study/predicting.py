@@ -8,15 +8,17 @@ from scipy.stats import rankdata
 from sklearn.isotonic import IsotonicRegression
 
 from benchmarks.study.arms import EVERYWHERE
+from benchmarks.study.curves import draw_gains
 from benchmarks.study.gathered import PARTS, Gathered, best_of
-from benchmarks.study.intervals import Estimate, Floats, Resampling, mean_of_seeds
-from benchmarks.study.plots import draw_gains, draw_predictions
-from benchmarks.study.wording import Section, compared, interval, number, table
+from benchmarks.study.intervals import Estimate, Floats, Resampling, mean_of_seeds, paired
+from benchmarks.study.plots import draw_predictions
+from benchmarks.study.wording import Section, compared, interval, listed, number, table
 
 HELPS = 1.0
 """Points of test accuracy beyond which normalization counts as helping."""
 DEFAULT = "standard_divergence"
-OTHERS = (*(f"need: {part}" for part in PARTS), "batch size")
+SIZE = "batch size"
+OTHERS = (*(f"need: {part}" for part in PARTS), SIZE)
 ENOUGH = 6
 """Cells below which nothing is said of a measure."""
 
@@ -104,7 +106,7 @@ def _predict(cells: Gathered, name: str) -> Prediction | None:
     gain = cells.accuracy("batch") - none
     best = best_of([cells.accuracy(arm) for arm in EVERYWHERE if arm in cells.arms]) - none
     resampling = Resampling.draw(*gain.shape)
-    families = cells.labels("family")
+    families = cells.datasets
     curve, constant = held_out(mean_of_seeds(scores), mean_of_seeds(gain), families.tolist())
 
     def explained(gain: Floats, curve: Floats, constant: Floats) -> Floats:
@@ -145,7 +147,8 @@ def section(gathered: Gathered) -> Section | None:
     if not predictions:
         return None
     cells = gathered.with_arms(("none", "batch"))
-    gain = mean_of_seeds(cells.accuracy("batch") - cells.accuracy("none"))
+    difference = cells.accuracy("batch") - cells.accuracy("none")
+    gain = mean_of_seeds(difference)
     helps, hurts = int((gain > HELPS).sum()), int((gain < -HELPS).sum())
     rows = [
         [
@@ -176,12 +179,15 @@ def section(gathered: Gathered) -> Section | None:
         *table(header, rows),
         "![ROC areas and rank correlations by measure](evidence/predicting.png)",
         "",
-        "![Gain of batch norm by score](evidence/gains.png)",
+        "![Gain of batch norm by score and by batch size, cell by cell](evidence/gains.png)",
         "",
     ]
     drawn = {
         "predicting": (draw_predictions(predictions), "ROC areas and rank correlations by measure, with intervals"),
-        "gains": (draw_gains(cells, gain, predictions[0].name, DEFAULT), "gain of batch norm by score, a dot a cell"),
+        "gains": (
+            draw_gains(cells, paired(difference), DEFAULT),
+            "gain of batch norm by score and batch size, a dot a cell",
+        ),
     }
     return Section("1. Which measure predicts where normalization helps?", _answer(predictions), lines, drawn)
 
@@ -196,7 +202,7 @@ def _range(without: dict[str, float]) -> str:
 
 def _answer(predictions: Sequence[Prediction]) -> str:
     # The batch size is no measure of the data; it stands in the table for comparison.
-    measures = [p for p in predictions if p.name != "batch size"]
+    measures = [p for p in predictions if p.name != SIZE]
     best = measures[0]
     default = next((p for p in measures if p.name == DEFAULT), None)
     text = (
@@ -219,4 +225,15 @@ def _answer(predictions: Sequence[Prediction]) -> str:
         f"how much it helps is not told beyond noise on families that it has not seen ({interval(best.explained)} of "
         "the variance).",
     )
-    return f"{text} By its score, {by_how_much}"
+    said = [f"{text} By its score, {by_how_much}"]
+    size = next((p for p in predictions if p.name == SIZE), None)
+    if size and default:
+        said.append(
+            f"The batch size alone, which is no measure of the data, reaches {interval(size.auc)}, "
+            + compared(size.less, "better than", "worse than", "within noise of")
+            + f" the default; rank correlation {interval(size.rank)}."
+        )
+    other_way = [f"`{p.name}` {interval(p.auc)}" for p in measures if p.auc.high < 0.5]
+    if other_way:
+        said.append(f"Beyond noise the other way, high where batch norm does not help: {listed(other_way)}.")
+    return "\n".join(said)

@@ -1,6 +1,6 @@
 """The cells of question 4: datasets of several sources, where batch norm broke and a plan paid most."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from benchmarks.study.cells import candidates, choose
 from benchmarks.study.records import Setting
@@ -25,4 +25,9 @@ BATCH_SIZES = (4, 16, 32)
 
 def sources(counts: Mapping[str, int], steps: Mapping[str, int]) -> tuple[Setting, ...]:
     """Return the cells of question 4: `counts` cells of each network, over ways of mixing and batch sizes."""
-    return choose(candidates("sources", FAMILIES, TREATMENTS, BATCH_SIZES, steps), counts)
+    return choose(every_source(steps), counts)
+
+
+def every_source(steps: Mapping[str, int]) -> Iterator[Setting]:
+    """Yield every cell that could be chosen."""
+    return candidates("sources", FAMILIES, TREATMENTS, BATCH_SIZES, steps)

@@ -15,21 +15,14 @@ from assessor.advice.choices import NOTHING, describe_choice
 from assessor.advice.estimate import mean_effects, squared_distances, weigh
 from assessor.advice.table import PARTS
 from assessor.errors import UnknownNameError
-from benchmarks.study.gathered import Gathered, gather
+from benchmarks.study.gathered import Gathered, gather, held_out_with
 from benchmarks.study.records import Finished, Record, Setting, read_all
 
 TABLE_PARTS = ("grid", "sources")
-SAME_DATA = {"digit_rows": "digits"}
-"""Families of one dataset are held out together."""
 WIDTHS = (0.35, 0.5, 0.7, 1.0, 1.4)
 SHRINKAGES = (0.25, 1.0, 4.0)
 _HERE = Path(__file__).parent
 PLACE = _HERE.parents[1] / "assessor" / "advice" / "table.json"
-
-
-def held_out(family: str) -> str:
-    """Return what is held out with a family."""
-    return SAME_DATA.get(family, family)
 
 
 def advised(arms: Iterable[str]) -> list[str]:
@@ -82,11 +75,11 @@ def first_choice(table: Table, cell: Cell, *, width: float, shrinkage: float) ->
 
 def tune(cells: Sequence[Cell]) -> tuple[float, float]:
     """Return width and shrinkage: those whose first choices gain most in families that are held out one at a time."""
-    groups = sorted({held_out(cell.family) for cell in cells})
+    groups = sorted({held_out_with(cell.family) for cell in cells})
     gains: dict[tuple[float, float], float] = dict.fromkeys(itertools.product(WIDTHS, SHRINKAGES), 0.0)
     for group in groups:
-        rest = Table(tuple(cell for cell in cells if held_out(cell.family) != group), 1.0, 1.0, "", {})
-        tested = [cell for cell in cells if held_out(cell.family) == group]
+        rest = Table(tuple(cell for cell in cells if held_out_with(cell.family) != group), 1.0, 1.0, "", {})
+        tested = [cell for cell in cells if held_out_with(cell.family) == group]
         if not rest.cells:
             continue
         for (width, shrinkage), cell in itertools.product(gains, tested):
@@ -127,7 +120,7 @@ def write(records: Iterable[Record | Finished], path: Path = PLACE) -> Table | N
 
 def without(table: Table, family: str) -> Table:
     """Return the table without a family and those of the same data, tuned on what is left."""
-    rest = [cell for cell in table.cells if held_out(cell.family) != held_out(family)]
+    rest = [cell for cell in table.cells if held_out_with(cell.family) != held_out_with(family)]
     if not rest:
         return replace(table, cells=())
     width, shrinkage = tune(rest)

@@ -18,7 +18,7 @@ class Section:
 
     Attributes:
         title: the question.
-        answer: two or three sentences for the document's first half page.
+        answer: a sentence or two for the document's first page; after line breaks more, a point each.
         lines: Markdown.
         plots: by file name, without its ending: the figure, and what it shows in words.
     """

@@ -82,6 +82,8 @@ def test_the_report_ranks_the_choices(client: httpx.Client) -> None:
     ]
     assert [row[5] for row in table] == [choice.reason for choice in advice.choices]
     assert advice.text in page.text
+    assert "ranks as if it gained 3 points more" in page.text
+    assert "four in five effects lay within the interval" in page.text
     assert any(text.startswith("expected points over doing nothing: standardize +") for text in page.descriptions)
 
 
@@ -103,6 +105,7 @@ def test_assess_prints_a_ranked_table(capsys: pytest.CaptureFixture[str], tmp_pa
     assert advice is not None
     assert f"advice: {advice.text}" in out
     assert "points of test accuracy over doing nothing, mlp; study of 2026-01-02" in out
+    assert "ranks as if it gained 3 points more" in out
     for rank, choice in enumerate(advice.choices, 1):
         points = [in_points(value) for value in (choice.effect, choice.low, choice.high)]
         assert re.search(rf"{rank} +{choice.name} +" + " +".join(map(re.escape, points)) + f" +{choice.cells}", out)

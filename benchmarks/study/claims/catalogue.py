@@ -37,7 +37,10 @@ _SEARCH = (
     "`searched`: as published, the best of 16 inference configurations, but chosen on 96 validation samples where the "
     "authors chose on the test set; `batch_layer` alone: the default configuration."
 )
-_ONE = " At one sample batch norm gives beta in dense and recurrent layers whatever comes in, as in the authors' code."
+_ONE = (
+    " At one sample batch norm gives beta in dense and recurrent layers whatever comes in, as in the authors' code, "
+    "and the default batch layer norm is layer norm: its formula gives the batch's part no weight."
+)
 
 CLAIMS: tuple[Claim, ...] = (
     _bln(

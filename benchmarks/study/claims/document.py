@@ -1,8 +1,11 @@
 """Writes the claims' section of docs/evidence.md: a verdict on each claim, with its figures beside the paper's."""
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import torch
+from matplotlib.figure import Figure
 
 from benchmarks.study.claims.catalogue import CLAIMS
 from benchmarks.study.claims.half import KINDS, usable_range
@@ -11,6 +14,7 @@ from benchmarks.study.claims.statements import (
     GAIN,
     LEAST_SEEDS,
     LEVEL,
+    REPRODUCED,
     UNDECIDED,
     Claim,
     Interval,
@@ -20,6 +24,8 @@ from benchmarks.study.claims.statements import (
     judge,
     together,
 )
+from benchmarks.study.intervals import Estimate
+from benchmarks.study.plots import draw_claims
 from benchmarks.study.records import Record, Result
 
 Results = Mapping[tuple[str, str], Result]
@@ -40,21 +46,93 @@ difference d is taken seed by seed; its {level:.0f} % interval is the expanded p
 about its own."""
 
 
+PLOT = "claims"
+"""Name of the plot's file."""
+
+
 def section(results: Sequence[Record]) -> str:
     """Return the claims' section as Markdown without a title: the rule, a table of verdicts, and a table a claim.
 
     Args:
         results: records of any parts; those of the part "claims" are used, the last of each cell and arm.
     """
-    found = {
+    found = found_in(results)
+    heading = HEADING.format(level=100 * LEVEL, gain=100 * GAIN, alike=100 * ALIKE, seeds=LEAST_SEEDS)
+    verdicts = [(claim.title, claim.source, verdict_of(claim, found), _held(claim, found)) for claim in CLAIMS]
+    told = _table(("claim", "source", "verdict", "comparisons reproduced"), verdicts)
+    shown = f"![Differences behind the claims](evidence/{PLOT}.png)"
+    return "\n\n".join([heading, told, shown, *(_claim(claim, found) for claim in CLAIMS), _ranges()]) + "\n"
+
+
+def found_in(results: Sequence[Record]) -> Results:
+    """Return the results of the part "claims", the last of each cell and arm."""
+    return {
         (result.setting.claim, result.arm): result
         for result in results
         if isinstance(result, Result) and result.setting.part == "claims"
     }
-    heading = HEADING.format(level=100 * LEVEL, gain=100 * GAIN, alike=100 * ALIKE, seeds=LEAST_SEEDS)
-    verdicts = [(claim.title, claim.source, verdict_of(claim, found)) for claim in CLAIMS]
-    summary = _table(("claim", "source", "verdict"), verdicts)
-    return "\n\n".join([heading, summary, *(_claim(claim, found) for claim in CLAIMS), _ranges()]) + "\n"
+
+
+def summary(results: Sequence[Record]) -> str:
+    """Return how many claims and comparisons have which verdict; after a line break, which claims."""
+    found = found_in(results)
+    verdicts: dict[str, list[str]] = {}
+    for claim in CLAIMS:
+        verdicts.setdefault(verdict_of(claim, found), []).append(f"{claim.title}{_in_part(claim, found)}")
+    compared = [_verdict(statement, found) for claim in CLAIMS for statement in claim.statements]
+    claims = "; ".join(f"{verdict}: {len(titles)}" for verdict, titles in _by_size(verdicts))
+    single = "; ".join(f"{verdict}: {count}" for verdict, count in Counter(compared).most_common())
+    return "\n".join(
+        [
+            f"Of {len(CLAIMS)} claims of the papers, {claims}. A claim has the verdict of its least favourable "
+            f"comparison; of the {len(compared)} comparisons, {single}.",
+            *(f"{verdict[0].upper()}{verdict[1:]}: {'; '.join(titles)}." for verdict, titles in _by_size(verdicts)),
+        ]
+    )
+
+
+def _by_size(verdicts: Mapping[str, list[str]]) -> list[tuple[str, list[str]]]:
+    return sorted(verdicts.items(), key=lambda pair: -len(pair[1]))
+
+
+def _held(claim: Claim, results: Results) -> str:
+    """Return how many of a claim's comparisons are reproduced."""
+    held = sum(_verdict(statement, results) == REPRODUCED for statement in claim.statements)
+    return f"{held} of {len(claim.statements)}" if claim.statements else "-"
+
+
+def _in_part(claim: Claim, results: Results) -> str:
+    held = _held(claim, results)
+    return "" if held == "-" or held.startswith("0 ") else f" ({held} comparisons reproduced)"
+
+
+def plot(results: Sequence[Record]) -> Figure:
+    """Return the differences behind all claims with their intervals, in the order of the claims."""
+    found, rows = found_in(results), []
+    nothing = Estimate(math.nan, math.nan, math.nan)
+    for claim in CLAIMS:
+        told = [
+            (_label(statement), _difference(statement, found), _verdict(statement, found))
+            for statement in claim.statements
+            if _pairs(statement, found)
+        ]
+        if told:
+            rows += [(claim.title, nothing, UNDECIDED), *told]
+    return draw_claims(rows, 100 * ALIKE)
+
+
+def _label(statement: Statement) -> str:
+    sign = ">" if statement.relation == "above" else "="
+    cell = f" [{statement.cell}]" if statement.cell.startswith(("batch group", "published", "selu", "ghost")) else ""
+    return f"{_name(statement.first).rstrip(',')} {sign} {_name(statement.second).rstrip(',')}{cell}"
+
+
+def _difference(statement: Statement, results: Results) -> Estimate:
+    differences = [a - b for a, b in _pairs(statement, results)]
+    if len(differences) < 2:
+        return Estimate(100 * differences[0], math.nan, math.nan)
+    found = interval(differences)
+    return Estimate(100 * found.mean, 100 * found.low, 100 * found.high)
 
 
 def verdict_of(claim: Claim, results: Results) -> Verdict:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from assessor.advice import Cell, read_table
 from benchmarks.study.advising import ACTION, ADVISOR, judge, section, within_noise
-from benchmarks.study.gathered import gather
+from benchmarks.study.gathered import gather, held_out_with
 from benchmarks.study.records import Assessed, Finished, Record, Result, Run, Setting
-from benchmarks.study.table import SHRINKAGES, WIDTHS, advised, cells_of, held_out, tune, without, write
+from benchmarks.study.table import SHRINKAGES, WIDTHS, advised, cells_of, tune, without, write
 from tests.assessor.advice_tables import CHOICES, planted
 
 SEEDS = (1, 2, 3, 4)
@@ -88,7 +89,7 @@ def test_families_of_one_dataset_are_held_out_together() -> None:
     assert {cell.family for cell in without(table, "digits").cells} == {"wine"}
     assert {cell.family for cell in without(table, "digit_rows").cells} == {"wine"}
     assert {cell.family for cell in without(table, "wine").cells} == {"digits", "digit_rows"}
-    assert held_out("wine") == "wine"
+    assert held_out_with("wine") == "wine"
 
 
 def test_tuning_does_not_look_at_the_family_that_is_held_out() -> None:
@@ -135,7 +136,13 @@ def test_the_section_prints_the_figures() -> None:
     _, reached = within_noise(judged.best, judged.got[ADVISOR])
     text = section(records)
     row = next(line for line in text.splitlines() if line.startswith(f"| {ADVISOR} |"))
-    assert row.split("|")[2:4] == [f" {len(TABLE.cells)} ", f" {reached.mean():.0%} "]
+    count, share = row.split("|")[2:4]
+    assert count == f" {len(TABLE.cells)} "
+    # A share p of n cells, drawn again n times: binomial.
+    p, n = float(reached.mean()), len(TABLE.cells)
+    low, high = (float(end.rstrip("%")) / 100 for end in share.partition("(")[2].rstrip(") ").split(" to "))
+    assert share.startswith(f" {p:.0%} (")
+    assert [low, high] == pytest.approx(binom.ppf([0.025, 0.975], n, p) / n, abs=0.012)
     assert any(line.startswith("| always batch | 108 |") for line in text.splitlines())
     assert "Target: 80%" in text
     assert "First choices by number of cells: " in text

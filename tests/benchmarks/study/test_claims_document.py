@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from benchmarks.study.claims.catalogue import CLAIMS
 from benchmarks.study.claims.cells import all_cells
-from benchmarks.study.claims.document import section, verdict_of
+from benchmarks.study.claims.document import plot, section, summary, verdict_of
 from benchmarks.study.records import Record, Result, Run
 
 BATCH = (0.90, 0.91, 0.92, 0.91, 0.90)
@@ -37,13 +38,13 @@ def test_a_row_has_means_interval_and_verdict(ghost: list[Record]) -> None:
     found = rows(section(ghost))
     expected = ["ghost_batch above batch", "ghost", "no figure", ".940 / .908", "+3.2 (+3.0 to +3.8)", "reproduced"]
     assert expected in found
-    assert ["Ghost batch norm", "Summers & Dinneen, arXiv 1906.03548", "reproduced"] in found
+    assert ["Ghost batch norm", "Summers & Dinneen, arXiv 1906.03548", "reproduced", "1 of 1"] in found
 
 
 def test_what_was_not_run_is_undecided_and_said(ghost: list[Record]) -> None:
     found = rows(section(ghost))
     assert ["kalman above group", "kalman", ".924 / .915", "not run", "", "undecided at this scale"] in found
-    untestable = [row for row in found if row[-1] == "not testable here"]
+    untestable = [row for row in found if row[-2:] == ["not testable here", "-"]]
     assert len(untestable) == sum(not claim.statements for claim in CLAIMS) > 0
 
 
@@ -89,3 +90,33 @@ def test_a_claim_is_reproduced_only_where_all_its_comparisons_are() -> None:
 
     assert verdict_of(claim, found(good)) == "undecided at this scale"
     assert verdict_of(claim, found(good | bad)) == "not reproduced"
+
+
+def test_the_summary_counts_claims_and_comparisons(ghost: list[Record]) -> None:
+    text = summary(ghost)
+    testable, untestable = (sum(bool(c.statements) == x for c in CLAIMS) for x in (True, False))
+    comparisons = sum(len(claim.statements) for claim in CLAIMS)
+    # Ghost norm is reproduced; of inference weighing one of three comparisons was run, and it gains nothing.
+    assert f"undecided at this scale: {testable - 2}; not testable here: {untestable}; reproduced: 1" in text
+    assert f"of the {comparisons} comparisons, undecided at this scale: {comparisons - 2}; " in text
+    assert "\nReproduced: Ghost batch norm (1 of 1 comparisons reproduced)." in text
+    assert "\nNot reproduced: Inference example weighing." in text
+
+
+def test_the_plot_has_a_row_a_comparison_that_was_run(ghost: list[Record]) -> None:
+    (axes,) = plot(ghost).axes
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert labels == [
+        "Ghost batch norm",
+        "ghost_batch > batch [ghost]",
+        "Inference example weighing",
+        "batch, weighed > batch [ghost]",
+    ]
+    dots = [np.asarray(line.get_xdata(), float)[0] for line in axes.lines if line.get_marker() == "o"]
+    assert dots[1::2] == pytest.approx([3.2, 0.0])
+
+
+def test_one_seed_has_no_interval_in_the_plot() -> None:
+    one = [result("ghost", "batch", {"": 0.9}), result("ghost", "ghost_batch", {"": 0.95})]
+    (axes,) = plot(one).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["Ghost batch norm", "ghost_batch > batch [ghost]"]

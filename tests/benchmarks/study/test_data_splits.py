@@ -1,11 +1,8 @@
-import doctest
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.study import splits
 from benchmarks.study.splits import apportion, draw, sizes, split
 
 
@@ -69,8 +66,3 @@ def test_training_validation_and_test_share_no_row_and_keep_their_limits(rows: i
 )
 def test_sizes_of_small_and_large_families(rows: int, held_out: int, expected: tuple[int, int, int]) -> None:
     assert sizes(rows, held_out) == expected
-
-
-def test_the_example_of_the_docstring_holds() -> None:
-    results = doctest.testmod(splits)
-    assert results.attempted > results.failed == 0

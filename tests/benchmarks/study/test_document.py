@@ -1,19 +1,13 @@
 """The document: of planted records, of some parts only, of none."""
 
-import doctest
 import re
 from pathlib import Path
 
 import pytest
 
-from benchmarks.study import document, wording
+from benchmarks.study import document
 from benchmarks.study.records import Record, Setting
 from tests.benchmarks.study import synthetic
-
-
-def test_documented_examples() -> None:
-    assert doctest.testmod(wording).failed == 0
-    assert doctest.testmod(wording).attempted
 
 
 def test_all_plots_that_are_shown_are_there_and_no_other(tmp_path: Path) -> None:
@@ -25,6 +19,8 @@ def test_all_plots_that_are_shown_are_there_and_no_other(tmp_path: Path) -> None
     assert shown == {path.name for path in (tmp_path / "evidence").glob("*")}
     assert all((tmp_path / "evidence" / name).read_bytes().startswith(b"\x89PNG") for name in shown)
     assert "change to standardize" in text
+    assert "The cells of grid are a choice out of " in text
+    assert "batch size 2: 12, 4: 12, 16: 8, 32: 8" in text
     assert text.count("Not run yet.") == 1
     assert "nan" not in text.lower().replace("finance", "")
     for line in text.splitlines():

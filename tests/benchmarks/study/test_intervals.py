@@ -1,6 +1,5 @@
 """Intervals: coverage by simulation, and against SciPy."""
 
-import doctest
 from itertools import pairwise
 
 import numpy as np
@@ -9,13 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.study import intervals
 from benchmarks.study.intervals import Estimate, Resampling, holm, mean_of_cells, paired
-
-
-def test_documented_examples() -> None:
-    assert doctest.testmod(intervals).failed == 0
-    assert doctest.testmod(intervals).attempted
 
 
 def test_bootstrap_covers_the_mean_over_cells_about_as_often_as_it_says() -> None:

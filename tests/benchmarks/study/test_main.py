@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.study import parts
+from benchmarks.study import files, parts
 from benchmarks.study.__main__ import main
 from benchmarks.study.records import Assessed, Finished, Result, read_all
 from benchmarks.study.running import path_of
@@ -80,3 +80,15 @@ def test_quick_has_every_part_and_every_network_of_the_grid() -> None:
     assert {cell.setting.part for cell in quick} == set(parts.NAMES)
     assert {cell.setting.network for cell in quick if cell.setting.part == "grid"} == set(parts.STEPS)
     assert all(cell.setting.steps <= parts.QUICK_STEPS and cell.seeds == parts.QUICK_SEEDS for cell in quick)
+
+
+@pytest.mark.parametrize("way", ["option", "variable"])
+def test_a_data_folder_that_is_none_is_refused(
+    way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = str(tmp_path / "absent")
+    monkeypatch.setenv(files.VARIABLE, absent if way == "variable" else "")
+    with pytest.raises(SystemExit) as ended:
+        main(["--list", *(["--data", absent] if way == "option" else [])])
+    assert ended.value.code == 2
+    assert f"to name a folder, got {absent!r}: make it, or unset the variable" in capsys.readouterr().err

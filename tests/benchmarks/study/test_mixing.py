@@ -1,10 +1,12 @@
 """Question 4: the planted order of arms and of evaluation modes is told."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.study.gathered import gather
 from benchmarks.study.mixing import GATE, difference, mixture, section
-from benchmarks.study.records import Setting
+from benchmarks.study.records import Result, Setting
 from tests.benchmarks.study import synthetic
 
 
@@ -29,3 +31,19 @@ def test_planted_differences_are_found() -> None:
     assert "better than layer norm (+5." in found.answer
     assert f"The best gate is `{GATE}`." in found.answer
     assert "running statistics instead of the rule by -20.0 points" in found.answer
+
+
+def test_single_samples_are_compared_with_layer_norm() -> None:
+    # At one sample the gate gets what it gets in batches, 5 points more than layer norm, or, spoilt, 15 less.
+    good = section(gather(synthetic.sources(), "sources"))
+    assert good is not None
+    assert "In evaluation batches of one sample it is better than layer norm (+5." in good.answer
+    spoilt = [
+        replace(r, runs=tuple(replace(run, accuracy={**run.accuracy, "threshold/1": 0.7}) for run in r.runs))
+        if isinstance(r, Result) and r.arm == GATE
+        else r
+        for r in synthetic.sources()
+    ]
+    bad = section(gather(spoilt, "sources"))
+    assert bad is not None
+    assert "In evaluation batches of one sample it is worse than layer norm (-15." in bad.answer

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.study.gathered import gather
 from benchmarks.study.predicting import held_out, predict, rank_correlation, roc_area, section
-from benchmarks.study.records import Assessed, Record
+from benchmarks.study.records import Assessed, Record, Setting
 from tests.benchmarks.study import synthetic
 
 PAIRS = st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=3, max_size=30)
@@ -70,6 +70,34 @@ def test_words_follow_the_numbers() -> None:
     assert other_way is not None
     assert other_way.answer.startswith("`spread_divergence` tells best")
     assert "it loses beyond noise" in other_way.answer
+
+
+def of_the_same_data() -> list[Record]:
+    """Return cells of two families of one dataset and of wine, where batch norm gains 10 points in the first two."""
+    found: list[Record] = []
+    for i in range(12):
+        family, gain = (("digits", 10.0), ("digit_rows", 10.0), ("wine", 0.0))[i % 3]
+        cell = Setting("grid", family, f"scales({i})", "mlp", 4, "sgd", 10)
+        for seed in synthetic.SEEDS:
+            found.append(synthetic.assessed(cell, seed, 5.0 + i))
+        found += [synthetic.result(cell, "none", dict.fromkeys(synthetic.SEEDS, 50.0))]
+        found += [synthetic.result(cell, "batch", dict.fromkeys(synthetic.SEEDS, 50.0 + gain))]
+    return found
+
+
+def test_families_of_one_dataset_do_not_predict_each_other() -> None:
+    found = {p.name: p for p in predict(gather(of_the_same_data(), "grid"))}["standard_divergence"]
+    assert set(found.without) == {"digits", "wine"}
+    # Wine alone predicts no gain for the digits, and these 10 points for wine: all wrong.
+    assert found.explained.value <= 0
+
+
+def test_what_the_batch_size_alone_tells_is_said() -> None:
+    answer = section(gather(synthetic.grid(), "grid"))
+    assert answer is not None
+    assert "The batch size alone, which is no measure of the data, reaches" in answer.answer
+    assert "worse than the default" in answer.answer
+    assert "the other way" not in answer.answer
 
 
 def test_nothing_is_said_of_nothing() -> None:

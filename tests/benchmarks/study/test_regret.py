@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from benchmarks.study.following import section
 from benchmarks.study.gathered import gather
-from benchmarks.study.records import Record, Setting
-from benchmarks.study.regret import ACTION, ALWAYS, NEVER, PLAN, judge, section, share_closed
+from benchmarks.study.records import Assessed, Record, Setting
+from benchmarks.study.regret import ACTION, ALWAYS, NEVER, PLAN, judge, share_closed
 from tests.benchmarks.study import synthetic
 from tests.benchmarks.study.synthetic import SEEDS, result
 
@@ -49,7 +50,38 @@ def test_planted_losses_are_named_and_noise_is_not() -> None:
     said = section(gathered)
     assert said is not None
     assert f"worse than always batch norm beyond noise in {len(found[PLAN].worse)} cells, most in" in said.answer
-    assert "loses to always batch norm" in said.answer
+    assert "it loses to always batch norm" in said.answer
+    assert "no cell worse than always batch norm beyond noise: missed" in said.answer
+    assert f"{PLAN} {len(found[PLAN].worse)}, " in said.answer
+
+
+def test_targets_that_are_reached_are_said_to_be() -> None:
+    said = section(gather(synthetic.grid(60, cutoff=1.0, noise=0.3), "grid"))
+    assert said is not None
+    assert "no cell worse than always batch norm beyond noise: reached" in said.answer
+    assert "the best of all arms closed on held-out families" in said.answer
+    assert "- it is" not in said.answer
+
+
+def test_what_the_plan_adds_is_told_by_where() -> None:
+    arms = {
+        "none": 50, "batch": 60, "need/identity": 60, "standardize+layer": 70, "standardize+batch": 70,
+        "need/identity@input+layer": 80, "need/identity@input+batch": 80, "need/identity@input": 75, "scale": 50,
+        "standardize": 65,
+    }  # fmt: skip
+    records: list[Record] = []
+    for i in range(12):
+        # Batches of mixed sources are unlike each other by 3 nats; the others are alike.
+        drift, treatment = (3.0, "mixed(2,between)") if i % 2 else (0.0, "scales(1)")
+        cell = Setting("grid", synthetic.FAMILIES[i // 2 % 3], treatment, "mlp", 4 << i % 3, "sgd", 10 + i)
+        for seed in SEEDS:
+            parts = {"global": 0.0, "feature": 3.0, "drift": drift, "noise": 0.1}
+            records.append(Assessed(cell, seed, {"standard_divergence": 4.0}, parts, {"need": 1.0}, ""))
+        records += [result(cell, arm, dict.fromkeys(SEEDS, float(value))) for arm, value in arms.items()]
+    said = section(gather(records, "grid"))
+    assert said is not None
+    assert "get 70.0 %: deciding by the plan adds +5.0 points" in said.answer
+    assert "+10.0 points (+10.0 to +10.0) in the 6 cells with mixed sources, nothing in the 6 others" in said.answer
 
 
 def test_without_differences_nothing_is_worse() -> None:
