@@ -196,7 +196,11 @@ class RunningNorm(ChannelNorm):
             return
         fresh = self._running_start(self.num_batches_tracked.device, None)
         for name, start in fresh.items():
-            self._buffers[name] = start.to(self.get_buffer(name).dtype)
+            buffer = self.get_buffer(name)
+            if buffer.shape == start.shape:
+                buffer.copy_(start)  # in place: CUDA graphs and DistributedDataParallel hold on to the tensor
+            else:
+                self._buffers[name] = start.to(buffer.dtype)
 
     def reset_parameters(self) -> None:
         """Set gamma to 1, beta to 0, and forget all batches seen."""
