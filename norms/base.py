@@ -43,7 +43,7 @@ class ChannelNorm(nn.Module):
         super().__init__()
         if num_features < 1:
             raise OptionError(f"expected num_features >= 1; got {num_features}: pass the length of the input's axis 1")
-        if eps < 0:
+        if not eps >= 0:
             raise OptionError(f"expected eps >= 0; got {eps}: 1e-5 is usual")
         self.num_features = num_features
         self.eps = eps
