@@ -55,7 +55,7 @@ def main() -> None:
     """Run every case on this rank's part of its batches."""
     rank, rendezvous, cases, results = int(sys.argv[1]), *sys.argv[2:]
     torch.set_num_threads(1)
-    store, limit = f"file://{rendezvous}", timedelta(seconds=60)
+    store, limit = f"file://{rendezvous}", timedelta(seconds=140)
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2, timeout=limit)
     found = {
         key: outcome(name, options, [batch.split(sizes)[rank] for batch in batches], shared=True, seed=rank)
