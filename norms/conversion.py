@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from norms.adapted_input import AdaptedInput
@@ -186,7 +186,7 @@ def convert(
 def _copy(model: nn.Module, copied: dict[int, Any]) -> nn.Module:
     """Return a deep copy; `copied` receives the copy of each object by its id."""
     for path, module in model.named_modules():
-        if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+        if any(is_lazy(tensor) for tensor in (*module._parameters.values(), *module._buffers.values())):
             raise ConversionError(
                 f"expected a model that can be copied; got {type(module).__name__} at {path or 'the root'}, which is "
                 "not initialized: call the model once, then convert"

@@ -293,7 +293,8 @@ def test_functional_call_and_vmap(name: str) -> None:
 def test_gradients_of_a_functional_step_in_training(name: str) -> None:
     """As torch asks of functions that are transformed: the buffers go in, and come out as the batch leaves them."""
     norm, x = create(name, C), data(4)
-    parameters, before = dict(norm.named_parameters()), dict(norm.named_buffers())
+    parameters: dict[str, Tensor] = dict(norm.named_parameters())
+    before = dict(norm.named_buffers())
 
     def loss(x: Tensor, parameters: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         buffers = {key: b.clone() for key, b in before.items()}
