@@ -105,7 +105,7 @@ def build(run: Run, x: Tensor, classes: int) -> nn.Module:
     options: dict[str, Any] = {**OPTIONS.get(run.layer, {})}
     if run.layer == "kalman":
         options["gain"] = 0.9 if run.dataset == "digits" and run.batch_size < 32 else 0.05
-    model = norms.convert(start, run.layer, **options).model
+    model = norms.convert(start, run.layer, own=True, **options).model
     if run.layer == "kalman":
         return norms.carry_priors(model).model
     if run.layer == "mean_only":

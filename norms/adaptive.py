@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from norms.base import ChannelNorm
-from norms.beside import Beside
+from norms.beside import Beside, after
 from norms.decision import Evaluation, Features, read_rule
 from norms.dispatch import choose
 from norms.errors import OptionError
@@ -131,8 +131,15 @@ class AdaptiveNorm(nn.Module):
         listened = _has_any_global_hook()  # type: ignore[no-untyped-call]  # torch has no types here
         return super().__call__(*args) if listened else args[0]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x normalized, or x on the skip path; same shape and dtype."""
+    def forward(self, x: Tensor, *, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        """Return x normalized, or x on the skip path, then plus `residual`, then the relu; same shape and dtype.
+
+        Raises:
+            InputError: a residual of another shape than x; or as the norm.
+        """
+        return after(x, residual, relu).behind(self._decided(x))
+
+    def _decided(self, x: Tensor) -> Tensor:
         if not self.training:
             return self.apply_verdict(x, self.verdict(x))
         if self.decision is False:

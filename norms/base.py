@@ -43,7 +43,7 @@ class ChannelNorm(nn.Module):
         super().__init__()
         if num_features < 1:
             raise OptionError(f"expected num_features >= 1; got {num_features}: pass the length of the input's axis 1")
-        if eps < 0:
+        if not eps >= 0:
             raise OptionError(f"expected eps >= 0; got {eps}: 1e-5 is usual")
         self.num_features = num_features
         self.eps = eps
@@ -196,7 +196,11 @@ class RunningNorm(ChannelNorm):
             return
         fresh = self._running_start(self.num_batches_tracked.device, None)
         for name, start in fresh.items():
-            self._buffers[name] = start.to(self.get_buffer(name).dtype)
+            buffer = self.get_buffer(name)
+            if buffer.shape == start.shape:
+                buffer.copy_(start)  # in place: CUDA graphs and DistributedDataParallel hold on to the tensor
+            else:
+                self._buffers[name] = start.to(buffer.dtype)
 
     def reset_parameters(self) -> None:
         """Set gamma to 1, beta to 0, and forget all batches seen."""

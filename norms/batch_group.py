@@ -6,9 +6,11 @@ from torch import Tensor
 from norms.base import RunningNorm
 from norms.beside import ALONE, Beside
 from norms.errors import InputError, OptionError
+from norms.groups import SharedGroups, group_ranges
 from norms.per_sample import usual_groups
 from norms.pooled import pooled_norm
 from norms.pools import Pool, over_batch
+from norms.ranks import Ranks
 from norms.statistics import compute_dtype, moments, per_sample_channel, snapshot, standardize
 
 
@@ -103,13 +105,15 @@ class BatchGroupNorm(RunningNorm):
         self._check(x)
         if not own and self.running_mean is not None:
             return self._scale_shift(self._with_running(x.to(compute_dtype(x.dtype))), x.dtype)
-        ranges = self._ranges(x)
-        if len(ranges) == 1 and self._sharing() is None:  # groups of one size, which pools are
+        ranks = self._sharing()
+        ranges = [] if ranks is not None else self._ranges(x)
+        if len(ranges) == 1:  # groups of one size, which pools are
             return self._pooled(x, ranges[0][2], ALONE, update)
         wide = x.to(compute_dtype(x.dtype))
-        mean, variance = (per_sample_channel(values, x.ndim) for values in self._group_moments(wide, ranges))
+        pair = self._group_moments(wide, ranges) if ranks is None else self._shared_moments(wide, ranks)
+        mean, variance = (per_sample_channel(values, x.ndim) for values in pair)
         if self._follows(x, update):
-            self._learn(*moments(wide.detach(), (0, *range(2, x.ndim)), self._sharing()))
+            self._learn(*moments(wide.detach(), (0, *range(2, x.ndim)), ranks))
         return self._scale_shift(standardize(wide, mean, variance, self.eps), x.dtype)
 
     def fused(self, x: Tensor, beside: Beside, *, own: bool, update: bool) -> Tensor | None:
@@ -139,25 +143,39 @@ class BatchGroupNorm(RunningNorm):
         """Return the group_ranges of x."""
         n = x.shape[0]
         size = n if self.examples_per_group is None else min(self.examples_per_group, n)
-        per_sample = self.channels_per_group * x.shape[2:].numel()
-        ranks = self._sharing() if self.examples_per_group is None else None
-        if ranks is None and size * per_sample < 2:
+        self._check_size(x, size)
+        return group_ranges(n, size, self._per_sample(x))
+
+    def _check_size(self, x: Tensor, size: int) -> None:
+        if size * self._per_sample(x) < 2:
             raise InputError(
                 f"expected more than one value per group; got shape {tuple(x.shape)} in groups of {size} "
                 f"samples and {self.channels_per_group} channels: use larger groups or batches"
             )
-        return group_ranges(n, size, per_sample)
+
+    def _per_sample(self, x: Tensor) -> int:
+        """Return how many values a sample adds to a group."""
+        return self.channels_per_group * x.shape[2:].numel()
 
     def _group_moments(self, x: Tensor, ranges: list[tuple[int, int, int]]) -> tuple[Tensor, Tensor]:
         """Return for each sample and channel the moments of its group, shape (N, C)."""
-        ranks = self._sharing() if self.examples_per_group is None else None
         channel_groups = self.num_features // self.channels_per_group
         found = []
         for start, stop, per_group in ranges:
             shape = ((stop - start) // per_group, per_group, channel_groups, self.channels_per_group)
-            pair = moments(x[start:stop].reshape(*shape, -1), (1, 3, 4), ranks)
+            pair = moments(x[start:stop].reshape(*shape, -1), (1, 3, 4))
             found.append([values.expand(*shape, 1).reshape(-1, self.num_features) for values in pair])
         mean, variance = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return mean, variance
+
+    def _shared_moments(self, x: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor]:
+        """Return the same, of groups that may lie on several ranks."""
+        groups = SharedGroups(x.shape[0], self.examples_per_group, self._per_sample(x), ranks, x.device)
+        self._check_size(x, groups.largest)
+        grouped = x.reshape(x.shape[0], self.num_features // self.channels_per_group, -1)
+        mean, variance = (
+            values[groups.member].repeat_interleave(self.channels_per_group, 1) for values in groups.moments(grouped)
+        )
         return mean, variance
 
     def _with_running(self, x: Tensor) -> Tensor:
@@ -189,25 +207,6 @@ class BatchGroupNorm(RunningNorm):
         # (1-t) v + t v' + t (1-t) (m' - m)^2, written as a step of size t toward a target
         target = variance + (1 - t) * (mean - running).square()
         self._update(gate, running_mean=mean, running_var=target)
-
-
-def group_ranges(n: int, size: int, per_sample: int) -> list[tuple[int, int, int]]:
-    """Return ranges [start, stop) of samples and the samples a group in each: full groups, then what is left.
-
-    What is left joins the last full group where it would be a single value.
-
-    Args:
-        n: samples.
-        size: samples a group, at most n.
-        per_sample: values that a sample adds to a group.
-
-    >>> group_ranges(7, 3, 5), group_ranges(7, 3, 1), group_ranges(6, 3, 1)
-    ([(0, 6, 3), (6, 7, 1)], [(0, 3, 3), (3, 7, 4)], [(0, 6, 3)])
-    """
-    rest = n % size
-    last = size + rest if rest * per_sample == 1 else rest
-    ranges = [(0, n - last, size)] if last < n else []
-    return ranges + ([(n - last, n, last)] if last else [])
 
 
 class GhostBatchNorm(BatchGroupNorm):

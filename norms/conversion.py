@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from norms.adapted_input import AdaptedInput
@@ -13,7 +15,7 @@ from norms.adaptive import AdaptiveNorm
 from norms.base import ChannelNorm
 from norms.channels_last import ChannelsLast
 from norms.conversion_report import Row, table
-from norms.errors import ConversionError
+from norms.errors import ConversionError, NormError, OptionError
 from norms.modes import population
 from norms.registry import accepted, check_options, create
 from norms.rewiring import rewire
@@ -39,6 +41,7 @@ class Conversion:
     optimizer_changes: tuple[str, ...] = ()
     _swaps: list[tuple[str, nn.Module, nn.Module]] = field(default_factory=list, repr=False)
     _optimizer: Optimizer | None = field(default=None, repr=False)
+    _homes: dict[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def changed(self) -> int:
@@ -74,7 +77,8 @@ class Conversion:
             self.model = _put(self.model, path, old)
         if self._optimizer is not None:
             paths = [path for path, _, _ in self._swaps]
-            rewire(self._optimizer, before, dict(self.model.named_parameters()), norms=paths)
+            after = dict(self.model.named_parameters())
+            rewire(self._optimizer, before, after, norms=paths, homes=self._homes)
         self._swaps = []
         return self.model
 
@@ -111,11 +115,13 @@ def convert(
             state. Parameters that a new norm has no use for leave it, and new ones join the group of the norm's
             others (`Conversion.optimizer_changes`).
         **options: of the new norm, and with adaptive=True also skip, evaluation, rule, min_examples.
-            They take precedence over what is carried over.
+            They take precedence over what is carried over; device and dtype must be those of the weights.
 
     Raises:
         UnknownNormError: no norm called `name`.
-        OptionError: an option that the norm does not take.
+        OptionError: an option that the norm does not take, or that does not fit one of the norms; the message says
+            where. The model is then as it was.
+        ConversionError: a copy of a model with modules that are not initialized.
 
     >>> from torch import nn
     >>> print(convert(nn.Sequential(nn.BatchNorm1d(2), nn.ReLU()), "layer"))
@@ -123,9 +129,10 @@ def convert(
     0     BatchNorm1d  LayerNorm  yes      dropped: num_batches_tracked, running_mean, running_var
     """
     gate_options = {k: options.pop(k) for k in GATE_OPTIONS if adaptive and k in options}
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     check_options(name, options)
     copied: dict[int, Any] = {}
-    conversion = Conversion(model if inplace else copy.deepcopy(model, copied), _optimizer=optimizer)
+    conversion = Conversion(model if inplace else _copy(model, copied), _optimizer=optimizer)
     before = dict(model.named_parameters())
     rows: list[Row] = []
     made: dict[int, nn.Module] = {}
@@ -142,9 +149,17 @@ def convert(
         elif not refusal:
             active = has_activation(module)  # a gate must not skip the activation with the norm
             anew = own or (adaptive and active)
-            new, reason = _replace(source, name, _placement(conversion.model) | options, anew=anew)
-            if adaptive and not isinstance(parent, AdaptiveNorm) and not (active and new is module):
-                new, reason = AdaptiveNorm(new, **gate_options), reason or "wrapped as it is"
+            in_gate = isinstance(parent, AdaptiveNorm)
+            try:
+                _check_placement(source, options)
+                new, reason = _replace(source, name, _placement(conversion.model) | options, anew=anew)
+                if adaptive and not in_gate and not (active and new is module):
+                    new, reason = AdaptiveNorm(new, **gate_options), reason or "wrapped as it is"
+            except NormError as error:  # nothing has been put into the model yet
+                raise type(error)(f"at {path or 'the root'}: {error}") from error
+            if in_gate and gate_options:
+                kept = f"its gate keeps its own {', '.join(gate_options)}"
+                reason = f"{reason or f'is {name} already'}; {kept}"
             if source.channels_last and new is not module and _core(new) is not module:
                 new = ChannelsLast(new)
             if active and new is not module:
@@ -154,16 +169,41 @@ def convert(
             new, reason = module, f"the gate's skip path needs running statistics, which {name} has not"
         if new is not module:
             conversion._swaps.append((path, module, new))
-            conversion.model = _put(conversion.model, path, new)
         reason = reason or f"is {name} already"
         rows.append(Row(path, _label(module), _label(new), new is not module, reason))
+    for path, _, new in conversion._swaps:
+        conversion.model = _put(conversion.model, path, new)
     conversion.report = tuple(rows)
     if optimizer is not None:
         after = dict(conversion.model.named_parameters())
         moved = [(parameter, copied[id(parameter)]) for parameter in before.values() if id(parameter) in copied]
         paths = [path for path, _, _ in conversion._swaps]
-        conversion.optimizer_changes = rewire(optimizer, before, after, moved, paths)
+        done = rewire(optimizer, before, after, moved, paths)
+        conversion.optimizer_changes, conversion._homes = done.notes, done.homes
     return conversion
+
+
+def _copy(model: nn.Module, copied: dict[int, Any]) -> nn.Module:
+    """Return a deep copy; `copied` receives the copy of each object by its id."""
+    for path, module in model.named_modules():
+        if any(is_lazy(tensor) for tensor in (*module._parameters.values(), *module._buffers.values())):
+            raise ConversionError(
+                f"expected a model that can be copied; got {type(module).__name__} at {path or 'the root'}, which is "
+                "not initialized: call the model once, then convert"
+            )
+    return copy.deepcopy(model, copied)
+
+
+def _check_placement(source: Source, options: dict[str, Any]) -> None:
+    """Raise OptionError where another device or dtype is asked for than the norm's weights have, which are kept."""
+    device, has = options.get("device"), source.options.get("device")
+    if device is not None and has is not None:
+        asked = torch.device(device)
+        if asked.type != has.type or asked.index not in (None, has.index):
+            raise OptionError(f"expected the device of the weights that are kept, {has}; got {asked}: move the model")
+    dtype, has = options.get("dtype"), source.options.get("dtype")
+    if None not in (dtype, has) and dtype != has:
+        raise OptionError(f"expected the dtype of the weights that are kept, {has}; got {dtype}: cast the model")
 
 
 def _replace(source: Source, name: str, options: dict[str, Any], *, anew: bool) -> tuple[nn.Module, str]:

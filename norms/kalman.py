@@ -6,19 +6,18 @@ import torch
 from torch import Tensor, nn
 
 from norms.base import RunningNorm
-from norms.batch_group import group_ranges
+from norms.beside import after
 from norms.errors import InputError, OptionError
+from norms.groups import SharedGroups, group_ranges
 from norms.kalman_state import State
 from norms.pooled import pooled_norm
 from norms.pools import Pool
 from norms.ranks import Ranks
 from norms.statistics import (
-    average,
     compute_dtype,
     moments,
     per_channel,
     per_sample_channel,
-    share_of_rank,
     snapshot,
     standardize,
 )
@@ -101,21 +100,31 @@ class KalmanNorm(RunningNorm):
         self.register_parameter("gain_logit", None if logit is None else nn.Parameter(logit))
 
     def forward(  # type: ignore[override]  # a state beside the result, where it is asked for
-        self, x: Tensor, prior: State | None = None, *, with_state: bool = False
+        self,
+        x: Tensor,
+        prior: State | None = None,
+        *,
+        with_state: bool = False,
+        residual: Tensor | None = None,
+        relu: bool = False,
     ) -> Tensor | tuple[Tensor, State | None]:
-        """Return x normalized; with_state: also the state handed on, None at inference.
+        """Return x normalized, plus `residual`, then the relu; with_state: also the norm's state, None at inference.
 
         Args:
             x: shape (N, C, *).
             prior: of x's groups, mean and variance of shape (groups, C); None: no prior.
             with_state: return a pair.
+            residual: as in ChannelNorm; the state does not know of it.
+            relu: as in ChannelNorm; the state does not know of it.
         """
+        beside = after(x, residual, relu)
         if not self.training:
             y, state = self.normalize(x, own=False, update=False), None
         elif prior is None and not with_state:
             y, state = self.normalize(x, own=True, update=True), None
         else:
             y, state = self._filter(x, prior, update=True)
+        y = beside.behind(y)
         return (y, state) if with_state else y
 
     def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
@@ -138,10 +147,8 @@ class KalmanNorm(RunningNorm):
     def _without_prior(self, x: Tensor, update: bool) -> Tensor:
         """Return x normalized by the moments of its groups alone."""
         self._check(x)
-        n, positions = x.shape[0], x.shape[2:].numel()
-        size = n if self.examples_per_group is None else min(self.examples_per_group, n)
-        ranges = group_ranges(n, size, positions)
-        if len(ranges) > 1 or self._sharing() is not None or size * positions < 2:
+        ranges = [] if self._sharing() is not None else self._ranges(x)
+        if len(ranges) != 1:
             return self._filter(x, None, update=update)[0]
         pool = Pool(ranges[0][2], 1)
         y, mean, variance = pooled_norm(x, self.weight, self.bias, (pool,), eps=self.eps, kernel=self.kernel)
@@ -156,35 +163,47 @@ class KalmanNorm(RunningNorm):
         """Return x normalized by the moments of its groups fused with the prior, and those moments."""
         self._check(x)
         wide = x.to(compute_dtype(x.dtype))
-        n, positions = x.shape[0], x.shape[2:].numel()
-        size = n if self.examples_per_group is None else min(self.examples_per_group, n)
+        cells = wide.reshape(*x.shape[:2], -1)
         ranks = self._sharing()
-        shared = ranks if self.examples_per_group is None else None
-        if shared is None and size * positions < 2:
+        if ranks is None:
+            ranges = self._ranges(x)
+            # A group's samples as an axis of their own: (groups, samples, C, positions)
+            parts = [cells[a:b].reshape(-1, k, *cells.shape[1:]) for a, b, k in ranges]
+            observed = [moments(part, (1, 3)) for part in parts]
+            mean, variance = (torch.cat([values.flatten(1) for values in kind]) for kind in zip(*observed, strict=True))
+            counts = [part.shape[0] for part in parts]
+            share = [wide.new_full((c,), k / x.shape[0]) for c, (_, _, k) in zip(counts, ranges, strict=True)]
+            weights = torch.cat(share)
+        else:
+            groups = SharedGroups(x.shape[0], self.examples_per_group, cells.shape[2], ranks, x.device)
+            self._check_size(x, groups.largest)
+            mean, variance = groups.moments(cells)
+            weights = groups.sizes.to(wide.dtype) / groups.sizes.sum()
+        if prior is not None:
+            mean, variance = self._fuse(prior, mean, variance, ranks)
+        if self._follows(x, update):
+            running = [(weights[:, None] * values.detach()).sum(0) for values in (mean, variance)]
+            self._update(running_mean=running[0], running_var=running[1])
+        if ranks is None:
+            centre, spread = (self._per_sample(values, counts, ranges, x.ndim) for values in (mean, variance))
+        else:
+            centre, spread = (per_sample_channel(values[groups.member], x.ndim) for values in (mean, variance))
+        y = self._scale_shift(standardize(wide, centre, spread, self.eps), x.dtype)
+        return y, State(mean, variance)
+
+    def _ranges(self, x: Tensor) -> list[tuple[int, int, int]]:
+        """Return the group_ranges of x."""
+        n = x.shape[0]
+        size = n if self.examples_per_group is None else min(self.examples_per_group, n)
+        self._check_size(x, size)
+        return group_ranges(n, size, x.shape[2:].numel())
+
+    def _check_size(self, x: Tensor, size: int) -> None:
+        if size * x.shape[2:].numel() < 2:
             raise InputError(
                 f"expected more than one value per channel; got shape {tuple(x.shape)} in groups of "
                 f"{size} samples: use larger groups or batches"
             )
-        ranges = group_ranges(n, size, positions)
-        # A group's samples as an axis of their own: (groups, samples, C, positions)
-        parts = [wide[a:b].reshape(-1, k, self.num_features, positions) for a, b, k in ranges]
-        observed = [moments(part, (1, 3), shared) for part in parts]
-        mean = torch.cat([pair[0].flatten(1) for pair in observed])
-        variance = torch.cat([pair[1].flatten(1) for pair in observed])
-        if prior is not None:
-            mean, variance = self._fuse(prior, mean, variance, ranks)
-        counts = [part.shape[0] for part in parts]
-        centre, spread = (self._per_sample(values, counts, ranges, x.ndim) for values in (mean, variance))
-        if self._follows(x, update):
-            whole = 1.0 if ranks is None else share_of_rank(x, (0,), ranks)
-            share = [torch.full((c,), k / n, dtype=wide.dtype) for c, (_, _, k) in zip(counts, ranges, strict=True)]
-            weights = torch.cat(share).to(wide)[:, None]
-            running = [(weights * values.detach()).sum(0) * whole for values in (mean, variance)]
-            if ranks is not None:
-                running = [ranks.total(values) for values in running]
-            self._update(running_mean=running[0], running_var=running[1])
-        y = self._scale_shift(standardize(wide, centre, spread, self.eps), x.dtype)
-        return y, State(mean, variance)
 
     def _per_sample(self, values: Tensor, counts: list[int], ranges: list[tuple[int, int, int]], rank: int) -> Tensor:
         """Return what each group has, (groups, C), for each of its samples: (N, C, 1, ...)."""
@@ -201,8 +220,10 @@ class KalmanNorm(RunningNorm):
             )
         p = self.gain if self.gain_logit is None else self.gain_logit.to(mean.dtype).sigmoid()
         before, spread = prior.mean.to(mean.dtype), prior.variance.to(mean.dtype)
+        if ranks is not None:  # what is drawn is drawn once, as in one process
+            before, spread = ranks.first(before), ranks.first(spread)
         fused_mean = p * before + (1 - p) * mean
         fused = p * spread + (1 - p) * variance + p * (1 - p) * (mean - before).square()
         # A variance of 0 gives inf or NaN here, and either fails the comparison: the prior is ignored.
-        trusted = average(spread / variance, (0, 1), ranks) < self.guard
+        trusted = (spread / variance).mean() < self.guard
         return torch.where(trusted, fused_mean, mean), torch.where(trusted, fused, variance)

@@ -152,15 +152,30 @@ class _Joiner:
         prior = self.states.get(source) if source is not None else None
         trail = self.trails.get(source, "no norm before it") if source is not None else ""
         node.args = (node.args[0], prior)
-        node.kwargs = {"with_state": True}
+        beside = {name: value for name, value in node.kwargs.items() if name in ("residual", "relu")}
+        node.kwargs = {**beside, "with_state": True}
         with self.graph.inserting_after(node):
             y = self.graph.call_function(operator.getitem, (node, 0))
             state = self.graph.call_function(operator.getitem, (node, 1))
         node.replace_all_uses_with(y, delete_user_cb=lambda user: user not in (y, state))
-        self.states[y], self.trails[y] = state, str(node.target)
+        self._behind(node, y, state)
         name = KalmanNorm.__name__
         reason = f"prior from {trail}" if prior is not None else trail
         return Row(str(node.target), name, name, prior is not None, reason)
+
+    def _behind(self, node: fx.Node, y: fx.Node, state: fx.Node) -> None:
+        """Note the state of a norm's result: behind the residual sum and the relu too, where the norm does them."""
+        trail, residual = str(node.target), node.kwargs.get("residual")
+        if isinstance(residual, fx.Node):
+            other = self.states.get(residual)
+            if other is None:
+                self.trails[y] = f"ends at {trail}: its residual has no state"
+                return
+            state = self._call(state, kalman_state.add, state, other)
+            trail = f"({trail}) + ({self.trails[residual]})"
+        if node.kwargs.get("relu"):
+            state, trail = self._call(state, kalman_state.activate, state, "relu"), f"{trail}, relu"
+        self.states[y], self.trails[y] = state, trail
 
     def _step(self, node: fx.Node, source: fx.Node, module: nn.Module | None) -> None:
         """Carry the state of `source` over to `node`, or note what ends it."""

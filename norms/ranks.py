@@ -29,6 +29,11 @@ class Ranks:
         """Whether there is anybody to share with: False without torch.distributed, or in a group of one."""
         return dist.is_available() and dist.is_initialized() and dist.get_world_size(self.group) > 1
 
+    @property
+    def index(self) -> int:
+        """The rank of this process in the group."""
+        return dist.get_rank(self.group)
+
     def total(self, x: Tensor) -> Tensor:
         """Return the sum over the ranks of x, which has one shape on all of them.
 
@@ -45,8 +50,12 @@ class Ranks:
     def gather(self, x: Tensor) -> Tensor:
         """Return x of all ranks side by side, stacked along a new first axis; x has one shape on all of them."""
         slots = torch.zeros((dist.get_world_size(self.group), *x.shape), dtype=x.dtype, device=x.device)
-        index = torch.full((1,), dist.get_rank(self.group), device=x.device)
+        index = torch.full((1,), self.index, device=x.device)
         return self.total(slots.index_copy(0, index, x[None]))
+
+    def first(self, x: Tensor) -> Tensor:
+        """Return the first rank's x, on every rank; x has one shape on all of them."""
+        return self.total(x if self.index == 0 else torch.where(torch.zeros_like(x, dtype=torch.bool), x, 0.0))
 
 
 class _Total(torch.autograd.Function):

@@ -15,10 +15,10 @@ def synchronize(model: nn.Module, *, group: dist.ProcessGroup | None = None, sha
 
     In training, output, gradients and running statistics are those of one process that has all batches, one after
     the other, as its batch; batch sizes may differ from rank to rank. Evaluation never communicates. Every rank must
-    call the same norms in the same order: gates must decide alike on all ranks. Norms over groups of
-    `examples_per_group` samples keep their groups within a rank and share the running statistics alone; that is
-    the single process where each rank but the last has a multiple of them. Norms whose samples share nothing
-    are as they were. Without torch.distributed the norms see their own batch, which is all there is. Eager only.
+    call the same norms in the same order: gates must decide alike on all ranks. A group of `examples_per_group`
+    samples may lie on several ranks, as the single process would have it; finding the groups waits for the device.
+    Priors that are drawn are those of the first rank. Norms whose samples share nothing are as they were. Without
+    torch.distributed the norms see their own batch, which is all there is. Eager only.
 
     Args:
         model: any module; changed in place.

@@ -19,8 +19,6 @@ SHAPES = {2: (5, C), 3: (5, C, 7), 4: (5, C, 4, 3), 5: (4, C, 3, 2, 2)}
 RUNNING = [n for n in names() if hasattr(create(n, C), "running_mean")]
 # A single value per channel leaves these nothing to normalize: they say so.
 NEEDS_TWO = ("batch", "ghost_batch", "l1_batch", "topk_batch", "linf_batch", "mean_only", "kalman")
-# One position a channel leaves instance norm nothing to normalize.
-FLAT = [n for n in names() if n != "instance"]
 
 
 def cases(ranks: tuple[int, ...] = (2, 3, 4, 5)) -> list[Any]:
@@ -68,10 +66,11 @@ def test_mean_4096_std_1_in_float32(name: str, rank: int) -> None:
     torch.testing.assert_close(norm(x).double(), wide(x.double()), rtol=1e-6, atol=5e-3)
 
 
-@pytest.mark.parametrize("name", FLAT)
+@pytest.mark.parametrize("name", names())
 def test_gradcheck(name: str) -> None:
     norm = steady(name).double()
-    x = torch.randn(4, C, 2, dtype=torch.float64, requires_grad=True)
+    # Of two positions instance norm makes 1 and -1 whatever they are.
+    x = torch.randn(4, C, 3 if name == "instance" else 2, dtype=torch.float64, requires_grad=True)
     for mode in (True, False):
         norm.train(mode)
         assert torch.autograd.gradcheck(norm, (x,))
@@ -167,6 +166,17 @@ def test_reset_forgets(name: str) -> None:
     norm.reset_parameters()  # type: ignore[operator]
     for key, value in norm.state_dict().items():
         assert torch.equal(value, fresh[key])
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_buffers_stay_where_they_are(name: str) -> None:
+    """A CUDA graph writes into them, and DistributedDataParallel sends them, wherever they were at the start."""
+    norm = create(name, C)
+    places = [b.data_ptr() for b in norm.buffers()]
+    norm(data(4))
+    norm.eval()(data(4))
+    norm.reset_running_stats()  # type: ignore[operator]  # of every norm with such
+    assert [b.data_ptr() for b in norm.buffers()] == places
 
 
 @pytest.mark.parametrize("name", names())
@@ -277,6 +287,25 @@ def test_functional_call_and_vmap(name: str) -> None:
     assert torch.equal(functional_call(norm, tensors, (x,)), norm(x))
     many = torch.stack([data(4), data(4)])
     torch.testing.assert_close(vmap(norm)(many), torch.stack([norm(batch) for batch in many]))
+
+
+@pytest.mark.parametrize("name", names())
+def test_gradients_of_a_functional_step_in_training(name: str) -> None:
+    """As torch asks of functions that are transformed: the buffers go in, and come out as the batch leaves them."""
+    norm, x = create(name, C), data(4)
+    parameters: dict[str, Tensor] = dict(norm.named_parameters())
+    before = dict(norm.named_buffers())
+
+    def loss(x: Tensor, parameters: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        buffers = {key: b.clone() for key, b in before.items()}
+        return (functional_call(norm, (parameters, buffers), (x,)) ** 3).sum(), buffers
+
+    (dx, found), buffers = torch.func.grad(loss, argnums=(0, 1), has_aux=True)(x, parameters)
+    x.requires_grad_()
+    torch.autograd.backward((norm(x) ** 3).sum())
+    torch.testing.assert_close(dx, x.grad, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, {key: p.grad for key, p in parameters.items()}, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(buffers, dict(norm.named_buffers()))
 
 
 @pytest.mark.parametrize("name", RUNNING)

@@ -11,6 +11,7 @@ from norms import (
     BatchNorm,
     ChannelsLast,
     ConversionError,
+    GateError,
     OptionError,
     UnknownNormError,
     adapt_input,
@@ -245,3 +246,42 @@ def test_bad_use_is_refused_before_anything_changes() -> None:
     model[1] = nn.Identity()
     with pytest.raises(ConversionError, match="converted LayerNorm at 1; got another module there"):
         conversion.revert()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("group", {"num_groups": 3}, "at 1: expected num_groups to divide num_features = 8; got 3"),
+        ("layer", {"dtype": torch.float64}, "at 0: expected the dtype of the weights that are kept, torch.float32"),
+        ("batch", {"device": "meta"}, "at 0: expected the device of the weights that are kept, cpu; got meta"),
+    ],
+)
+def test_an_option_that_does_not_fit_leaves_the_model_as_it_was(
+    name: str, options: dict[str, Any], message: str
+) -> None:
+    model = nn.Sequential(nn.BatchNorm1d(6), nn.BatchNorm1d(8))
+    with pytest.raises(OptionError, match=message):
+        convert(model, name, inplace=True, own=True, **options)
+    assert [type(norm) for norm in model] == [nn.BatchNorm1d] * 2
+    with pytest.raises(GateError, match="at 0: expected a norm with running statistics for skip='population'"):
+        convert(model, "layer", inplace=True, adaptive=True, skip="population")
+    assert [type(norm) for norm in model] == [nn.BatchNorm1d] * 2
+
+
+def test_a_gate_that_is_there_keeps_its_options_and_the_report_says_so() -> None:
+    model = convert(network(), "batch", adaptive=True).model
+    again = convert(model, "batch", adaptive=True, evaluation="never", skip="population")
+    assert {row.reason for row in again.report} == {"is batch already; its gate keeps its own skip, evaluation"}
+    other = convert(model, "layer", adaptive=True, evaluation="never")
+    assert all(row.reason.endswith("; its gate keeps its own evaluation") for row in other.report)
+
+
+def test_axes_as_a_list_are_the_same_axes() -> None:
+    once = convert(network(), "batch_layer", feature_dims=[1]).model
+    assert convert(once, "batch_layer", feature_dims=[1]).changed == 0
+
+
+def test_a_model_that_is_not_initialized_cannot_be_copied() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.LazyBatchNorm1d())
+    with pytest.raises(ConversionError, match="got LazyBatchNorm1d at 1, which is not initialized: call the model"):
+        convert(model, "layer")

@@ -82,8 +82,7 @@ def test_layers_by_kernels_are_the_plain_path_in_float64(name: str, dtype: torch
 
 @pytest.mark.parametrize(
     ("name", "path"),
-    [(n, None) for n in names() if n != "kalman"]  # whose further argument is a prior
-    + [(n, "triton") for n in (*OWN, "mean_only")],
+    [(n, None) for n in names()] + [(n, "triton") for n in (*OWN, "mean_only", "kalman")],
 )
 def test_residual_and_relu(name: str, path: Path | None) -> None:
     x, g, residual = data(), data(), data().requires_grad_()

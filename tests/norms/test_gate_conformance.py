@@ -126,3 +126,75 @@ def test_on_the_meta_device(inner: str) -> None:
     assert made(torch.empty(5, C, 2, device="meta")).shape == (5, C, 2)
     made.decision = torch.tensor(True)
     assert made(torch.empty(5, C, 2, device="meta")).shape == (5, C, 2)
+
+
+@pytest.mark.parametrize("inner", INNER)
+@pytest.mark.parametrize("told", [*DECISIONS, None])
+def test_residual_and_relu_behind_a_gate(inner: str, told: str | None) -> None:
+    made = gate(inner, DECISIONS.get(told or ""))
+    twin = copy.deepcopy(made)
+    x, residual = data(), data(seed=1)
+    for mode in (True, False):
+        y = made.train(mode)(x, residual=residual, relu=True)
+        torch.testing.assert_close(y, (twin.train(mode)(x) + residual).relu())
+    assert torch.equal(x, data())  # a skipped batch is the caller's, and a relu must not write into it
+    with pytest.raises(InputError, match="residual of the input's shape"):
+        made(x, residual=residual[:1])
+
+
+# What a batch that is not flagged goes through; the norm of the gate beside it.
+PATHS = [("batch", "population"), ("linf_batch", "population"), ("batch", "layer"), ("kalman", "batch_layer")]
+
+
+@pytest.mark.parametrize(("inner", "skip"), PATHS)
+@pytest.mark.parametrize("told", DECISIONS)
+def test_other_skip_paths(inner: str, skip: str, told: str) -> None:
+    made = gate(inner, DECISIONS[told], skip=skip)
+    x = data()
+    made.decision = True
+    made(data(seed=1))  # running statistics that are not those of the start
+    made.decision = DECISIONS[told]
+    before = copy.deepcopy(made.state_dict())
+    twin = copy.deepcopy(made).double()
+    flagged = "yes" in told
+    want = twin.norm(x.double()) if flagged else twin.norm.eval()(x.double()) if twin.skip is None else None
+    y = made(x)
+    if want is None:
+        assert twin.skip is not None
+        want = twin.skip(x.double())
+    torch.testing.assert_close(y.double(), want, rtol=1e-4, atol=1e-4)
+    moved = {key for key, b in made.named_buffers() if not torch.equal(b, before[key])}
+    assert all(key.startswith("norm." if flagged else "skip.") for key in moved)
+    assert bool(moved) is (flagged or skip == "batch_layer")
+    for dtype in (torch.float16, torch.bfloat16):
+        assert made(x.to(dtype) * 0.5).dtype == dtype
+    last = x.contiguous(memory_format=torch.channels_last)
+    assert made(last).is_contiguous(memory_format=torch.channels_last)
+    file = io.BytesIO()
+    torch.save(made.state_dict(), file)
+    file.seek(0)
+    fresh = gate(inner, skip=skip)
+    fresh.load_state_dict(torch.load(file, weights_only=True), strict=True)
+    made.eval()
+    fresh.eval()
+    torch.testing.assert_close(fresh(x), made(x))
+    torch.testing.assert_close(torch.export.export(made, (x,)).module()(x), made(x))
+    many = torch.stack([x, data(seed=2) / 4 - 0.5])
+    torch.testing.assert_close(vmap(made)(many), torch.stack([made(batch) for batch in many]))
+
+
+@pytest.mark.parametrize(("inner", "skip"), PATHS)
+@pytest.mark.parametrize("told", DECISIONS)
+def test_derivatives_and_checkpoint_of_other_skip_paths(inner: str, skip: str, told: str) -> None:
+    still = gate(inner, DECISIONS[told], skip=skip, momentum=0.0).double()
+    if still.skip is not None:
+        still.skip.momentum = 0.0  # type: ignore[assignment]  # without effect where there is none
+    x = data(4, C, 2).double().requires_grad_()
+    assert torch.autograd.gradcheck(still, (x,))
+    assert torch.autograd.gradgradcheck(still, (x,))
+    for reentrant in (True, False):
+        plain, checked = (gate(inner, DECISIONS[told], skip=skip) for _ in range(2))
+        leaf = data().requires_grad_()
+        torch.autograd.backward(plain(leaf).square().sum())
+        torch.autograd.backward(checkpoint(checked, leaf, use_reentrant=reentrant).square().sum())
+        torch.testing.assert_close(checked.state_dict(), plain.state_dict())

@@ -256,6 +256,53 @@ def test_copies_of_a_carried_model() -> None:
     torch.testing.assert_close(torch.load(file, weights_only=False)(x), want)
 
 
+class Joined(nn.Module):
+    """The residual block whose last sum and relu are left to the norm, or not."""
+
+    def __init__(self, *, fused: bool) -> None:
+        super().__init__()
+        self.fused = fused
+        self.norm0, self.conv1, self.norm1 = KalmanNorm(C), nn.Conv1d(C, C, 3, padding=1), KalmanNorm(C)
+        self.conv2, self.norm2 = nn.Conv1d(C, C, 1), KalmanNorm(C)
+
+    def forward(self, x: Tensor) -> Tensor:
+        stem = torch.relu(self.norm0(x))
+        inner = self.conv1(stem)
+        y = self.norm1(inner, residual=stem, relu=True) if self.fused else torch.relu(self.norm1(inner) + stem)
+        out: Tensor = self.norm2(self.conv2(y))
+        return out
+
+
+def test_a_norm_that_does_the_residual_sum_hands_on_what_is_behind_it() -> None:
+    apart, fused = Joined(fused=False), Joined(fused=True)
+    fused.load_state_dict(apart.state_dict())
+    models = [carry_priors(model, prior="moments") for model in (fused, apart)]
+    assert [row.reason for row in models[0].report] == [
+        "no norm before it",
+        "prior from norm0, relu, conv1",
+        "prior from (norm1) + (norm0, relu), relu, conv2",
+    ]
+    x = torch.randn(6, C, 5)
+    torch.testing.assert_close(*(model.model(x) for model in models))
+    torch.testing.assert_close(*(model.model.state_dict() for model in models))
+    torch.testing.assert_close(*(model.model.eval()(x) for model in models))
+
+
+def test_a_residual_without_a_state_ends_the_prior() -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm0, self.conv, self.norm1 = KalmanNorm(2), nn.Conv1d(2, 2, 1), KalmanNorm(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.norm1(self.conv(self.norm0(x, residual=x)))
+            return out
+
+    carried = carry_priors(Bare())
+    assert carried.report[1].reason == "ends at norm0: its residual has no state"
+    assert carried.model(torch.randn(4, 2, 6)).shape == (4, 2, 6)
+
+
 def test_what_ends_a_prior_is_reported() -> None:
     model = nn.Sequential(
         KalmanNorm(2),

@@ -11,15 +11,19 @@ import torch
 from torch import nn
 
 from assessor import assess, make_plan, profile_array
-from norms import AdaptiveNorm, adapt_input, create, names
+from norms import (
+    AdaptiveNorm,
+    BatchGroupNorm,
+    BatchLayerNorm,
+    GhostBatchNorm,
+    InferenceStatistics,
+    adapt_input,
+    create,
+    names,
+)
 
 pytest.importorskip("onnxscript", reason="pip install normgauge[onnx]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install normgauge[onnx]")
-
-
-def exported(module: nn.Module, x: torch.Tensor, path: Path) -> np.ndarray:
-    """Return what onnxruntime computes from the exported module."""
-    return session_of(module, x, path)(x)
 
 
 def session_of(module: nn.Module, x: torch.Tensor, path: Path, **options: Any) -> Callable[[torch.Tensor], np.ndarray]:
@@ -40,14 +44,51 @@ def session_of(module: nn.Module, x: torch.Tensor, path: Path, **options: Any) -
     return run
 
 
+SKIPS = [("batch", "population"), ("kalman", "batch_layer"), ("l1_batch", "rms"), ("group", "none")]
+
+
+class Side(nn.Module):
+    """Gates side by side, so that one export serves them all."""
+
+    def __init__(self, models: list[nn.Module]) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([model(x) for model in self.models])
+
+
+ANY_SIZE = {"dynamic_shapes": ({0: torch.export.Dim("batch", min=1, max=1024)},)}
+
+
 @pytest.mark.parametrize("name", names())
-def test_a_norm_in_a_network(name: str, tmp_path: Path) -> None:
+def test_a_norm_in_a_network_with_batches_of_any_size(name: str, tmp_path: Path) -> None:
     model = nn.Sequential(nn.Conv2d(2, 6, 1), create(name, 6), nn.ReLU())
     for _ in range(2):
         model(torch.randn(5, 2, 4, 3) * 2 + 1)
     model.eval()
-    x = torch.randn(3, 2, 4, 3) * 2 + 1
-    np.testing.assert_allclose(exported(model, x, tmp_path / "m.onnx"), model(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+    run = session_of(model, torch.randn(3, 2, 4, 3), tmp_path / "m.onnx", **ANY_SIZE)
+    for size in (1, 3, 20):
+        x = torch.randn(size, 2, 4, 3) * 2 + 1
+        np.testing.assert_allclose(run(x), model(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_other_statistics_at_inference_and_other_skip_paths(tmp_path: Path) -> None:
+    layers: list[nn.Module] = [
+        BatchLayerNorm(6, inference=InferenceStatistics("current", "population", "population", "current")),
+        GhostBatchNorm(6, examples_per_group=4, inference_weight=0.3),
+        BatchGroupNorm(6, inference_weight=0.3),
+        *(AdaptiveNorm(inner, skip, num_features=6) for inner, skip in SKIPS),
+    ]
+    model = Side(layers)
+    model(torch.randn(8, 6, 4) * 2 + 1)
+    model.eval()
+    sizes = {"dynamic_shapes": ({0: torch.export.Dim("batch", min=2, max=1024)},)}  # one sample has no score
+    run = session_of(model, torch.randn(8, 6, 4), tmp_path / "m.onnx", **sizes)
+    for size in (2, 8, 20):
+        for scale in (1.0, 9.0):  # the rule flags the second
+            x = torch.randn(size, 6, 4) * scale
+            np.testing.assert_allclose(run(x), model(x).detach().numpy(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("evaluation", ["running", "batch", "never"])
@@ -81,17 +122,6 @@ def two_kinds() -> tuple[torch.Tensor, torch.Tensor]:
     plain = torch.randn(8, 3, 4, 2, generator=generator) + 0.3
     scales = torch.logspace(-1, 2, 24).reshape(3, 4, 2)
     return plain, torch.randn(8, 3, 4, 2, generator=generator) * scales + 20 * scales.sqrt()
-
-
-class Side(nn.Module):
-    """Gates side by side, so that one export serves them all."""
-
-    def __init__(self, models: list[nn.Module]) -> None:
-        super().__init__()
-        self.models = nn.ModuleList(models)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.stack([model(x) for model in self.models])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -55,6 +55,42 @@ def test_what_is_dropped_leaves_and_comes_back(inplace: bool) -> None:
     assert held(optimizer)[1] == {id(p) for p in back[1].parameters()}
 
 
+@pytest.mark.parametrize("inplace", [True, False])
+def test_a_norm_that_lost_all_comes_back_to_its_own_group(inplace: bool) -> None:
+    model, optimizer = trained()
+    conversion = convert(model, "none", inplace=inplace, optimizer=optimizer)
+    assert held(optimizer)[1] == set()
+    back: Any = conversion.revert()
+    assert held(optimizer)[1] == {id(p) for p in back[1].parameters()}
+    alone = nn.Sequential(nn.BatchNorm1d(2))
+    optimizer = torch.optim.SGD(alone.parameters(), lr=0.1)
+    convert(alone, "none", inplace=True, optimizer=optimizer).revert()
+    assert held(optimizer) == [{id(p) for p in alone.parameters()}]
+
+
+def test_what_was_frozen_does_not_join_when_it_comes_back() -> None:
+    model: Any = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    model[1].requires_grad_(False)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    conversion = convert(model, "none", inplace=True, optimizer=optimizer)
+    conversion.revert()
+    assert held(optimizer) == [{id(p) for p in model[0].parameters()}]
+    assert not any(p.requires_grad for p in model[1].parameters())
+
+
+def test_names_of_parameters_stay_beside_them() -> None:
+    model, _ = trained()
+    optimizer = torch.optim.Adam(model.named_parameters(), lr=0.1)
+    conversion = convert(model, "rms", inplace=True, optimizer=optimizer)
+    group = optimizer.param_groups[0]
+    named = {name: id(p) for name, p in model.named_parameters()}
+    assert dict(zip(group["param_names"], map(id, group["params"]), strict=True)) == named
+    conversion.revert()
+    assert sorted(group["param_names"]) == sorted(name for name, _ in model.named_parameters())
+    fresh = torch.optim.Adam(model.named_parameters(), lr=0.1)
+    fresh.load_state_dict(optimizer.state_dict())
+
+
 def test_what_is_new_joins_the_group_of_its_norm() -> None:
     model, optimizer = trained()
     conversion = convert(

@@ -17,7 +17,7 @@ from tests.norms.synchronized_worker import outcome
 
 ROOT = Path(__file__).parents[2]
 WHOLE = {"examples_per_group": None}
-# name, options, samples of the two ranks. Norms over groups: the first rank has a multiple of the group.
+# name, options, samples of the two ranks; of groups some lie on both.
 LAYERS: list[tuple[str, dict[str, Any], list[int]]] = [
     ("batch", {}, [4, 4]),
     ("batch", {}, [1, 3]),
@@ -26,9 +26,14 @@ LAYERS: list[tuple[str, dict[str, Any], list[int]]] = [
     ("batch_layer", {}, [4, 4]),
     ("batch_layer", {"feature_dims": (1,)}, [1, 4]),
     ("ghost_batch", {"examples_per_group": 2}, [4, 3]),
+    ("ghost_batch", {"examples_per_group": 2}, [3, 4]),
+    ("ghost_batch", {"examples_per_group": 3}, [5, 2]),  # of (N, C) the seventh joins the group before it
+    ("ghost_batch", {"examples_per_group": 16}, [1, 4]),
     ("batch_group", WHOLE | {"channels_per_group": 1}, [2, 5]),
     ("batch_group", WHOLE | {"channels_per_group": 2}, [2, 5]),
     ("batch_group", {"examples_per_group": 2}, [2, 5]),
+    ("batch_group", {"examples_per_group": 4}, [3, 6]),
+    ("batch_group", {"examples_per_group": 1}, [3, 2]),
     ("l1_batch", {}, [5, 2]),
     ("topk_batch", {"k": 3}, [5, 2]),
     ("topk_batch", {"k": 5}, [6, 1]),
@@ -38,13 +43,19 @@ LAYERS: list[tuple[str, dict[str, Any], list[int]]] = [
     ("population", {}, [2, 5]),
     ("kalman", {}, [2, 5]),
     ("kalman", {"examples_per_group": 2}, [4, 3]),
+    ("kalman", {"examples_per_group": 3}, [2, 5]),
     ("carried", {"gain": 0.3}, [2, 5]),
     ("carried", {"gain": 0.3, "examples_per_group": 2}, [4, 3]),
+    ("carried", {"gain": 0.3, "examples_per_group": 3}, [4, 3]),
+    ("carried", {"gain": 0.3, "learnable_gain": True, "examples_per_group": 3}, [1, 4]),
+    ("drawn", {"gain": 0.3, "examples_per_group": 2}, [3, 4]),
+    ("gated", {"flagged": True}, [2, 5]),
+    ("gated", {"flagged": False}, [2, 5]),
 ]
 CASES = {
     f"{name} {options} {sizes} rank {rank}": (name, options, sizes, rank)
     for name, options, sizes in LAYERS
-    for rank in ((2, 4) if name != "carried" else (3,))
+    for rank in ((3,) if name in ("carried", "drawn") else (2, 4))
 }
 
 
@@ -88,7 +99,7 @@ def test_equal_to_one_process(key: str, shared: tuple[dict[str, Any], list[dict[
 
 def test_every_norm_with_running_statistics_is_among_the_cases() -> None:
     running = {name for name in names() if isinstance(create(name, 4), RunningNorm)}
-    assert running == {name for name, _, _ in LAYERS} - {"carried"}
+    assert running == {name for name, _, _ in LAYERS} - {"carried", "drawn", "gated"}
 
 
 def test_paths_and_undoing() -> None:

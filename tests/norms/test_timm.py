@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from norms import convert
+from norms import carry_priors, convert, names, set_decision
 from tests.norms.timm_import import import_timm
 
 # model, options, side of the images, norms in it
@@ -51,3 +51,30 @@ def test_convert_run_revert(timm: Any, name: str, options: dict[str, Any], side:
         conversion.revert()
         assert rows(model) == before
         assert torch.equal(model(x), want)
+
+
+@pytest.mark.parametrize("prior", ["sampled", "moments"])
+def test_priors_run_through_a_resnet(timm: Any, prior: str) -> None:
+    """Every Kalman norm but the first has one: through blocks, their sums and their projections."""
+    norms = convert(timm.create_model("resnet18", num_classes=5), "kalman", examples_per_group=2).model
+    carried = carry_priors(norms, prior=prior)
+    assert [row.path for row in carried.report if not row.changed] == ["bn1"]
+    assert len(carried.report) == 20
+    x = torch.randn(4, 3, 32, 32)
+    torch.autograd.backward(carried.model(x).square().sum())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in norms.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(carried.model.eval()(x), norms.eval()(x))
+
+
+@pytest.mark.parametrize("kind", names())
+def test_every_norm_in_a_resnet_behind_gates(timm: Any, kind: str) -> None:
+    model = timm.create_model("resnet18", num_classes=5)
+    gated = convert(model, kind, adaptive=True, inplace=True)
+    assert gated.changed == 20
+    x = torch.randn(4, 3, 64, 64)
+    for normalize in (True, False):
+        assert set_decision(model, normalize) == 20
+        assert model(x).isfinite().all()
+    gated.revert()
+    assert rows(model) == rows(timm.create_model("resnet18", num_classes=5))
