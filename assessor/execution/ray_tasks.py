@@ -44,7 +44,7 @@ class RayEngine:
     """Works in the tasks of Ray.
 
     Args:
-        address: of a cluster ("auto", "10.0.0.1:6379", "ray://head:10001"); None takes RAY_ADDRESS, else starts Ray
+        address: of a cluster ("auto", "10.0.0.1:6379"); None takes RAY_ADDRESS, else starts Ray
             here, and stops it when the engine is closed.
         workers: processors of a Ray that is started here, and the tasks under way at most; None takes all.
 

@@ -237,7 +237,7 @@ def test_a_manifest_is_looked_up_several_at_a_time_and_again_where_the_store_fai
     body = npy(X, Y)
     manifest = tmp_path / "list.jsonl"
     broken, whole = Answer(503, b"", OBJECT), Answer(200, body, OBJECT)
-    scripts = {
+    scripts: dict[int, dict[tuple[str, int], Answer]] = {
         8: {("HEAD", -1): Together(8, body)},
         1: {("HEAD", 0): broken, ("HEAD", 1): broken, ("HEAD", -1): whole},
     }
