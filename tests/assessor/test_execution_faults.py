@@ -86,6 +86,11 @@ def test_a_poisoned_block_is_named_or_skipped(shards: Path, processes: ProcessEn
     assert len(plan) == 30
     # Rows 100 to 119 are batch 12 in half, 13 and 14.
     assert np.flatnonzero(np.isnan(plan.scores)).tolist() == [13, 14]
+    assert any(note.startswith("20 rows in 3 batches could not be read and are in no moments") for note in plan.notes)
+    assert "4 of its rows could not be read and are left out" in plan[12].reason
+    assert plan[13].reason == (
+        "the score is undefined (too few rows are left); 8 of its rows could not be read and are left out; skipped"
+    )
     assert any("row 105" in note and "rows 100 to 119 count as left out" in note for note in plan.notes)
     assert Plan.from_json(plan.to_json()) == plan
     assert Profile.from_bytes(assessed.profile.to_bytes()).to_bytes() == assessed.profile.to_bytes()
