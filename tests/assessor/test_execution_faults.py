@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any
 
 import numpy as np
@@ -274,3 +274,36 @@ def test_a_store_that_fails_now_and_then_is_asked_again(monkeypatch: pytest.Monk
                 with pytest.raises(SourceUnavailableError, match=r"s3://data/x\.npy"):
                     profile_sources(["s3://data/x.npy"], batch_sizes=[8], engine="serial", stores=settings)
                 assert sum(line.startswith("GET") for line in asked) == 4  # the header, and three rounds
+
+
+class Slow(Answer):
+    """An answer that comes after the reader has given up."""
+
+    def __init__(self, body: bytes, over: Event) -> None:
+        self._over = over
+        super().__init__(200, body, OBJECT)
+
+    @property
+    def status(self) -> int:
+        """200, when the test is over."""
+        self._over.wait(60)
+        return 200
+
+    @status.setter
+    def status(self, value: int) -> None: ...
+
+
+def test_a_store_that_is_slow_now_and_then_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assessor.execution.retrying.PAUSES_S", (0.01, 0.01))
+    body, over = npy(X, Y), Event()
+    whole, slow = Answer(200, body, OBJECT), Slow(body, over)
+    # The header, then the rows; each comes at the second try.
+    answers = {("HEAD", -1): whole, ("GET", 0): slow, ("GET", 2): slow, ("GET", -1): whole}
+    with scripted(answers) as (endpoint, asked):
+        settings = StoreSettings(endpoint=endpoint, retries=0, read_timeout_s=4.0, **KEYS)  # type: ignore[arg-type]  # no booleans
+        try:
+            found = profile_sources(["s3://data/x.npy"], batch_sizes=[8], engine="serial", stores=settings)
+        finally:
+            over.set()
+    assert found.profile.to_bytes() == profile_array(X, batch_sizes=[8]).to_bytes()
+    assert sum(line.startswith("GET") for line in asked) == 4
