@@ -145,4 +145,4 @@ class Bar:
 
 def _is_place(text: str) -> bool:
     """Return whether a PATH is more than a path: a URI, a manifest, or a pattern that the shell left as it is."""
-    return is_remote(text) or text.startswith(MANIFEST_MARK) or (is_pattern(text) and not Path(text).exists())
+    return "://" in text or text.startswith(MANIFEST_MARK) or (is_pattern(text) and not Path(text).exists())

@@ -255,6 +255,8 @@ class Plan:
             return f"{n:.0f} of its rows hold values that are not finite: normalize, as nonfinite='normalize' asks"
         n = details.get("excluded_rows", 0)
         without = f"; {n:.0f} of its rows hold values that are not finite and are left out" if n else ""
+        if unread := details.get("unread_rows", 0):
+            n, without = unread, f"; {unread:.0f} of its rows could not be read and are left out"
         if np.isnan(score) and n:
             return f"the score is undefined (too few rows are left){without}; skipped"
         if np.isnan(score):
@@ -347,12 +349,14 @@ def _without_rows(view: BatchView, scores: Scores) -> Scores:
         return scores
     affected = view.left_out > 0
     asked = view.profile.schema.nonfinite
-    text = f"{n_left_out} rows in {int(affected.sum())} batches hold values that are not finite and are in no moments"
+    # Where values that are not finite are an error, rows are left out only with a source that could not be read.
+    why = "could not be read" if asked == "raise" else "hold values that are not finite"
+    text = f"{n_left_out} rows in {int(affected.sum())} batches {why} and are in no moments"
     if asked == "normalize":
         column, values = "nonfinite_rows", np.where(affected, np.inf, scores.values)
         text += f"; these batches are to be normalized, as nonfinite={asked!r} asks"
     else:
-        column, few = "excluded_rows", view.too_few
+        column, few = "unread_rows" if asked == "raise" else "excluded_rows", view.too_few
         values = np.where(few, np.nan, scores.values)
         if few.any():
             text += f"; {int(few.sum())} batches have fewer than 2 rows left: their score is undefined"

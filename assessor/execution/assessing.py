@@ -87,16 +87,21 @@ def profile_sources(
             engine = stack.enter_context(open_engine(engine, workers=workers))
         elif workers is not None:
             raise SettingError(f"expected workers with the name of an engine; got {workers} with an open one")
-        listed = [place for place in places if isinstance(place, Listed)]
-        if not places or len(listed) < len(places):
-            listed = find_sources([place for place in places if not isinstance(place, Listed)], shared.stores)
-        extents, unread = look_at(listed, shared, engine, skip=skip, checkpoint=kept, progress=told)
-        size = block_bytes or choose_block_bytes(sum(extent.source.size_bytes for extent in extents))
-        placed = place_blocks(extents, size)
-        gathering = Gathering(placed, unread, skip=skip)
-        map_blocks(gathering, shared, engine, task_bytes=size, checkpoint=kept, progress=told)
+        listed = find_sources(places, shared.stores, skip=skip)
+        looked = look_at(listed, shared, engine, skip=skip, checkpoint=kept, progress=told)
+        size = block_bytes or choose_block_bytes(sum(extent.source.size_bytes for extent in looked.extents))
+        placed = place_blocks(looked.extents, size)
+        gathering = Gathering(placed, looked.uncounted, skip=skip)
+        waiting = []
+        for item in placed:
+            failure = looked.failed.get(item.block.source.uri)
+            if failure is None:
+                waiting.append(item)
+            else:
+                gathering.fail(item.number, failure)
+        map_blocks(gathering, waiting, shared, engine, task_bytes=size, checkpoint=kept, progress=told)
         profile, skipped = gathering.finish()
-    return Assessed(profile, tuple((extent.source, extent.rows) for extent in extents), skipped)
+    return Assessed(profile, tuple((extent.source, extent.rows) for extent in looked.extents), skipped)
 
 
 def choose_block_bytes(total_bytes: int) -> int:

@@ -1,13 +1,14 @@
 """What a run has finished, in a folder, so that another run need not read it again.
 
-A file a task: the profile of its blocks, named by a hash of what determines it: the objects' URIs, sizes and etags, the
-rows, and the settings. So a folder may serve several runs, and a file that does not fit is never found. Beside them a
-line a source in `extents.jsonl`: what it holds, so that sources are not looked at again either.
+A file a task: the profile of those of its blocks that could be read, named by a hash of what determines it: the URIs,
+sizes and etags of the objects, the rows, and the settings. So a folder may serve several runs, and a file that does not
+fit is never found. Beside them a line a source in `extents.jsonl`: what it holds, so that none is looked at again.
 """
 
 import hashlib
 import json
 import os
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -71,14 +72,20 @@ class Checkpoint:
         self._log.flush()
 
     def find_part(self, task: Sequence[Placed]) -> Part | None:
-        """Return the profile of a task's blocks, where it was finished before."""
+        """Return the profile of those of a task's blocks that were read before."""
         try:
             data = self._path(task).read_bytes()
             profile = Profile.from_bytes(data)
         except (OSError, AssessorError):  # not there, or cut off when the machine went down
             return None
         kind = (profile.sample_shape, profile.labelled)
-        return Part(kind, tuple(placed.number for placed in task), data)
+        starts = [start for start, _ in profile.spans]
+        read = []
+        for placed in task:  # each is read whole or not
+            span = bisect_right(starts, placed.first_row) - 1
+            if span >= 0 and placed.first_row < profile.spans[span][1]:
+                read.append(placed.number)
+        return Part(kind, tuple(read), data)
 
     def keep_part(self, task: Sequence[Placed], part: Part) -> None:
         """Write a task's profile; the file is whole or not there."""

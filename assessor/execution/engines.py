@@ -77,7 +77,7 @@ def open_engine(text: str, *, workers: int | None = None) -> Engine:
     """Return the engine that a text names, ready to be entered.
 
     Args:
-        text: "serial", "processes", "ray", or "ray=ADDRESS" ("ray=auto", "ray=ray://head:10001").
+        text: "serial", "processes", "ray", or "ray=ADDRESS" ("ray=auto", "ray=10.0.0.1:6379").
         workers: None takes the processors this process may use; for a Ray cluster, all of its own.
 
     Raises:

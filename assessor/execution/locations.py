@@ -6,12 +6,13 @@ characters of its keys; a manifest's lines as they stand.
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from assessor.errors import FormatError, SettingError, SourceUriError
+from assessor.errors import FormatError, SettingError, SourceError, SourceUnavailableError, SourceUriError
+from assessor.execution.retrying import in_rounds
 from assessor.sources.globs import is_pattern
 from assessor.sources.settings import StoreSettings
 from assessor.sources.stores import LONGEST_LIST, Source, Store, find_pattern, open_store
@@ -20,14 +21,25 @@ from assessor.sources.uris import SCHEMES, SourceUri
 MANIFEST_MARK = "@"
 """A place that begins so is a manifest."""
 MAX_MANIFEST_BYTES = 1 << 30
+FOUND_AT_A_TIME = 32
+"""Objects of a manifest that are asked for at a time: each costs a round trip."""
+
+StoreOf = Callable[[SourceUri], Store]
 
 
 @dataclass(frozen=True)
 class Listed:
-    """An object of a dataset, and how many rows it has where that is known."""
+    """An object of a dataset.
+
+    Attributes:
+        source: as it was found.
+        rows: how many it has, where that is known.
+        error: why it was not found, where that is no error yet; its size is then not known.
+    """
 
     source: Source
     rows: int | None = None
+    error: SourceError | None = None
 
 
 def is_remote(place: str) -> bool:
@@ -39,14 +51,17 @@ def is_remote(place: str) -> bool:
     return place.partition("://")[0] in SCHEMES and "://" in place
 
 
-def find_sources(places: Sequence[str | os.PathLike[str]], stores: StoreSettings) -> list[Listed]:
+def find_sources(
+    places: Sequence[str | os.PathLike[str] | Listed], stores: StoreSettings, *, skip: bool = False
+) -> list[Listed]:
     """Return the objects of a dataset, in row order.
 
     Args:
         places: each a URI or path of an object; a pattern (`s3://data/digits/part-*.npy`); a folder, with a slash at
             its end, for all objects below it; or `@` and the URI or path of a manifest: a JSON object a line, with
-            "uri" (or a path from the manifest's folder), and optionally "rows".
+            "uri" (or a path from the manifest's folder), and optionally "rows". What is `Listed` already stays so.
         stores: how object stores are reached.
+        skip: a manifest's objects that are not there are listed with their error instead of raising it.
 
     Raises:
         SourceError: a place holds nothing, or cannot be read. FormatError: a manifest is malformed.
@@ -62,10 +77,13 @@ def find_sources(places: Sequence[str | os.PathLike[str]], stores: StoreSettings
         return opened[key]
 
     for place in places:
+        if isinstance(place, Listed):
+            found.append(place)
+            continue
         text = os.fspath(place)
         if text.startswith(MANIFEST_MARK):
             uri, _ = to_uri(text.removeprefix(MANIFEST_MARK))
-            found.extend(_read_manifest(uri, store_of))
+            found.extend(_find_all(_read_manifest(uri, store_of), store_of, skip=skip))
         else:
             found.extend(map(Listed, _expand(text, store_of)))
     if not found:
@@ -89,9 +107,9 @@ def to_uri(place: str) -> tuple[SourceUri, bool]:
     return SourceUri.parse(str(uri)), place.endswith("/") or os.path.isdir(path)
 
 
-def _expand(place: str, store_of: Any) -> list[Source]:
+def _expand(place: str, store_of: StoreOf) -> list[Source]:
     uri, is_folder = to_uri(place)
-    store: Store = store_of(uri)
+    store = store_of(uri)
     if is_folder:
         below = sorted(store.list(uri), key=lambda source: source.uri)
         if not below:
@@ -103,14 +121,16 @@ def _expand(place: str, store_of: Any) -> list[Source]:
     return [store.find(uri)]
 
 
-def _read_manifest(uri: SourceUri, store_of: Any) -> Iterator[Listed]:
-    store: Store = store_of(uri)
+def _read_manifest(uri: SourceUri, store_of: StoreOf) -> list[tuple[SourceUri, int | None]]:
+    """Return the objects that a manifest names, and their rows where it tells them."""
+    store = store_of(uri)
     manifest = store.find(uri)
     if manifest.size_bytes > MAX_MANIFEST_BYTES:
         raise FormatError(
             f"{uri}: expected a manifest of at most {MAX_MANIFEST_BYTES} bytes; got {manifest.size_bytes}"
         )
     folder = SourceUri(uri.scheme, uri.container, uri.key.rpartition("/")[0])
+    named = []
     for number, line in enumerate(store.read(manifest, 0, manifest.size_bytes).splitlines(), 1):
         if not line.strip():
             continue
@@ -125,8 +145,33 @@ def _read_manifest(uri: SourceUri, store_of: Any) -> Iterator[Listed]:
                 f'{uri}: expected {{"uri": "...", "rows": 1000}} with rows >= 1 or left out; '
                 f"line {number} is {line[:100]!r}"
             )
-        target = _target(place, folder)
-        yield Listed(store_of(target).find(target), rows)
+        named.append((_target(place, folder), rows))
+    return named
+
+
+def _find_all(named: Sequence[tuple[SourceUri, int | None]], store_of: StoreOf, *, skip: bool) -> list[Listed]:
+    """Return objects as they are found, several at a time; those that a store did not give now are tried again."""
+    for uri, _ in named:
+        store_of(uri)  # opened here, by one thread
+
+    def find(number: int) -> Listed:
+        uri, rows = named[number]
+        try:
+            return Listed(store_of(uri).find(uri), rows)
+        except SourceError as error:
+            return Listed(Source(uri, 0, None), rows, error)
+
+    found: dict[int, Listed] = {}
+    with ThreadPoolExecutor(FOUND_AT_A_TIME, thread_name_prefix="find") as pool:
+        for now in in_rounds(range(len(named))):
+            for number, listed in zip(now.tasks, pool.map(find, now.tasks), strict=True):
+                if isinstance(listed.error, SourceUnavailableError) and not now.last:
+                    now.again.append(number)
+                elif listed.error is not None and not skip:
+                    pool.shutdown(cancel_futures=True)
+                    raise listed.error
+                found[number] = listed
+    return [found[number] for number in range(len(named))]
 
 
 def _target(place: str, folder: SourceUri) -> SourceUri:

@@ -1,20 +1,37 @@
 """How many rows each object has: asked by the workers, since there may be many objects."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 
 from assessor.execution.checkpoint import Checkpoint
 from assessor.execution.engines import Engine, WorkerLostError
 from assessor.execution.locations import Listed
 from assessor.execution.progress import Progress
 from assessor.execution.retrying import in_rounds
-from assessor.execution.work import Failure, Settings, inspect_sources
+from assessor.execution.work import Failure, Settings, describe, inspect_sources
 from assessor.sources.extents import Extent
 from assessor.sources.stores import Source
+from assessor.sources.uris import SourceUri
 
 LOOKED_AT_ONCE = 64
 """Most objects in one task."""
 Task = tuple[tuple[int, Source, int | None], ...]
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the objects of a dataset hold.
+
+    Attributes:
+        extents: of all objects whose rows are known, in order.
+        failed: by URI, those of them that cannot be read: a manifest says how many rows they have.
+        uncounted: objects of which nobody can tell how many rows they have.
+    """
+
+    extents: tuple[Extent, ...]
+    failed: Mapping[SourceUri, Failure]
+    uncounted: tuple[Failure, ...]
 
 
 def look_at(
@@ -25,8 +42,8 @@ def look_at(
     skip: bool,
     checkpoint: Checkpoint | None,
     progress: Progress,
-) -> tuple[list[Extent], list[Failure]]:
-    """Return what the objects hold, in their order, and why some of them cannot be told.
+) -> Looked:
+    """Return what the objects hold, and why some of them cannot be read.
 
     Raises:
         AssessorError, EngineError: an object cannot be read, unless these are to be skipped; or none can.
@@ -34,6 +51,9 @@ def look_at(
     found: dict[int, Extent | Failure] = {}
     waiting: list[tuple[int, Source, int | None]] = []
     for number, item in enumerate(listed):
+        if item.error is not None:
+            found[number] = describe(item.error, item.source)
+            continue
         known = checkpoint.find_extent(item.source) if checkpoint is not None else None
         if known is not None and item.rows in (None, known.rows):
             found[number] = known
@@ -60,12 +80,22 @@ def look_at(
                     checkpoint.keep_extent(outcome)
                 found[number] = outcome
                 progress.advance(1)
-    outcomes = [found[number] for number in range(len(listed))]
-    extents = [outcome for outcome in outcomes if isinstance(outcome, Extent)]
-    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    if not extents:
-        raise failures[0].kind(f"none of {len(listed)} sources can be read; the first: {failures[0].error}")
-    return extents, failures
+    extents: list[Extent] = []
+    failed: dict[SourceUri, Failure] = {}
+    uncounted: list[Failure] = []
+    for number, item in enumerate(listed):
+        outcome = found[number]
+        if isinstance(outcome, Extent):
+            extents.append(outcome)
+        elif item.rows is None:
+            uncounted.append(outcome)
+        else:
+            extents.append(Extent(item.source, "", item.rows))
+            failed[item.source.uri] = outcome
+    if len(extents) == len(failed):
+        first = next(outcome for _, outcome in sorted(found.items()) if isinstance(outcome, Failure))
+        raise first.kind(f"none of {len(listed)} sources can be read; the first: {first.error}")
+    return Looked(tuple(extents), failed, tuple(uncounted))
 
 
 def _tasks(waiting: Sequence[tuple[int, Source, int | None]], workers: int) -> list[Task]:

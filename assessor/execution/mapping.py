@@ -1,6 +1,6 @@
 """Blocks to profiles: all tasks through the engine, finished ones kept, failed ones tried again."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 
 from assessor.execution.checkpoint import Checkpoint
@@ -15,6 +15,7 @@ Task = tuple[Placed, ...]
 
 def map_blocks(
     gathering: Gathering,
+    placed: Sequence[Placed],
     settings: Settings,
     engine: Engine,
     *,
@@ -22,40 +23,53 @@ def map_blocks(
     checkpoint: Checkpoint | None,
     progress: Progress,
 ) -> None:
-    """Profile all blocks and hand the results to `gathering`.
+    """Profile blocks and hand the results to `gathering`.
 
     Raises:
         AssessorError, EngineError: a block cannot be read, unless these are to be skipped.
     """
-    tasks = list(group(gathering.placed, task_bytes))
+    tasks: list[Task] = []
     done_bytes = 0
-    if checkpoint is not None:
-        waiting = []
-        for task in tasks:
-            part = checkpoint.find_part(task)
-            if part is None:
-                waiting.append(task)
-                continue
-            done_bytes += _size(task)
-            gathering.take(part)
-        tasks = waiting
-    progress.begin("reading", sum(placed.block.size_bytes for placed in gathering.placed), done_bytes, "B")
+    for task in group(placed, task_bytes):
+        rest = [task] if checkpoint is None else _take_kept(task, checkpoint, gathering)
+        done_bytes += _size(task) - sum(map(_size, rest))
+        tasks.extend(rest)
+    progress.begin("reading", _size(placed), done_bytes, "B")
     for round_tasks in in_rounds(tasks):
         with closing(engine.run(profile_blocks, settings, round_tasks.tasks, progress.advance)) as results:
             for task, result in results:
                 if isinstance(result, WorkerLostError):
                     result = _of_lost(task, result)
-                if checkpoint is not None and not result.failures and len(result.parts) == 1:
+                if checkpoint is not None and len(result.parts) == 1:
                     checkpoint.keep_part(task, result.parts[0])
                 for part in result.parts:
                     gathering.take(part)
-                again: list[Placed] = []
                 for number, failure in result.failures:
                     if failure.transient and not round_tasks.last:
-                        again.append(gathering.placed[number])
+                        round_tasks.again.append((gathering.placed[number],))
                     else:
                         gathering.fail(number, failure)
-                round_tasks.again.extend((placed,) for placed in again)
+
+
+def _take_kept(task: Task, checkpoint: Checkpoint, gathering: Gathering) -> list[Task]:
+    """Hand over what an earlier run has finished of a task; return what is still to be read.
+
+    Blocks that failed then are tasks of their own, as they are when they are tried again.
+    """
+    part = checkpoint.find_part(task)
+    if part is None:
+        return [task]
+    gathering.take(part)
+    read = set(part.numbers)
+    rest: list[Task] = []
+    for placed in task:
+        if placed.number not in read:
+            alone = checkpoint.find_part((placed,))
+            if alone is None:
+                rest.append((placed,))
+            else:
+                gathering.take(alone)
+    return rest
 
 
 def _of_lost(task: Task, error: WorkerLostError) -> Profiled:

@@ -76,33 +76,15 @@ class ProcessEngine:
         try:
             while True:
                 self._hand_out(coming, again, work, shared)
-                busy = {worker.connection: worker for worker in self._crew if worker.assignment is not None}
+                busy = [worker for worker in self._crew if worker.assignment is not None]
                 if not busy:
                     break
-                for ready in wait(list(busy)):
-                    worker = busy[ready]  # type: ignore[index]  # wait returns what it was given
-                    assignment = worker.assignment
-                    assert assignment is not None
-                    try:
-                        kind, value = worker.connection.recv()
-                    except (EOFError, OSError):
-                        lost = self._bury(worker)
-                        if assignment.attempts < ATTEMPTS:
-                            again.append(assignment)
-                        else:
-                            yield assignment.task, lost
-                        continue
-                    worker.came_up = True
-                    if kind == "bytes":
-                        on_bytes(value)
-                    elif kind == "done":
-                        worker.assignment = None
-                        yield assignment.task, value
-                    elif kind == "raised":
-                        worker.assignment = None
-                        error, text = value
-                        error.add_note(f"in a worker process:\n{text}")
-                        raise error
+                done, failed = self._receive(busy, again, on_bytes)
+                if failed is None:
+                    self._hand_out(coming, again, work, shared)  # so that none waits while the caller merges
+                yield from done
+                if failed is not None:
+                    raise failed
             whole = True
         finally:
             if not whole:
@@ -140,17 +122,50 @@ class ProcessEngine:
             assignment.attempts += 1
             worker.give(assignment)
 
+    def _receive(
+        self, busy: list["_Worker"], again: deque["_Assignment"], on_bytes: Report
+    ) -> tuple[list[tuple[Any, Any]], BaseException | None]:
+        """Wait for workers to say something; return the tasks that are done, and what work raised."""
+        by_connection = {worker.connection: worker for worker in busy}
+        done: list[tuple[Any, Any]] = []
+        for ready in wait(list(by_connection)):
+            worker = by_connection[ready]  # type: ignore[index]  # wait returns what it was given
+            assignment = worker.assignment
+            assert assignment is not None
+            try:
+                kind, value = worker.connection.recv()
+            except (EOFError, OSError):
+                lost = self._bury(worker)
+                if assignment.attempts < ATTEMPTS:
+                    again.append(assignment)
+                else:
+                    done.append((assignment.task, lost))
+                continue
+            worker.came_up = True
+            if kind == "bytes":
+                on_bytes(value)
+            elif kind == "done":
+                worker.assignment = None
+                done.append((assignment.task, value))
+            elif kind == "raised":
+                worker.assignment = None
+                error, text = value
+                error.add_note(f"in a worker process:\n{text}")
+                return done, error
+        return done, None
+
     def _bury(self, worker: "_Worker") -> WorkerLostError:
         self._crew.remove(worker)
         worker.connection.close()
         worker.process.join(STOP_S)
         code = worker.process.exitcode
-        if not worker.came_up:
+        killed = code is not None and code < 0
+        if not worker.came_up and not killed:
             raise EngineError(
                 f"expected a worker process to start; it ended with status {code} before it did: in a script, call "
                 "this below `if __name__ == '__main__':`, and see what the process wrote on standard error"
             )
-        how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"with status {code}"
+        how = f"by signal {signal.Signals(-code).name}" if code is not None and killed else f"with status {code}"
         return WorkerLostError(
             f"expected a worker to finish; it ended {how} in each of {ATTEMPTS} attempts: "
             "look for a lack of memory, or leave the source out"

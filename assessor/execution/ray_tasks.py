@@ -5,6 +5,8 @@ back before that which would cost less than the tasks are long.
 """
 
 import os
+import socket
+import threading
 from collections.abc import Generator, Iterable
 from contextlib import suppress
 from typing import Any
@@ -30,13 +32,19 @@ OBJECT_STORE_BYTES = 256 << 20
 """Shared memory of a Ray that is started here: profiles of a few megabytes pass through it."""
 UNDER_WAY = 2
 """Tasks handed to Ray for each processor, so that none waits for the next."""
+CONNECT_S = 10.0
+"""Longest wait for a cluster's port to answer; Ray by itself goes on asking for minutes."""
+
+_users: "set[RayEngine]" = set()
+"""Engines on the Ray that the first of them started or reached: a process has one, and the last one leaves it."""
+_users_lock = threading.Lock()
 
 
 class RayEngine:
     """Works in the tasks of Ray.
 
     Args:
-        address: of a cluster ("auto", "10.0.0.1:6379", "ray://head:10001"); None takes RAY_ADDRESS, else starts Ray
+        address: of a cluster ("auto", "10.0.0.1:6379"); None takes RAY_ADDRESS, else starts Ray
             here, and stops it when the engine is closed.
         workers: processors of a Ray that is started here, and the tasks under way at most; None takes all.
 
@@ -53,8 +61,6 @@ class RayEngine:
         self._ray = _library()
         self._workers = workers
         self._address = address or os.environ.get("RAY_ADDRESS") or None
-        self._own = False
-        self._work: Any = None
 
     @property
     def workers(self) -> int:
@@ -107,10 +113,12 @@ class RayEngine:
                     ray.cancel(reference, force=True)
 
     def close(self) -> None:
-        """Stop a Ray that was started here; a cluster goes on."""
-        if self._own:
-            self._ray.shutdown()
-            self._own = False
+        """Stop a Ray that was started here, unless another engine uses it; a cluster goes on."""
+        with _users_lock:
+            if self in _users:
+                _users.remove(self)
+                if not _users:
+                    self._ray.shutdown()
 
     def __enter__(self) -> "RayEngine":
         self._connect()
@@ -120,8 +128,23 @@ class RayEngine:
         self.close()
 
     def _connect(self) -> None:
-        if self._ray.is_initialized():
-            return
+        """Start or reach a Ray; one that this process has already is taken as it is."""
+        with _users_lock:
+            if self._ray.is_initialized():
+                for other in _users - {self}:
+                    if other._address != self._address:
+                        raise EngineError(
+                            f"expected one Ray at a time; this process uses another already, {_place(other._address)}: "
+                            f"close that engine before one with {_place(self._address)} is opened"
+                        )
+                if _users:
+                    _users.add(self)
+                return
+            _users.clear()
+            self._begin()
+            _users.add(self)
+
+    def _begin(self) -> None:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self._address is None:
             options |= {
@@ -134,12 +157,23 @@ class RayEngine:
             options["address"] = self._address
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
+            _check_port(self._address)
             self._ray.init(**options)
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        except (ConnectionError, ImportError, OSError, RuntimeError, ValueError) as error:
             raise EngineError(
-                f"expected a Ray at {self._address or 'this machine'}; it cannot be reached or started: {error!s:.300}"
+                f"expected {_place(self._address)}; it cannot be reached or started: {error!s:.300}"
             ) from error
-        self._own = True
+
+
+def _place(address: str | None) -> str:
+    return f"a Ray at {address or 'this machine'}"
+
+
+def _check_port(address: str | None) -> None:
+    """Connect to a cluster's port once. Raises OSError: nothing answers there."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
 
 
 def _work_off(common: Any, task: Any) -> tuple[bool, Any, int]:

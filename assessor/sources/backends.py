@@ -114,7 +114,7 @@ def _failure(what: str, endpoint: str | None, text: str) -> SourceError:
             "followed: give the endpoint at which the object lies, with its region"
         )
     where = "" if endpoint is None else f" at {endpoint}"
-    known = "" if endpoint is None or _resolves(host_of(endpoint)) else ", whose name is not known"
+    known = "" if endpoint is None or _resolves(host_of(endpoint)) else ", whose name is not known,"
     return SourceUnavailableError(
         f"expected the store{where}{known} to give {what}; it does not answer, or cut the answer off: try again, "
         "and check the endpoint if this goes on"

@@ -112,6 +112,21 @@ def test_a_job_cancelled_while_its_workers_read_ends_and_stores_nothing(settings
             time.sleep(0.02)
 
 
+@pytest.mark.ray
+def test_jobs_side_by_side_share_one_ray(settings: Settings, root: Path) -> None:
+    ray = pytest.importorskip("ray")
+    sizes = {"short": [9] * 2, "long": [9] * 20}
+    x = {name: write_shards(root / name, *rows) for name, rows in sizes.items()}
+    with reading(settings, f"file://{root}/", engine="ray", engine_workers=2, job_workers=2) as client:
+        assessments = {name: create(client) for name in sizes}
+        jobs = {name: ask(client, assessments[name], pattern=f"file://{root}/{name}/*") for name in sizes}
+        for name, rows in sizes.items():
+            assert wait(client, jobs[name])["state"] == "succeeded"
+            order = sorted(range(len(rows)), key=str)
+            check_plan(client, assessments[name], np.concatenate([x[name][9 * k : 9 * k + 9] for k in order]))
+    assert not ray.is_initialized()
+
+
 def test_an_unknown_engine_is_refused_when_the_service_starts() -> None:
     with pytest.raises(ValueError, match="expected a engine among: serial, processes, ray"):
         Settings(engine="dask")

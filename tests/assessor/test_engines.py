@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from assessor import SettingError, UnknownNameError
-from assessor.execution import Engine, WorkerLostError, engines, open_engine
+from assessor.execution import Engine, WorkerLostError, engines, open_engine, processes
 from assessor.execution.processes import ProcessEngine
 from tests.assessor import worker_tasks as work
 
@@ -78,6 +79,33 @@ def test_a_task_that_kills_each_worker_is_named_and_the_others_are_done(crew: En
     assert isinstance(lost, WorkerLostError)
     assert len(list(tmp_path.iterdir())) == 3
     assert "attempts" in str(lost)
+
+
+def test_a_worker_killed_while_it_starts_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = processes._Worker.begin
+    killed: list[int | None] = []
+
+    def begin_and_die(self: processes._Worker, *arguments: Any) -> None:
+        if not killed:
+            killed.append(self.process.pid)
+            self.process.kill()
+            self.process.join()
+        begin(self, *arguments)
+
+    monkeypatch.setattr(processes._Worker, "begin", begin_and_die)
+    with ProcessEngine(2) as engine:
+        assert sorted(engine.run(work.add, 10, range(4), print)) == [(task, 10 + task) for task in range(4)]
+        assert killed[0] not in engine.pids
+
+
+def test_a_worker_gets_its_next_task_before_the_caller_has_the_result() -> None:
+    """Else it would wait as long as the caller takes, which merges."""
+    with ProcessEngine(1) as engine:
+        told: list[int] = []
+        results = engine.run(work.add, 0, [1, 2], told.append)
+        next(results)
+        _wait_for(lambda: engine._crew[0].connection.poll())  # the second is done, unasked
+        assert list(results) == [(2, 2)]
 
 
 def test_a_closed_engine_has_no_workers() -> None:

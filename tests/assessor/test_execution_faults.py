@@ -4,13 +4,22 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Barrier, Event
 from typing import Any
 
 import numpy as np
 import pytest
 
-from assessor import FormatError, NonFiniteError, Plan, Profile, SourceUnavailableError, profile_array
-from assessor.execution import NoProgress, profile_sources
+from assessor import (
+    FormatError,
+    NonFiniteError,
+    Plan,
+    Profile,
+    SourceNotFoundError,
+    SourceUnavailableError,
+    profile_array,
+)
+from assessor.execution import NoProgress, find_sources, profile_sources
 from assessor.execution.processes import ProcessEngine
 from assessor.sources import StoreSettings, stores
 from tests.assessor.shard_sets import npy
@@ -77,6 +86,11 @@ def test_a_poisoned_block_is_named_or_skipped(shards: Path, processes: ProcessEn
     assert len(plan) == 30
     # Rows 100 to 119 are batch 12 in half, 13 and 14.
     assert np.flatnonzero(np.isnan(plan.scores)).tolist() == [13, 14]
+    assert any(note.startswith("20 rows in 3 batches could not be read and are in no moments") for note in plan.notes)
+    assert "4 of its rows could not be read and are left out" in plan[12].reason
+    assert plan[13].reason == (
+        "the score is undefined (too few rows are left); 8 of its rows could not be read and are left out; skipped"
+    )
     assert any("row 105" in note and "rows 100 to 119 count as left out" in note for note in plan.notes)
     assert Plan.from_json(plan.to_json()) == plan
     assert Profile.from_bytes(assessed.profile.to_bytes()).to_bytes() == assessed.profile.to_bytes()
@@ -151,6 +165,100 @@ def test_an_interrupted_run_goes_on_without_reading_what_is_finished(
     assert changed.profile.to_bytes() != assessed.profile.to_bytes()
 
 
+def test_what_could_be_read_beside_a_failure_is_not_read_again(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned = np.full((80, 6), np.nan, np.float32)
+    np.save(shards / "1.npy", poisoned)
+    read: list[str] = []
+    real = stores.Folder.view
+
+    def counting(self: stores.Folder, source: Any, start: int, stop: int) -> memoryview:
+        read.append(source.uri.name)
+        return real(self, source, start, stop)
+
+    monkeypatch.setattr(stores.Folder, "view", counting)
+    options = {"checkpoint": tmp_path / "kept", "block_bytes": 1 << 20}  # all three are one task
+    first = run(shards, on_error="skip", **options)
+    for on_error in ("skip", "skip", "stop"):
+        read.clear()
+        if on_error == "stop":
+            with pytest.raises(NonFiniteError, match=r"1\.npy"):
+                run(shards, **options)
+        else:
+            again = run(shards, on_error=on_error, **options)
+            assert again.profile.to_bytes() == first.profile.to_bytes()
+            assert again.skipped == first.skipped
+        assert set(read) == {"1.npy"}
+    assert [(item.first_row, item.rows) for item in first.skipped] == [(80, 80)]
+
+
+def test_what_a_manifest_names_and_is_not_there(shards: Path, tmp_path: Path) -> None:
+    """Its rows, where the manifest tells them, keep their numbers, so the batches behind it stay what they are."""
+    lines = ['{"uri": "0.npy", "rows": 80}', '{"uri": "gone.npy", "rows": 80}', '{"uri": "2.npy"}']
+    manifest = tmp_path / "list.jsonl"
+    manifest.write_text("\n".join(lines))
+    options: dict[str, Any] = {"batch_sizes": [8], "engine": "serial"}
+    with pytest.raises(SourceNotFoundError, match=r"gone\.npy; there is none"):
+        profile_sources([f"@{manifest}"], **options)
+    gone = profile_sources([f"@{manifest}"], on_error="skip", **options)
+    (shards / "gone.npy").write_bytes((shards / "1.npy").read_bytes()[:-9])
+    cut = profile_sources([f"@{manifest}"], on_error="skip", **options)
+    for assessed, reason in ((gone, "there is none"), (cut, "it was cut off")):
+        [skipped] = assessed.skipped
+        assert (skipped.first_row, skipped.rows) == (80, 80)
+        assert reason in skipped.reason
+        plan = assessed.plan()
+        assert np.flatnonzero(np.isnan(plan.scores)).tolist() == list(range(10, 20))
+        behind = profile_array(X[160:], first_row=160, batch_sizes=[8])
+        assert np.array_equal(assessed.profile.lanes[8].records[20:], behind.lanes[8].records)
+        assert any("gone.npy" in note and "its rows 80 to 159 count as left out" in note for note in plan.notes)
+    manifest.write_text('{"uri": "no.npy"}\n{"uri": "none.npy", "rows": 3}')
+    with pytest.raises(SourceNotFoundError, match=r"none of 2 sources can be read; the first: .*no\.npy"):
+        profile_sources([f"@{manifest}"], on_error="skip", **options)
+
+
+class Together(Answer):
+    """An answer that comes when so many ask for it at a time."""
+
+    def __init__(self, asking: int, body: bytes) -> None:
+        self._barrier = Barrier(asking)
+        super().__init__(200, body, OBJECT)
+
+    @property
+    def status(self) -> int:
+        """200, once the others are there."""
+        self._barrier.wait(60)
+        return 200
+
+    @status.setter
+    def status(self, value: int) -> None: ...
+
+
+def test_a_manifest_is_looked_up_several_at_a_time_and_again_where_the_store_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assessor.execution.retrying.PAUSES_S", (0.01, 0.01))
+    body = npy(X, Y)
+    manifest = tmp_path / "list.jsonl"
+    broken, whole = Answer(503, b"", OBJECT), Answer(200, body, OBJECT)
+    scripts: dict[int, dict[tuple[str, int], Answer]] = {
+        8: {("HEAD", -1): Together(8, body)},
+        1: {("HEAD", 0): broken, ("HEAD", 1): broken, ("HEAD", -1): whole},
+    }
+    for n, answers in scripts.items():
+        manifest.write_text("".join(f'{{"uri": "s3://data/{k}.npy"}}\n' for k in range(n)))
+        with scripted(answers) as (endpoint, _):
+            settings = StoreSettings(endpoint=endpoint, retries=0, **KEYS)  # type: ignore[arg-type]  # no booleans
+            found = find_sources([f"@{manifest}"], settings)
+        assert [listed.source.uri.name for listed in found] == [f"{k}.npy" for k in range(n)]
+    with scripted(broken) as (endpoint, asked):
+        settings = StoreSettings(endpoint=endpoint, retries=0, **KEYS)  # type: ignore[arg-type]  # no booleans
+        with pytest.raises(SourceUnavailableError, match=r"s3://data/0\.npy"):
+            find_sources([f"@{manifest}"], settings)
+    assert len(asked) == 3
+
+
 def test_a_store_that_fails_now_and_then_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("assessor.execution.retrying.PAUSES_S", (0.01, 0.01))
     body = npy(X, Y)
@@ -166,3 +274,36 @@ def test_a_store_that_fails_now_and_then_is_asked_again(monkeypatch: pytest.Monk
                 with pytest.raises(SourceUnavailableError, match=r"s3://data/x\.npy"):
                     profile_sources(["s3://data/x.npy"], batch_sizes=[8], engine="serial", stores=settings)
                 assert sum(line.startswith("GET") for line in asked) == 4  # the header, and three rounds
+
+
+class Slow(Answer):
+    """An answer that comes after the reader has given up."""
+
+    def __init__(self, body: bytes, over: Event) -> None:
+        self._over = over
+        super().__init__(200, body, OBJECT)
+
+    @property
+    def status(self) -> int:
+        """200, when the test is over."""
+        self._over.wait(60)
+        return 200
+
+    @status.setter
+    def status(self, value: int) -> None: ...
+
+
+def test_a_store_that_is_slow_now_and_then_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("assessor.execution.retrying.PAUSES_S", (0.01, 0.01))
+    body, over = npy(X, Y), Event()
+    whole, slow = Answer(200, body, OBJECT), Slow(body, over)
+    # The header, then the rows; each comes at the second try.
+    answers = {("HEAD", -1): whole, ("GET", 0): slow, ("GET", 2): slow, ("GET", -1): whole}
+    with scripted(answers) as (endpoint, asked):
+        settings = StoreSettings(endpoint=endpoint, retries=0, read_timeout_s=4.0, **KEYS)  # type: ignore[arg-type]  # no booleans
+        try:
+            found = profile_sources(["s3://data/x.npy"], batch_sizes=[8], engine="serial", stores=settings)
+        finally:
+            over.set()
+    assert found.profile.to_bytes() == profile_array(X, batch_sizes=[8]).to_bytes()
+    assert sum(line.startswith("GET") for line in asked) == 4
