@@ -68,6 +68,7 @@ def main() -> int:
                 continue
             peak_mb, profile_mb = measure(x, name, write, arguments.batch_size)
             own = peak_mb - profile_mb
+            print(f"{x.dtype} {x.shape} {name}: {own:.0f} MB beside the profile", file=sys.stderr, flush=True)
             table.add_row(f"{x.dtype} {x.shape}", name, f"{peak_mb:.0f}", f"{profile_mb:.1f}", f"{own:.0f}")
             worst = max(worst, own)
     Console(width=120).print(table)
