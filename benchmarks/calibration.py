@@ -113,7 +113,7 @@ def mixed_batches(share: float, size: int, features: int, n: int) -> int:
     return max(n, min(round(n / min(share, 1 - share)), MIXED_VALUES // (size * features)))
 
 
-def decide(x: NDArray[np.floating[Any]], method: str) -> NDArray[np.bool_]:
+def decide(x: NDArray[Any], method: str) -> NDArray[np.bool_]:
     """Return which of the batches (n, size, features) the method flags."""
     return assess(x.reshape(-1, x.shape[2]), batch_size=x.shape[1], method=method).normalize
 
@@ -201,7 +201,8 @@ def ratio_of_moments(shape: Any, size: int, n: int, rng: np.random.Generator) ->
 
     The densities of r = v + m^2 and m^2 / r are those of n simulated features, counted in 100 x 20 cells.
     """
-    counts, edges = [], []
+    counts: list[Floats] = []
+    edges: list[Floats] = []
     for log_scale in (0.0, LOG_SCALE):
         values = shape.rvs(size=(n, size), random_state=rng)
         values *= np.exp(log_scale * rng.standard_normal((n, 1)))
@@ -209,7 +210,7 @@ def ratio_of_moments(shape: Any, size: int, n: int, rng: np.random.Generator) ->
         if not edges:
             edges = [np.quantile(part, np.arange(1, k) / k) for part, k in ((log_r, 100), (tilt, 20))]
         cells = np.searchsorted(edges[0], log_r) * 20 + np.searchsorted(edges[1], tilt)
-        counts.append(np.bincount(cells, minlength=2000) + 0.5)
+        counts.append(np.bincount(cells, minlength=2000).astype(np.float64) + 0.5)
     log_ratio = np.log(counts[1] / counts[0])
 
     def ratio(values: Floats) -> Floats:

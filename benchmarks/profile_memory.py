@@ -51,7 +51,8 @@ def main() -> int:
     arguments = parser.parse_args()
     sizes = [int(size) for size in arguments.batch_size.split(",")]
     if arguments.child:
-        print(json.dumps(watch(*arguments.child, sizes)))
+        file, small = arguments.child
+        print(json.dumps(watch(file, small, sizes)))
         return 0
     table = Table(
         title=f"{arguments.megabytes} MB of values, batches of {arguments.batch_size}; MB",
