@@ -351,13 +351,13 @@ def _add_bench(commands: Commands) -> None:
 
 def _integers(text: str) -> list[int]:
     try:
-        return [int(part) for part in text.split(",")]
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected integers separated by commas, as in 4,32; got {text!r}") from None
 
 
 def _names(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",")]
+    return list(dict.fromkeys(part.strip() for part in text.split(",")))
 
 
 def _condition(text: str) -> float:

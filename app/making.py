@@ -52,6 +52,11 @@ def check_method_arguments(arguments: argparse.Namespace, thresholds: Sequence[s
     """
     check_network(arguments.network)
     for method, threshold in product(arguments.method, thresholds):
+        if threshold is None and method in measures.names() and method not in methods.names():
+            raise SettingError(
+                f"expected --threshold with the measure {method!r}, which is no method with one of its own; got none: "
+                "give one, such as --threshold quantile:0.9"
+            )
         choose(method, threshold)
         if threshold is not None:
             parse_threshold(threshold)

@@ -68,15 +68,16 @@ def print_plan(console: Console, plan: Plan) -> None:
         _print_item(console, f"decomposition in nats: {parts}")
     _print_item(console, f"recommendation: {plan.recommendation}")
     if plan.advice is not None:
-        print_advice(console, plan.advice)
+        if plan.advice.text not in plan.recommendation:  # which ends with it where the evidence is enough
+            _print_item(console, f"advice: {plan.advice.text}")
+        print_choices(console, plan.advice)
     for note in plan.notes:
         _print_item(console, f"note: {note}")
     console.print()
 
 
-def print_advice(console: Console, advice: Advice) -> None:
+def print_choices(console: Console, advice: Advice) -> None:
     """Print the first choices with their expected effects, and what they rest on."""
-    _print_item(console, f"advice: {advice.text}")
     if not advice.choices:
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)

@@ -20,6 +20,8 @@ from assessor.moments import Floats, Moments, MomentsTree, reduce_items
 from assessor.noise import noise
 
 _LN2 = float(np.log(2.0))
+PART_VALUES = 1 << 19
+"""Values of a batch that is not reduced by a kernel, widened at a time: 4 MB."""
 
 RECORD = np.dtype(
     [
@@ -181,20 +183,30 @@ class LaneBuilder:
         """
         for start, stop, batch, offset in self._parts(first, len(x)):
             rows, sums = x[start:stop], None if row_sums is None else row_sums[start:stop]
-            if stop - start >= self.batch_size and self.reference is not None:
-                self._add_whole(batch, rows, sums, start)
-                continue
-            if stop - start >= self.batch_size:
+            if stop - start < self.batch_size:
+                self._add_part(batch, offset, rows, sums, start)
+            elif self.reference is None:
                 reduced = reduce_batches(rows, self.batch_size, batch, sums)
                 _check_sums(sums, start)
                 self._take(batch, reduced)
-                continue
-            values = np.ascontiguousarray(rows, np.float64)
-            if sums is not None:
-                sums[:] = sum_rows(values)
-                _check_sums(sums, start)
-            self._cut.setdefault(batch, MomentsTree()).add(offset, values, None, 1)
-            self._close_if_complete(batch)
+            elif self.batch_size * self.n_features <= PART_VALUES:
+                self._add_whole(batch, rows, sums, start)
+            else:
+                for at in range(0, len(rows), self.batch_size):
+                    whole = slice(at, at + self.batch_size)
+                    part_sums = None if sums is None else sums[whole]
+                    self._add_part(batch + at // self.batch_size, 0, rows[whole], part_sums, start + at)
+
+    def _add_part(self, batch: int, offset: int, x: NDArray[Any], row_sums: Floats | None, row: int) -> None:
+        """Add rows of one batch, from its row `offset` on, a few at a time: as float64 they may be large."""
+        step = max(1, PART_VALUES // self.n_features)
+        for start in range(0, len(x), step):
+            values = np.ascontiguousarray(x[start : start + step], np.float64)
+            if row_sums is not None:
+                row_sums[start : start + step] = sum_rows(values)
+                _check_sums(row_sums[start : start + step], row + start)
+            self._cut.setdefault(batch, MomentsTree()).add(offset + start, values, None, 1)
+        self._close_if_complete(batch)
 
     def _add_whole(self, first: int, x: NDArray[Any], row_sums: Floats | None, row: int) -> None:
         """Add whole batches by their moments, which a divergence needs and the kernels do not hand out."""

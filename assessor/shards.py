@@ -18,6 +18,8 @@ from assessor.profile import Profile
 from assessor.profiler import Profiler
 
 READ_BYTES = 1 << 20
+WITHOUT_COLUMNS = frozenset(("npy", "npz", "safetensors", "webdataset"))
+"""Formats of arrays and pictures, in which no column has a name."""
 
 
 def profile_shard(
@@ -47,6 +49,7 @@ def profile_shard(
     Raises:
         AssessorError: the shard is empty, malformed, truncated, non-finite or of another shape; or what its format
             needs is not installed.
+        SettingError: a setting out of its range, or columns named for a format that has none.
         OSError: the file cannot be read.
     """
     profiler = Profiler(
@@ -63,6 +66,7 @@ def profile_shard(
         return _profile(_parts(source, None, format, settings, report), profiler, labels)
     path = Path(source)
     if path.is_dir():
+        _check_columns("folder of pictures", settings)
         if format is not None:
             raise SettingError(f"expected no format for a folder, which holds pictures; got {format!r:.80}: leave it")
         return _profile(read_folder(path, settings, report), profiler, labels)
@@ -94,7 +98,10 @@ def _parts(
         raise EmptyShardError("expected a shard; it has no bytes: leave it out")
     while len(piece) < RECOGNIZED_BYTES and (more := stream.read(RECOGNIZED_BYTES - len(piece))):
         piece += more
-    decoder: Decoder = formats.get(format or format_of(piece, path))(settings)
+    name = format or format_of(piece, path)
+    if name in WITHOUT_COLUMNS:
+        _check_columns(f"{name} shard", settings)
+    decoder: Decoder = formats.get(name)(settings)
     if isinstance(decoder, FileDecoder) and path is not None:
         yield from decoder.read(stream)
         on_bytes(stream.seek(0, 2))
@@ -104,6 +111,14 @@ def _parts(
         on_bytes(len(piece))
         piece = stream.read(READ_BYTES)
     yield from decoder.finish()
+
+
+def _check_columns(what: str, settings: DecodeSettings) -> None:
+    """Raise SettingError where columns are named of what has none, since that would change nothing."""
+    if settings.columns is not None or settings.label is not None:
+        raise SettingError(
+            f"expected columns and label for tables only; got them for a {what}, which has no columns: leave them out"
+        )
 
 
 def _ignore(size_bytes: int) -> None:

@@ -24,7 +24,7 @@ def advice_of(plan: Plan, *, name: str) -> dict[str, Any] | None:
     if not choices:
         return {"choices": [], "plot": None, "ranking": ""}
     shown = [choice for _, choice in choices]
-    figure, axes = new_figure(height=1.1 + 0.27 * len(shown))
+    figure, axes = new_figure(width=7.0, height=1.1 + 0.27 * len(shown))
     draw_choices(axes, shown)
     ranking = f"{RANKING}; {INTERVALS}"
     return {"choices": choices, "plot": to_svg(figure, describe_choices(shown), name=name), "ranking": ranking}

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from app.report.drawing import CUTOFF, NORMALIZE, SKIP, set_title, tidy
 from app.report.scale import ScoreScale
@@ -71,6 +71,7 @@ def draw_histogram(axes: Axes, plan: Plan) -> None:
     axes.legend(fontsize=8, frameon=False)
     axes.set_xlabel(scale.label(plan))
     axes.set_ylabel("batches")
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     set_title(axes, "how many batches have which score")
     scale.set_ticks(axes, along_x=True)
@@ -82,9 +83,11 @@ def _draw_dots(axes: Axes, plan: Plan, scores: Floats, cutoffs: Floats) -> None:
     for chosen, colour in ((~plan.normalize, SKIP), (plan.normalize, NORMALIZE)):
         size = 5.0 if len(plan) < 300 else 3.0
         axes.plot(numbers[chosen], scores[chosen], ".", markersize=size, color=colour, rasterized=True)
-    at_ends = float(np.ptp(plan.cutoffs)) == 0
-    shown = [0, -1] if at_ends else slice(None)
-    axes.plot(numbers[shown], cutoffs[shown], color=CUTOFF, linewidth=1.2, linestyle="--")
+    defined = cutoffs[~np.isnan(cutoffs)]
+    if len(defined) and float(np.ptp(defined)) == 0:
+        axes.axhline(float(defined[0]), color=CUTOFF, linewidth=1.2, linestyle="--")
+    else:
+        axes.plot(numbers, cutoffs, color=CUTOFF, linewidth=1.2, linestyle="--")
 
 
 def _draw_ranges(axes: Axes, plan: Plan, scores: Floats, cutoffs: Floats) -> None:

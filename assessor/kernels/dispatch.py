@@ -31,8 +31,8 @@ COMPILE_FROM = 1 << 22
 """Values from which loading (0.5 s) or compiling (some seconds, once a machine) the kernel pays."""
 THREAD_VALUES = 1 << 20
 """Values that a thread should have at least: below, starting it costs more than it saves."""
-WIDENED_VALUES = 1 << 23
-"""Values of a dtype that no kernel reads as it is, handed over at a time: 32 or 64 MB once widened."""
+WIDENED_VALUES = 1 << 22
+"""Values of a dtype that no kernel reads as it is, handed over at a time: 16 or 32 MB once widened."""
 SLICE_SUMS = 1 << 17
 """Tiles of batches handed over at a time, 88 bytes of sums each."""
 BLOCK_VALUES = 1 << 17

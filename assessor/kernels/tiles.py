@@ -162,7 +162,7 @@ def _strips(x: Floats, fill: float) -> Floats:
         padded = np.full((n, -(-width // STRIP) * STRIP), fill)
         padded[:, :width] = x
         x = padded
-    return np.ascontiguousarray(x).reshape(n, -1, STRIP)
+    return np.ascontiguousarray(x).reshape(n, x.shape[1] // STRIP, STRIP)
 
 
 def _lane_sum(x: Floats) -> Floats:

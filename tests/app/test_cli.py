@@ -110,6 +110,17 @@ def test_a_measure_and_a_threshold_by_name(capsys: pytest.CaptureFixture[str], s
     assert capsys.readouterr().out.splitlines() == [plan.to_json() for plan in expected]
 
 
+def test_what_is_named_twice_is_made_once(capsys: pytest.CaptureFixture[str], shards: list[str]) -> None:
+    assert main(["assess", *shards, "--batch-size", "8,4,8", "--method", "need,published,need", "--json"]) == 0
+    plans = [Plan.from_json(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(plan.batch_size, plan.method) for plan in plans] == [
+        (8, "need"),
+        (8, "published"),
+        (4, "need"),
+        (4, "published"),
+    ]
+
+
 def test_rows_that_are_not_finite(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     x = rows(40).astype(float)
     x[9, 2] = np.nan
@@ -158,7 +169,9 @@ def test_feature_axis_and_published_exact(capsys: pytest.CaptureFixture[str], tm
         (["--batch-size", "8", "--null", "normal"], "--null with --method heterogeneity.*; got need"),
         (["--batch-size", "8", "--published-exact"], "--published-exact with --method published"),
         (["--batch-size", "8", "--corrected"], "--corrected with --method location_share; got need"),
-        (["--method", "bartlett"], "a threshold for the measure 'bartlett'.*got none"),
+        (["--method", "bartlett"], "--threshold with the measure 'bartlett'.*got none.*--threshold quantile:0.9"),
+        (["--columns", "a,b"], "columns and label for tables only; got them for a npy shard"),
+        (["--label-column", "y"], "columns and label for tables only"),
         (["--method", "population_divergence", "--threshold", "1"], "with a reference for population_divergence"),
         (["--batch-size", "8", "--threshold", "li()"], "a threshold among: .*otsu.*; got 'li'"),
         (["--batch-size", "8", "--feature-axis", "row"], "element"),
@@ -310,7 +323,7 @@ def test_serve_says_where_and_who_is_served(capsys: pytest.CaptureFixture[str], 
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
             statuses = [
-                httpx.get(f"{url}{path}", headers=sent).status_code
+                httpx.get(f"{url}{path}", headers=sent, timeout=60).status_code
                 for path, sent in (("/readyz", {}), ("/v1/assessments", {}), ("/v1/assessments", headers))
             ]
         finally:

@@ -9,7 +9,10 @@ import pytest
 
 from app.report import MAX_BYTES, draw_report, render_report
 from app.report.blind_spots import OF_ALL, OF_MEASURE
+from app.report.drawing import drawing, new_figure
 from app.report.page import MAX_DETAILED, MAX_LISTED
+from app.report.scale import ScoreScale
+from app.report.scores import draw_scores
 from app.tables import score_quartiles
 from assessor import Plan, Profile, make_plan, measures, methods, profile_array
 from tests.app.pages import Page
@@ -148,6 +151,19 @@ def test_scores_that_are_undefined_or_infinite() -> None:
     assert "either no feature varies" in Page(render_report([constant], profile=profile)).text
     for plan in (nothing, infinite, constant):
         assert draw_report([plan]).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("rows_left", [0, 1])
+def test_the_cutoff_is_drawn_also_where_the_last_batch_has_no_score(rows_left: int) -> None:
+    plan = make_plan(profile_array(rows(40 + rows_left), batch_sizes=[4]))
+    assert np.isnan(plan.scores).sum() == rows_left
+    with drawing():
+        _, axes = new_figure()
+        draw_scores(axes, plan)
+    cutoff = float(ScoreScale.of(plan).place(plan.cutoffs[:1])[0])
+    across = [line for line in axes.lines if line.get_linestyle() == "--"]
+    assert [set(np.asarray(line.get_ydata()).tolist()) for line in across] == [{cutoff}]
+    assert np.ptp(np.asarray(across[0].get_xdata(), np.float64)) > 0
 
 
 def test_the_same_plans_give_the_same_bytes() -> None:

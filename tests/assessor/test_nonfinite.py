@@ -222,6 +222,17 @@ def test_what_stays_an_error() -> None:
         profile_array(large, batch_sizes=[4], nonfinite="exclude")
 
 
+@pytest.mark.parametrize("policy", ["exclude", "normalize"])
+def test_long_runs_of_wide_rows_that_are_not_finite(policy: str) -> None:
+    x = np.ones((300, 1000)) * np.arange(300)[:, None]
+    x[100:250] = np.nan
+    plan = assess(x, batch_size=50, nonfinite=policy)
+    assert plan.normalize.tolist()[2:5] == [policy == "normalize"] * 3
+    # The batches without such rows are those of the data as they would be alone.
+    alone = profile_array(np.delete(x, slice(100, 250), axis=0), batch_sizes=[50], nonfinite=policy)
+    assert profile_array(x, batch_sizes=[50], nonfinite=policy).lanes[50].records[0] == alone.lanes[50].records[0]
+
+
 def test_memory_stays_bounded_where_every_batch_lacks_rows() -> None:
     """Batches without some rows are closed as others are: no node of them is kept."""
     x = data(3200, (64,), {})

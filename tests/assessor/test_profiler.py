@@ -1,3 +1,4 @@
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,8 @@ from assessor import (
     merge,
     profile_array,
 )
+from assessor import batches as batches_module
+from assessor.kernels import warm
 from tests.assessor import reference
 from tests.tolerances import STORED, SUMS
 
@@ -372,3 +375,56 @@ def test_a_profiler_that_could_not_finish_goes_on() -> None:
         profiler.finish()
     profiler.add_labels([1] * 3)
     assert profiler.finish().rows.labels is not None
+
+
+WIDE = 256 * 256 * 3
+"""Features of a picture."""
+
+
+@pytest.mark.parametrize(
+    ("rows", "dtype", "settings"),
+    [
+        (31, "uint8", {}),
+        (60, "uint8", {"batch_sizes": [128]}),
+        (96, "int32", {}),
+        (96, "float16", {}),
+        (40, "float32", {"nonfinite": "exclude"}),
+        (40, "float32", {"with_reference": True}),
+    ],
+)
+def test_memory_for_wide_rows_is_bounded(rows: int, dtype: str, settings: dict[str, Any]) -> None:
+    warm("uint8" if dtype == "uint8" else "float64" if dtype == "int32" else "float32")
+    x = np.ones((rows, WIDE), dtype)
+    x[rows // 2 :] *= 2
+    given = {"batch_sizes": [32], **settings}
+    if given.pop("with_reference", False):
+        given["reference"] = profile_array(x, batch_sizes=[32])
+    if "nonfinite" in given:
+        x[3, 5] = np.nan
+    tracemalloc.start()
+    profile = profile_array(x, **given)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 << 20
+    assert profile.n_rows == rows
+
+
+@pytest.mark.parametrize("values", [1, 40, 100])
+@pytest.mark.parametrize("size", [2, 8, 16, 40])
+def test_how_many_values_are_widened_at_a_time_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch, size: int, values: int
+) -> None:
+    earlier = profile_array(X, batch_sizes=[4])
+
+    def saved() -> list[bytes]:
+        x = X.copy()
+        x[5, 0, 0] = np.nan
+        return [
+            profile_array(X, batch_sizes=[3, size]).to_bytes(),
+            profile_array(X, batch_sizes=[size], reference=earlier, first_row=3).to_bytes(),
+            profile_array(x, batch_sizes=[size], nonfinite="exclude").to_bytes(),
+        ]
+
+    before = saved()
+    monkeypatch.setattr(batches_module, "PART_VALUES", values)
+    assert saved() == before

@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
@@ -223,3 +223,44 @@ def test_the_plan_is_the_same_from_shards() -> None:
     for method in ("need", "heterogeneity"):
         merged = make_plan(merge(parts[::-1]), method=method)
         assert merged.to_json() == assess(WITH_CONSTANTS, batch_size=4, method=method).to_json()
+
+
+@pytest.mark.parametrize("size", [4, 8, 32])
+@pytest.mark.parametrize("kind", ["blank", "seldom", "counts", "one value"])
+def test_features_that_hardly_vary_do_not_decide(kind: str, size: int) -> None:
+    rng = np.random.default_rng(4)
+    n, features = 1024, 64
+    x = rng.normal(size=(n, features))
+    second = np.arange(n) // 32 % 2 == 1
+    x[second] = 3 * x[second] + 2
+    if kind == "blank":
+        added = np.full((n, 3 * features), 0.3)
+    elif kind == "seldom":  # in one row of fifty
+        added = rng.normal(size=(n, features)) * (rng.random((n, features)) < 0.02)
+    elif kind == "counts":
+        added = rng.poisson(0.1, (n, features)).astype(np.float64)
+    else:  # bright in one source only: constant in every batch of the other
+        added = np.where(second[:, None], rng.integers(0, 2, (n, features)), 0).astype(np.float64)
+    varies = added.std(axis=0) > 0
+    added[:, varies] = (added[:, varies] - added[:, varies].mean(axis=0)) / added[:, varies].std(axis=0)
+    without = assess(x, batch_size=size).normalize
+    assert_array_equal(without, second[::size])
+    assert_array_equal(assess(np.hstack([x, added]), batch_size=size).normalize, without)
+
+
+@pytest.mark.parametrize("size", [4, 16])
+def test_a_feature_that_varies_in_one_row_adds_at_most_its_share(size: int) -> None:
+    rng = np.random.default_rng(5)
+    n, features = 800, 50
+    x = rng.normal(size=(n, features))
+    plain = assess(x, batch_size=size).scores
+    lit = np.zeros((n, 1))
+    lit[n // 2] = 1
+    lit = (lit - lit.mean()) / lit.std()
+    more = assess(np.hstack([x, lit]), batch_size=size).scores
+    there = n // 2 // size
+    others = np.delete(np.arange(n // size), there)
+    assert_allclose(more[others], plain[others] * features / (features + 1), atol=0.05)
+    # v + m^2 of that feature is n / size; its ln v takes off the little that is left.
+    limit = n / (2 * size * (features + 1))
+    assert 0.8 * limit < more[there] - plain[there] < limit
