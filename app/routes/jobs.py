@@ -10,6 +10,7 @@ from app.jobs.records import Job
 from app.jobs.schemas import JobState
 from app.jobs.stream import EVENT_STREAM, EventStreamResponse, stream
 from app.openapi import PLAN_RESPONSE, REQUEST_PROBLEMS, problem_responses
+from app.plan_answers import plan_response
 from app.problems import ProblemError
 from app.schemas import check_query
 from app.service import ServiceDep
@@ -101,7 +102,7 @@ async def get_events(
     responses=PLAN_RESPONSE | problem_responses(*REQUEST_PROBLEMS, "job-not-found", "no-result"),
 )
 async def get_result(job_id: str, service: ServiceDep, board: BoardDep) -> Response:
-    """Answer the plan that a job made."""
+    """Answer the plan that a job made, in the form that was accepted where it was asked for."""
     result = await service.blocking(lambda: board.result(job_id))
     if result is None:
         raise ProblemError(
@@ -109,4 +110,4 @@ async def get_result(job_id: str, service: ServiceDep, board: BoardDep) -> Respo
             f"expected a job that has made a plan; {job_id} has not, or not yet, or makes none: look at "
             f"/v1/jobs/{job_id}",
         )
-    return Response(result, media_type="application/json")
+    return plan_response(result)
