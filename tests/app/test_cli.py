@@ -310,7 +310,7 @@ def test_serve_says_where_and_who_is_served(capsys: pytest.CaptureFixture[str], 
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
             statuses = [
-                httpx.get(f"{url}{path}", headers=sent).status_code
+                httpx.get(f"{url}{path}", headers=sent, timeout=60).status_code
                 for path, sent in (("/readyz", {}), ("/v1/assessments", {}), ("/v1/assessments", headers))
             ]
         finally:
