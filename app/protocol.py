@@ -150,11 +150,9 @@ class ServiceProtocol(HttpToolsProtocol):
         else:
             self._framing_bytes += len(data)
         super().data_received(data)
-        if self._refused:
-            return
-        if self._in_head and self._head_bytes > self._settings.max_header_bytes:
+        if self._in_head and not self._refused and self._head_bytes > self._settings.max_header_bytes:
             self._refuse_headers(self._head_bytes)
-        elif self.expects_more and self._framing_bytes > self._settings.max_header_bytes:
+        elif self.expects_more and not self._refused and self._framing_bytes > self._settings.max_header_bytes:
             self._refuse_headers(self._framing_bytes, "trailers or a chunk extension")
 
     def on_message_begin(self) -> None:
