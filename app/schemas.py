@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from app.problems import ProblemError
 from app.records import Assessment, Shard
 from app.service import find_gaps
+from assessor.order import SAMPLER_VERSION
 
 MAX_PAGE = 200
 LARGEST_INTEGER = 2**62
@@ -23,6 +24,24 @@ Nonfinite = Annotated[
         json_schema_extra={"enum": ["raise", "exclude", "normalize"]},
     ),
 ]
+
+_VERSION = {"const": SAMPLER_VERSION}
+_ORDERS: Any = [
+    {
+        "properties": {"kind": {"const": kind}, **fields},
+        "required": ["kind", *fields],
+        "additionalProperties": False,
+    }
+    for kind, fields in (
+        ("rows", {}),
+        ("shuffled", {"seed": {"type": "integer"}, "version": _VERSION}),
+        (
+            "explicit",
+            {"sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"}, "version": _VERSION},
+        ),
+    )
+]
+"""Checked by the assessor too: for the document only."""
 
 CURSOR = r"^n[0-9]{1,18}$"
 NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
@@ -148,8 +167,9 @@ class NewAssessment(BaseModel):
     nonfinite: Nonfinite = "raise"
     order: dict[str, Any] = Field(
         default_factory=lambda: {"kind": "rows"},
-        description='How dataset rows were laid out: {"kind": "rows"} or {"kind": "shuffled", '
-        '"seed": 0, "version": 1}. Shards hold the rows in that order.',
+        description='How dataset rows were laid out: {"kind": "rows"}, {"kind": "shuffled", "seed": 0, "version": 1} '
+        'or {"kind": "explicit", "sha256": ..., "version": 1}. Shards hold the rows in that order.',
+        json_schema_extra={"oneOf": _ORDERS},
     )
 
 

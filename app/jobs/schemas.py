@@ -21,12 +21,17 @@ _Format = Annotated[
 ]
 
 
+ADDRESS_FORM, PATTERN_FORM = "object-uri", "object-pattern"
+"""Formats of texts, for the document: of an object's URI, and of a pattern for several."""
+_ADDRESS: Any = {"format": ADDRESS_FORM}
+
+
 class IngestShard(BaseModel):
     """One object that is to become a shard."""
 
     model_config = _STRICT
 
-    uri: str = Field(max_length=LONGEST_URI, examples=["s3://data/digits/part-0.npy"])
+    uri: str = Field(max_length=LONGEST_URI, examples=["s3://data/digits/part-0.npy"], json_schema_extra=_ADDRESS)
     index: _Index | None = Field(default=None, description="Default: after the one before it in the list, or 0.")
     first_row: _Row | None = Field(default=None, description="Default: after the shard of the index before it.")
     format: _Format = None
@@ -57,6 +62,7 @@ class NewIngest(BaseModel):
         description="All objects that match, sorted by the characters of their keys: * and ? within a part of the "
         "path, [abc], and ** for any parts.",
         examples=["s3://data/digits/part-*.npy"],
+        json_schema_extra={"format": PATTERN_FORM},
     )
     first_index: _Index = Field(default=0, description="With a pattern: index of the first shard.")
     first_row: _Row | None = Field(default=None, description="With a pattern: row at which the first shard begins.")

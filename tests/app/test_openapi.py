@@ -124,6 +124,19 @@ def test_examples_are_accepted(client: httpx.Client, document: dict[str, Any]) -
         assert client.post("/v1/assessments", json=example).status_code == 201
 
 
+def test_choices_are_those_that_are_taken(client: httpx.Client, document: dict[str, Any]) -> None:
+    fields = document["components"]["schemas"]["NewAssessment"]["properties"]
+    sizes, settings = fields["batch_sizes"], Settings()
+    assert (sizes["maxItems"], sizes["items"]["maximum"]) == (settings.max_batch_sizes, settings.max_batch_size)
+    values = {"seed": 7, "version": 1, "sha256": "0" * 64}
+    for order in fields["order"]["oneOf"]:
+        kind = order["properties"]["kind"]["const"]
+        given = {"kind": kind} | {name: values[name] for name in order["required"] if name != "kind"}
+        body = {"name": "x", "batch_sizes": [sizes["items"]["maximum"]], "method": fields["method"]["enum"][-1]}
+        response = client.post("/v1/assessments", json=body | {"order": given})
+        assert response.status_code == 201, response.text
+
+
 def test_shard_bodies_are_described(document: dict[str, Any]) -> None:
     for path in ("/v1/assess", "/v1/assessments/{assessment_id}/shards/{index}"):
         (operation,) = document["paths"][path].values()
