@@ -47,12 +47,10 @@ CURSOR = r"^n[0-9]{1,18}$"
 NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 """PostgreSQL keeps no zero characters, and the others would only garble a list or a report."""
 
-BatchSize = Annotated[
-    int,
-    # To JSON 32.0 is an integer; a text or true is none.
-    BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value),
-    Field(strict=True, json_schema_extra={"minimum": 1}),
-]
+# To JSON 32.0 is an integer; a text or true is none.
+WHOLE = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
+"""Before a strict integer of a JSON body."""
+BatchSize = Annotated[int, WHOLE, Field(strict=True, json_schema_extra={"minimum": 1})]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.jobs.records import Job, Kind, State
-from app.schemas import LARGEST_INTEGER, Problem
+from app.schemas import LARGEST_INTEGER, WHOLE, Problem
 from assessor import SourceUriError
 from assessor.sources import SourceUri, is_pattern
 from assessor.sources.uris import LONGEST_URI
@@ -13,8 +13,8 @@ from assessor.sources.uris import LONGEST_URI
 LARGEST_INDEX = 2**31 - 1
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
-_Index = Annotated[int, Field(ge=0, le=LARGEST_INDEX)]
-_Row = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
+_Index = Annotated[int, WHOLE, Field(strict=True, ge=0, le=LARGEST_INDEX)]
+_Row = Annotated[int, WHOLE, Field(strict=True, ge=0, le=LARGEST_INTEGER)]
 _Format = Annotated[
     str | None,
     Field(default=None, max_length=40, description="Default: by the end of the name, and by the first bytes."),

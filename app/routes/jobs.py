@@ -19,10 +19,16 @@ RETRY_AFTER_S = 1
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"], dependencies=[Depends(check_query)])
 
+_EVENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "One event of the stream, by the fields that it is sent in; its data are a JSON object as text.",
+    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+    "required": ["event", "data"],
+}
 _EVENTS_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The events; each with an id, a name and JSON data, progress without an id",
-        "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+        "content": {EVENT_STREAM: {"schema": _EVENT_SCHEMA}},
     },
     204: {"description": "The job has ended and its last event is Last-Event-ID: there is nothing to wait for"},
 }
@@ -76,7 +82,7 @@ async def get_events(
         str | None,
         Header(
             description="The id of the last event that came; the stream goes on after it.",
-            json_schema_extra={"pattern": "^[0-9]{1,9}$"},
+            json_schema_extra={"pattern": "^[0-9]{0,9}$"},
         ),
     ] = None,
 ) -> Response:

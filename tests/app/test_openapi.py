@@ -15,6 +15,7 @@ from app.problems import KINDS, MEDIA_TYPE
 from app.schemas import NewAssessment
 from app.settings import Settings
 from assessor import MEDIA_TYPES as SHARD_MEDIA_TYPES
+from tests.app.support import check_problem
 
 
 @pytest.fixture
@@ -135,6 +136,10 @@ def test_choices_are_those_that_are_taken(client: httpx.Client, document: dict[s
         body = {"name": "x", "batch_sizes": [sizes["items"]["maximum"]], "method": fields["method"]["enum"][-1]}
         response = client.post("/v1/assessments", json=body | {"order": given})
         assert response.status_code == 201, response.text
+        if "version" in given:
+            check_problem(
+                client.post("/v1/assessments", json=body | {"order": given | {"version": True}}), 422, "malformed-plan"
+            )
 
 
 def test_shard_bodies_are_described(document: dict[str, Any]) -> None:
