@@ -22,6 +22,9 @@ from app.settings import Settings
 from app.storage import Store
 
 CONFIGURATION = """\
+[checks]
+enabled = true
+
 [checks.positive_data_acceptance]
 # Of the form described, and yet: not a shard, limits of this server, shards that do not fit the others. Which of the
 # 422 these are is checked by described_requests_are_understood.
@@ -55,7 +58,7 @@ def check(url: str, *, folder: Path, examples: int, seed: int, token: str | None
     configuration = folder / "schemathesis.toml"
     configuration.write_text(CONFIGURATION)
     command = [sys.executable, "-W", "ignore", "-c", "from schemathesis.cli import schemathesis; schemathesis()"]
-    command += ["--config-file", str(configuration), "run", f"{url}/openapi.json", "--checks", "all"]
+    command += ["--config-file", str(configuration), "run", f"{url}/openapi.json"]
     command += ["--max-examples", str(examples), "--seed", str(seed), "--continue-on-failure", "--no-color"]
     command += ["--suppress-health-check", "all", "--generation-database", "none"]
     if token is not None:

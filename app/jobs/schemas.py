@@ -13,8 +13,8 @@ from assessor.sources.uris import LONGEST_URI
 LARGEST_INDEX = 2**31 - 1
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
-_Index = Annotated[int, WHOLE, Field(strict=True, ge=0, le=LARGEST_INDEX)]
-_Row = Annotated[int, WHOLE, Field(strict=True, ge=0, le=LARGEST_INTEGER)]
+_Index = Annotated[int, Field(strict=True, ge=0, le=LARGEST_INDEX), WHOLE]
+_Row = Annotated[int, Field(strict=True, ge=0, le=LARGEST_INTEGER), WHOLE]
 _Format = Annotated[
     str | None,
     Field(default=None, max_length=40, description="Default: by the end of the name, and by the first bytes."),
