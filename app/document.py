@@ -17,6 +17,9 @@ from app.observability.requests import PROBES
 from app.openapi import PROBLEMS_KEY
 from app.problems import KINDS, MEDIA_TYPE
 from app.schemas import Problem
+from app.settings import Settings
+from assessor import methods
+from assessor.formats import formats
 
 ANY_CALL = ("malformed-http", "headers-timeout", "headers-too-large", "too-many-connections", "internal-error")
 """What any call can be refused for, before it is known which it is, and what it can fail of."""
@@ -65,6 +68,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             _describe_parameters(operation)
             if not is_open(path):
                 operation["security"] = [{"key": []}, {}]
+        _describe_choices(document, app.state.service.settings)
         components["examples"] = {code: _example(code) for code in KINDS}
         _link(document)
         _write_integers(document)
@@ -157,6 +161,20 @@ def _describe_parameters(operation: dict[str, Any]) -> None:
         parameter["schema"] |= kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {}
         if parameter["in"] == "path" and parameter["name"] in PARAMETER_EXAMPLES:
             parameter["example"] = PARAMETER_EXAMPLES[parameter["name"]]
+
+
+def _describe_choices(document: dict[str, Any], settings: Settings) -> None:
+    """Say which batch sizes, methods and formats this service takes."""
+    schemas = {name: schema.get("properties", {}) for name, schema in document["components"]["schemas"].items()}
+    schemas["NewAssessment"]["method"]["enum"] = list(methods.names())
+    for name in ("IngestShard", "NewIngest"):
+        text = next(kind for kind in schemas[name]["format"]["anyOf"] if kind["type"] == "string")
+        text["enum"] = list(formats.names())
+    sizes = schemas["NewAssessment"]["batch_sizes"]
+    sizes["maxItems"] = settings.max_batch_sizes
+    one = next(p for p in document["paths"]["/v1/assess"]["post"]["parameters"] if p["name"] == "batch_size")
+    for schema in (sizes["items"], one["schema"]):
+        schema["maximum"] = settings.max_batch_size
 
 
 def _link(document: dict[str, Any]) -> None:

@@ -188,7 +188,8 @@ def _decode_settings(format_name: str, settings: Settings) -> DecodeSettings:
         max_spool_bytes=settings.max_spool_bytes,
         max_decoded_bytes=settings.max_decoded_bytes,
     )
-    return limits if format_name in _ROW_BY_ROW else replace(limits, max_features=settings.max_features)
+    most = settings.max_features
+    return replace(limits, max_features=max(most, limits.max_features) if format_name in _ROW_BY_ROW else most)
 
 
 def format_of(request: Request) -> str | None:

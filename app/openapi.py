@@ -3,6 +3,7 @@
 from typing import Any
 
 from app.ingest import SNIFFED_MEDIA_TYPE
+from app.plan_answers import ARROW, JSON
 from app.problems import KINDS
 from assessor.advice.choices import KINDS as CHOICES
 from assessor.formats import MEDIA_TYPES
@@ -61,7 +62,11 @@ PLAN_SCHEMA: dict[str, Any] = {
 }
 
 PLAN_RESPONSE: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The plan", "content": {"application/json": {"schema": PLAN_SCHEMA}}}
+    200: {
+        "description": "The plan: as JSON, or, where Accept names it and likes JSON no better, an Arrow file: a row a "
+        "batch, all else of the JSON in the schema's metadata normgauge",
+        "content": {JSON: {"schema": PLAN_SCHEMA}, ARROW: {"schema": {"type": "string", "format": "binary"}}},
+    }
 }
 
 REPORT_RESPONSE: dict[int | str, dict[str, Any]] = {

@@ -1,12 +1,14 @@
 """HTTP/1.1 as uvicorn speaks it by httptools, with what it leaves out: limits on headers, and a close that is heard.
 
 - Headers have a largest size and a longest time; connections have a largest number. Uvicorn's httptools has neither.
+- Trailers and chunk extensions have the size of headers too, and are dropped; uvicorn would keep trailers without end.
 - A client that takes nothing of its answer for long is cut off; uvicorn would wait for good, also after a close.
 - Of requests that are sent ahead of the answers only so many are kept; a packet may hold thousands.
 - Bytes that are no HTTP are answered by a problem document too.
 - Where an answer ends the connection while the body still comes, the socket is not closed at once: the client would be
   reset and might never read why it was refused. It is half closed, and what comes is dropped for a while.
 - A client that sends its request and closes its sending side is answered.
+- An Upgrade is not taken up; its request has no body and ends the connection, since the parser loses what follows.
 - A body reaches the application in pieces (`app.gathering`), not in packets.
 """
 
@@ -89,6 +91,7 @@ class ServiceProtocol(HttpToolsProtocol):
         self._body: Gatherer | None = None
         self._in_head = False
         self._head_bytes = 0
+        self._framing_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
         self._unsent_bytes = 0
@@ -144,9 +147,13 @@ class ServiceProtocol(HttpToolsProtocol):
             self._in_head = self.expects_more = True
         if self._in_head:
             self._head_bytes += len(data)
+        else:
+            self._framing_bytes += len(data)
         super().data_received(data)
         if self._in_head and not self._refused and self._head_bytes > self._settings.max_header_bytes:
             self._refuse_headers(self._head_bytes)
+        elif self.expects_more and not self._refused and self._framing_bytes > self._settings.max_header_bytes:
+            self._refuse_headers(self._framing_bytes, "trailers or a chunk extension")
 
     def on_message_begin(self) -> None:
         """Begin a request; it may come in the same packet as the end of the one before."""
@@ -160,24 +167,41 @@ class ServiceProtocol(HttpToolsProtocol):
         self._start_head_timer()
         self._in_head = self.expects_more = True
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head; trailers are dropped, since what they say would come too late."""
+        if self._in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        """Begin to answer a request, unless its head is too large."""
+        """Begin to answer a request, unless its head is too large or names several hosts (RFC 9112, 3.2)."""
         if self._refused:
             return
         self._in_head = False
+        self._framing_bytes = 0
         self._stop_head_timer()
+        if sum(name == b"host" for name, _ in self.headers) > 1:
+            self.send_400_response("more than one Host")
+            return
+        upgrade = self.parser.should_upgrade()
+        if upgrade and any(_begins_body(*field) for field in self.headers):
+            # The parser takes what follows for another protocol, or for another request: never for this one's body.
+            self.send_400_response("a body after Upgrade, which is not taken up here")
+            return
         size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size_bytes > self._settings.max_header_bytes:
             self._refuse_headers(size_bytes)
             return
         super().on_headers_complete()
         cycle = self.cycle
+        if upgrade:
+            cycle.keep_alive = False  # for the same reason
         self._body = Gatherer(self._pieces, self.loop, cycle.message_event.set)
         # Before its task has begun, which the event loop does later.
         cycle.receive = partial(self._receive, cycle, self._body)  # type: ignore[method-assign]  # bodies are ours
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
+        self._framing_bytes = 0
         if self._refused or self._body is None or self.cycle.response_complete:
             return
         self._body.add(body)
@@ -246,10 +270,10 @@ class ServiceProtocol(HttpToolsProtocol):
             self._send_timer.cancel()
             self._send_timer = None
 
-    def _refuse_headers(self, size_bytes: int) -> None:
+    def _refuse_headers(self, size_bytes: int, what: str = "a request line and headers") -> None:
         self._refuse(
             "headers-too-large",
-            f"expected a request line and headers of at most {self._settings.max_header_bytes} bytes; got at least "
+            f"expected {what} of at most {self._settings.max_header_bytes} bytes; got at least "
             f"{size_bytes}; send fewer or raise NORMGAUGE_MAX_HEADER_BYTES",
         )
 
@@ -301,3 +325,8 @@ class ServiceProtocol(HttpToolsProtocol):
             f"expected the whole head of a request within {self._settings.header_timeout_s:g} s; "
             f"got {self._head_bytes} bytes of it; send it again on a faster connection",
         )
+
+
+def _begins_body(name: bytes, value: bytes) -> bool:
+    """Return whether a header says that a body follows."""
+    return name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0") != b"")

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from app.problems import ProblemError
 from app.records import Assessment, Shard
 from app.service import find_gaps
+from assessor.order import SAMPLER_VERSION
 
 MAX_PAGE = 200
 LARGEST_INTEGER = 2**62
@@ -24,16 +25,32 @@ Nonfinite = Annotated[
     ),
 ]
 
+_VERSION = {"const": SAMPLER_VERSION}
+_ORDERS: Any = [
+    {
+        "properties": {"kind": {"const": kind}, **fields},
+        "required": ["kind", *fields],
+        "additionalProperties": False,
+    }
+    for kind, fields in (
+        ("rows", {}),
+        ("shuffled", {"seed": {"type": "integer"}, "version": _VERSION}),
+        (
+            "explicit",
+            {"sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"}, "version": _VERSION},
+        ),
+    )
+]
+"""Checked by the assessor too: for the document only."""
+
 CURSOR = r"^n[0-9]{1,18}$"
 NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
 """PostgreSQL keeps no zero characters, and the others would only garble a list or a report."""
 
-BatchSize = Annotated[
-    int,
-    # To JSON 32.0 is an integer; a text or true is none.
-    BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value),
-    Field(strict=True, json_schema_extra={"minimum": 1}),
-]
+# To JSON 32.0 is an integer; a text or true is none.
+WHOLE = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
+"""Before a strict integer of a JSON body."""
+BatchSize = Annotated[int, WHOLE, Field(strict=True, json_schema_extra={"minimum": 1})]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -148,8 +165,9 @@ class NewAssessment(BaseModel):
     nonfinite: Nonfinite = "raise"
     order: dict[str, Any] = Field(
         default_factory=lambda: {"kind": "rows"},
-        description='How dataset rows were laid out: {"kind": "rows"} or {"kind": "shuffled", '
-        '"seed": 0, "version": 1}. Shards hold the rows in that order.',
+        description='How dataset rows were laid out: {"kind": "rows"}, {"kind": "shuffled", "seed": 0, "version": 1} '
+        'or {"kind": "explicit", "sha256": ..., "version": 1}. Shards hold the rows in that order.',
+        json_schema_extra={"oneOf": _ORDERS},
     )
 
 

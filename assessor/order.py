@@ -137,6 +137,7 @@ class SampleOrder:
             PlanFormatError: unknown kind, seed, name or version.
         """
         kind, version = data.get("kind"), data.get("version")
+        version = None if version is True else version  # to Python it is 1
         try:
             if kind == "rows" and set(data) <= {"kind"}:
                 return cls.ROWS

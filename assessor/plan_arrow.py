@@ -54,6 +54,23 @@ def write_plan(plan: Plan, path: str | PathLike[str]) -> None:
     Raises:
         SettingError: pyarrow is not installed. OSError: the file cannot be written.
     """
+    write_columns(path, *_told(plan))
+
+
+def dump_columns(plan: Plan) -> bytes:
+    """Return the bytes of the file that `write_plan` writes.
+
+    Raises:
+        SettingError: pyarrow is not installed.
+    """
+    sink = _library("a plan in columns").BufferOutputStream()
+    _write(sink, *_told(plan))
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _told(plan: Plan) -> tuple[dict[str, Any], dict[str, NDArray[Any] | PackedBits]]:
+    """Return a plan's description and columns, as `write_columns` takes them."""
     cutoffs = told_cutoffs(plan)
     description = describe_plan(plan)
     decisions: Any = plan.normalize
@@ -65,7 +82,7 @@ def write_plan(plan: Plan, path: str | PathLike[str]) -> None:
         description["cutoffs"] = encode_column(cutoffs)
     else:
         columns["cutoff"] = cutoffs
-    write_columns(path, description, columns | dict(plan.details))
+    return description, columns | dict(plan.details)
 
 
 def write_columns(
@@ -81,6 +98,11 @@ def write_columns(
     Raises:
         SettingError: pyarrow is not installed. OSError: the file cannot be written.
     """
+    with _library("a plan in columns").OSFile(os.fspath(path), "wb") as sink:
+        _write(sink, description, columns)
+
+
+def _write(sink: Any, description: Mapping[str, Any], columns: Mapping[str, NDArray[Any] | PackedBits]) -> None:
     arrow = _library("a plan in columns")
     arrays = {}
     for name, column in columns.items():
@@ -91,7 +113,7 @@ def write_columns(
             data = arrow.py_buffer(np.ascontiguousarray(column, np.float64))
             arrays[name] = arrow.Array.from_buffers(arrow.float64(), len(column), [None, data])
     batch = arrow.RecordBatch.from_pydict(arrays, metadata=_metadata(description))
-    with arrow.OSFile(os.fspath(path), "wb") as sink, arrow.ipc.new_file(sink, batch.schema) as writer:
+    with arrow.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
 
 

@@ -3,15 +3,20 @@
 It is loaded by schemathesis itself (SCHEMATHESIS_HOOKS), in the process that `benchmarks.schema_check` starts.
 """
 
+import os
+from pathlib import Path
 from typing import Any
 
 import schemathesis
 from hypothesis import strategies as st
 
 from app.ingest import SNIFFED_MEDIA_TYPE
+from app.jobs.schemas import ADDRESS_FORM, PATTERN_FORM
 from assessor.formats import MEDIA_TYPES
 from benchmarks.fuzz_seeds import seeds
 
+OBJECTS = "NORMGAUGE_SCHEMA_CHECK_OBJECTS"
+"""Environment variable with the folder of objects that the service may read."""
 SHAPE_ERRORS = frozenset({"/problems/invalid-request", "/problems/unknown-parameter"})
 """What a request is refused for that is not of the form described."""
 
@@ -24,6 +29,15 @@ def register_shards() -> None:
             continue  # other calls take it too; the document says what its shards are
         schemathesis.openapi.media_type(media_type, _bodies(good[name]))
     schemathesis.openapi.media_type(SNIFFED_MEDIA_TYPE, _bodies([body for bodies in good.values() for body in bodies]))
+
+
+def register_objects() -> None:
+    """Name objects that are there, most of them, where a URI is due."""
+    folder = Path(os.environ[OBJECTS])
+    there = [file.as_uri() for file in sorted(folder.iterdir())]
+    wrong = ["file:///etc/passwd", "s3://data/x.npy", f"{folder.as_uri()}/none.npy", f"{folder.as_uri()}/../x", ""]
+    schemathesis.openapi.format(ADDRESS_FORM, st.sampled_from([*there * 4, *wrong]))
+    schemathesis.openapi.format(PATTERN_FORM, st.sampled_from([f"{folder.as_uri()}/*.npy"] * 8 + wrong))
 
 
 def _bodies(good: list[bytes]) -> st.SearchStrategy[bytes]:
@@ -46,3 +60,4 @@ def described_requests_are_understood(
 
 
 register_shards()
+register_objects()

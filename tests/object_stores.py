@@ -21,7 +21,7 @@ class S3:
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self.settings = StoreSettings(endpoint=endpoint, retries=1, **KEYS)  # type: ignore[arg-type]  # no booleans
-        httpx.put(f"{endpoint}/data").raise_for_status()
+        httpx.put(f"{endpoint}/data", timeout=60).raise_for_status()
 
     def put(self, key: str, body: bytes) -> str:
         """Store an object; return its URI."""

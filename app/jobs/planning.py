@@ -4,6 +4,7 @@ from typing import Any
 
 from app.jobs.board import Board
 from app.jobs.records import Job, Lease
+from app.plan_answers import encode_plan
 from app.records import Assessment
 from app.service import Service, check_complete
 
@@ -25,7 +26,7 @@ def ask_for_plan(service: Service, assessment_id: str, spec: dict[str, Any], mad
     Args:
         service: as the assessment's owner sees it.
         assessment_id: of the assessment.
-        spec: the arguments of `Service.plan_stored`.
+        spec: the arguments of `Service.plan_stored`; and "columns", true, where it is to be in columns.
         made_of: see `plan_parts`.
 
     Raises:
@@ -35,10 +36,11 @@ def ask_for_plan(service: Service, assessment_id: str, spec: dict[str, Any], mad
 
 
 def make_plan_bytes(service: Service, lease: Lease) -> bytes:
-    """Return the plan that a job asks for, as JSON; blocks.
+    """Return the plan that a job asks for, as it is answered; blocks.
 
     Raises:
         AssessorError, ProblemError: as `Service.plan_stored`.
     """
-    plan = service.owned_by(lease.key_id).plan_stored(lease.assessment_id, **lease.spec)
-    return plan.to_json().encode()
+    spec = dict(lease.spec)
+    columns = spec.pop("columns", False)
+    return encode_plan(service.owned_by(lease.key_id).plan_stored(lease.assessment_id, **spec), columns=columns)

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.jobs.records import Job, Kind, State
-from app.schemas import LARGEST_INTEGER, Problem
+from app.schemas import LARGEST_INTEGER, WHOLE, Problem
 from assessor import SourceUriError
 from assessor.sources import SourceUri, is_pattern
 from assessor.sources.uris import LONGEST_URI
@@ -13,12 +13,17 @@ from assessor.sources.uris import LONGEST_URI
 LARGEST_INDEX = 2**31 - 1
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
-_Index = Annotated[int, Field(ge=0, le=LARGEST_INDEX)]
-_Row = Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
+_Index = Annotated[int, Field(strict=True, ge=0, le=LARGEST_INDEX), WHOLE]
+_Row = Annotated[int, Field(strict=True, ge=0, le=LARGEST_INTEGER), WHOLE]
 _Format = Annotated[
     str | None,
     Field(default=None, max_length=40, description="Default: by the end of the name, and by the first bytes."),
 ]
+
+
+ADDRESS_FORM, PATTERN_FORM = "object-uri", "object-pattern"
+"""Formats of texts, for the document: of an object's URI, and of a pattern for several."""
+_ADDRESS: Any = {"format": ADDRESS_FORM}
 
 
 class IngestShard(BaseModel):
@@ -26,7 +31,7 @@ class IngestShard(BaseModel):
 
     model_config = _STRICT
 
-    uri: str = Field(max_length=LONGEST_URI, examples=["s3://data/digits/part-0.npy"])
+    uri: str = Field(max_length=LONGEST_URI, examples=["s3://data/digits/part-0.npy"], json_schema_extra=_ADDRESS)
     index: _Index | None = Field(default=None, description="Default: after the one before it in the list, or 0.")
     first_row: _Row | None = Field(default=None, description="Default: after the shard of the index before it.")
     format: _Format = None
@@ -57,6 +62,7 @@ class NewIngest(BaseModel):
         description="All objects that match, sorted by the characters of their keys: * and ? within a part of the "
         "path, [abc], and ** for any parts.",
         examples=["s3://data/digits/part-*.npy"],
+        json_schema_extra={"format": PATTERN_FORM},
     )
     first_index: _Index = Field(default=0, description="With a pattern: index of the first shard.")
     first_row: _Row | None = Field(default=None, description="With a pattern: row at which the first shard begins.")

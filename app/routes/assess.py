@@ -12,6 +12,7 @@ from app.openapi import (
     problem_responses,
     shard_body,
 )
+from app.plan_answers import encode_plan, plan_response, wants_columns
 from app.routes.checks import check_batch_sizes, check_method
 from app.schemas import AssessQuery, check_query
 from app.service import ServiceDep
@@ -27,7 +28,7 @@ router = APIRouter(prefix="/v1", tags=["plans"], dependencies=[Depends(check_que
     openapi_extra=shard_body(),
 )
 async def assess_shard(request: Request, query: Annotated[AssessQuery, Query()], service: ServiceDep) -> Response:
-    """Answer the plan of the shard in the body, taken as a whole dataset; nothing is stored."""
+    """Answer the plan of the shard in the body, taken as a whole dataset; nothing is stored. Accept: as of a plan."""
     method = "need" if query.method is None else query.method
     check_method(method, query.threshold)
     check_batch_sizes([query.batch_size], service.settings)
@@ -41,10 +42,10 @@ async def assess_shard(request: Request, query: Annotated[AssessQuery, Query()],
     # Planned in a turn of its own: a long plan holds up no upload that ends.
     profile = await ingest(request, reader, service, lambda ingested: ingested.profile, limiter=service.decoding)
 
-    def plan_as_json() -> bytes:
+    def plan() -> bytes:
         options = query.make_plan_options()
-        plan = make_plan(profile, method=method, batch_size=query.batch_size, **options)
-        service.metrics.planned(plan)
-        return plan.to_json().encode()
+        made = make_plan(profile, method=method, batch_size=query.batch_size, **options)
+        service.metrics.planned(made)
+        return encode_plan(made, columns=wants_columns(request))
 
-    return Response(await service.blocking(plan_as_json), media_type="application/json")
+    return plan_response(await service.blocking(plan))

@@ -10,6 +10,7 @@ from app.jobs.records import Job
 from app.jobs.schemas import JobState
 from app.jobs.stream import EVENT_STREAM, EventStreamResponse, stream
 from app.openapi import PLAN_RESPONSE, REQUEST_PROBLEMS, problem_responses
+from app.plan_answers import plan_response
 from app.problems import ProblemError
 from app.schemas import check_query
 from app.service import ServiceDep
@@ -18,10 +19,16 @@ RETRY_AFTER_S = 1
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["jobs"], dependencies=[Depends(check_query)])
 
+_EVENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "One event of the stream, by the fields that it is sent in; its data are a JSON object as text.",
+    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+    "required": ["event", "data"],
+}
 _EVENTS_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The events; each with an id, a name and JSON data, progress without an id",
-        "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+        "content": {EVENT_STREAM: {"schema": _EVENT_SCHEMA}},
     },
     204: {"description": "The job has ended and its last event is Last-Event-ID: there is nothing to wait for"},
 }
@@ -75,7 +82,7 @@ async def get_events(
         str | None,
         Header(
             description="The id of the last event that came; the stream goes on after it.",
-            json_schema_extra={"pattern": "^[0-9]{1,9}$"},
+            json_schema_extra={"pattern": "^[0-9]{0,9}$"},
         ),
     ] = None,
 ) -> Response:
@@ -101,7 +108,7 @@ async def get_events(
     responses=PLAN_RESPONSE | problem_responses(*REQUEST_PROBLEMS, "job-not-found", "no-result"),
 )
 async def get_result(job_id: str, service: ServiceDep, board: BoardDep) -> Response:
-    """Answer the plan that a job made."""
+    """Answer the plan that a job made, in the form that was accepted where it was asked for."""
     result = await service.blocking(lambda: board.result(job_id))
     if result is None:
         raise ProblemError(
@@ -109,4 +116,4 @@ async def get_result(job_id: str, service: ServiceDep, board: BoardDep) -> Respo
             f"expected a job that has made a plan; {job_id} has not, or not yet, or makes none: look at "
             f"/v1/jobs/{job_id}",
         )
-    return Response(result, media_type="application/json")
+    return plan_response(result)

@@ -8,6 +8,7 @@ from app.jobs.board import Board
 from app.jobs.planning import ask_for_plan, plan_parts
 from app.jobs.schemas import JobState
 from app.openapi import PLAN_RESPONSE, REQUEST_PROBLEMS, problem_responses
+from app.plan_answers import encode_plan, plan_response, wants_columns
 from app.routes.checks import check_method
 from app.routes.jobs import told_of
 from app.schemas import PlanQuery, check_query
@@ -44,28 +45,31 @@ async def get_plan(
         str | None, Header(description="respond-async (RFC 7240): let a job make the plan, whatever its size.")
     ] = None,
 ) -> Response | JobState:
-    """Answer the plan; another method or threshold needs no second upload.
+    """Answer the plan; another method or threshold needs no second upload. Accept chooses between JSON and Arrow.
 
     A plan of very many batches is made by a job: 202, and the same call again answers the plan once it is made.
     """
     assessment, made_of, n_rows = await service.blocking(lambda: plan_parts(service, assessment_id))
     spec = {"batch_size": query.batch_size, "method": query.method, **query.make_plan_options()}
     n_batches = -(-n_rows // max(1, query.batch_size or min(assessment.batch_sizes)))
+    columns = wants_columns(request)
     asked = prefer is not None and "respond-async" in [part.strip().lower() for part in prefer.split(",")]
     if asked or n_batches > service.settings.max_plan_batches:
         spec["method"] = spec["method"] or assessment.method  # named or not, it is the same plan
         check_method(spec["method"], query.threshold)
+        if columns:
+            spec["columns"] = True
         job = await service.blocking(lambda: ask_for_plan(service, assessment_id, spec, made_of))
         if job.state == "succeeded":
             board = Board(service.store, max_jobs=service.settings.max_jobs)
             made = await service.blocking(lambda: board.result(job.id))
-            return Response(made, media_type="application/json")
+            return plan_response(made or b"")
         response.status_code = 202
         if asked:
             response.headers["Preference-Applied"] = "respond-async"
         return told_of(request, response, job)
 
-    def plan_as_json() -> bytes:
-        return service.plan_stored(assessment_id, **spec).to_json().encode()
+    def make_plan() -> bytes:
+        return encode_plan(service.plan_stored(assessment_id, **spec), columns=columns)
 
-    return Response(await service.blocking(plan_as_json), media_type="application/json")
+    return plan_response(await service.blocking(make_plan))

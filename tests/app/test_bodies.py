@@ -65,7 +65,7 @@ def test_mutated_bodies(settings: Settings) -> None:
     """As `python -m benchmarks.fuzz_service` at length."""
     with running(settings.model_copy(update=LIMITS)) as url:
         counts, findings = fuzz(url, 0, range(400), 2)
-        assert httpx.get(f"{url}/readyz").status_code == 200
+        assert httpx.get(f"{url}/readyz", timeout=60).status_code == 200
     assert findings == []
     assert counts["2xx"] > 20
     assert counts["4xx"] > 200

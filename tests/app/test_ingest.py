@@ -87,3 +87,11 @@ def test_features_are_limited() -> None:
     with pytest.raises(ProblemError, match=r"at most 1000 values in a sample; got 1001 \(shape \[1001\]\)"):
         read([npy(rows(2, features=1001))])
     assert read([npy(rows(2, features=1000))])
+
+
+@pytest.mark.parametrize(
+    "body", [npy_head((1, 2**24 + 1), "|u1"), safetensors(np.zeros((1, 2**24 + 1), np.uint8))[:200]]
+)
+def test_the_limit_on_features_may_be_raised_above_the_decoders(body: bytes) -> None:
+    with pytest.raises(AssessorError, match="cut off"):
+        read([body], settings=Settings(max_features=2**25))  # refused as cut off, not for its samples

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from app.auth import Keys
+from app.plan_answers import ARROW
 from app.problems import KINDS
 from app.serving import running
 from app.settings import Settings
@@ -111,7 +112,10 @@ def test_a_stream_ends_when_the_service_goes_down_and_goes_on_after_it(
         begun = threading.Event()
 
         def watch() -> None:
-            with httpx.Client(base_url=client.base_url) as own, own.stream("GET", f"{job}/events") as response:
+            with (
+                httpx.Client(base_url=client.base_url, timeout=60) as own,
+                own.stream("GET", f"{job}/events") as response,
+            ):
                 for event in parse(response.iter_lines()):
                     seen.append(event)
                     begun.set()
@@ -226,6 +230,14 @@ class TestPlans:
         assert (again.status_code, again.content) == (200, direct.content)
         other = service.get(f"{assessment}/plan", params={"threshold": "0.5"}, headers=headers)
         assert other.status_code == 202
+        # In the other form it is another job's.
+        columns = headers | {"Accept": ARROW}
+        asked = service.get(f"{assessment}/plan", headers=columns)
+        assert asked.status_code == 202
+        job = wait(service, asked.headers["location"])
+        direct = service.get(f"{assessment}/plan", headers={"Accept": ARROW})
+        for made in (service.get(job["result"]), service.get(f"{assessment}/plan", headers=columns)):
+            assert (made.status_code, made.headers["content-type"], made.content) == (200, ARROW, direct.content)
 
     def test_of_very_many_batches(self, settings: Settings) -> None:
         few = settings.model_copy(update={"max_plan_batches": 9, "job_poll_s": 0.05})

@@ -82,7 +82,7 @@ def test_tokens_match_their_own_digest_only() -> None:
 )
 def test_refused(service: Tenancy, authorization: str | None, words: str) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
-    response = httpx.get(f"{service.url}/v1/assessments", headers=headers)
+    response = httpx.get(f"{service.url}/v1/assessments", headers=headers, timeout=60)
     check_problem(response, 401, "unauthenticated", words)
     assert response.headers["www-authenticate"].startswith('Bearer realm="normgauge"')
 
@@ -97,14 +97,14 @@ def test_right_id_with_another_secret(service: Tenancy) -> None:
 def test_two_authorization_headers(service: Tenancy) -> None:
     key = service.make_key("a")
     headers = [("Authorization", f"Bearer {key}"), ("Authorization", f"Bearer {key}")]
-    check_problem(httpx.get(f"{service.url}/v1/assessments", headers=headers), 401, "unauthenticated")
+    check_problem(httpx.get(f"{service.url}/v1/assessments", headers=headers, timeout=60), 401, "unauthenticated")
 
 
 def test_body_of_a_refused_call_is_not_waited_for(service: Tenancy) -> None:
     def endless() -> Iterator[bytes]:
         yield b"\x93NUMPY"
 
-    response = httpx.put(f"{service.url}/v1/assessments/x/shards/0", content=endless())
+    response = httpx.put(f"{service.url}/v1/assessments/x/shards/0", content=endless(), timeout=60)
     check_problem(response, 401, "unauthenticated")
     assert response.headers["connection"] == "close"
 
@@ -171,7 +171,7 @@ def test_host_that_others_reach_needs_a_key(settings: Settings) -> None:
     for allowed, status in ((False, 401), (True, 200)):
         public = settings.model_copy(update={"host": "0.0.0.0", "allow_anonymous": allowed})
         with running(public) as url:
-            response = httpx.get(url.replace("0.0.0.0", "127.0.0.1") + "/v1/assessments")
+            response = httpx.get(url.replace("0.0.0.0", "127.0.0.1") + "/v1/assessments", timeout=60)
             assert response.status_code == status
             if status == 401:
                 check_problem(response, 401, "unauthenticated", "normgauge keys create")

@@ -15,6 +15,7 @@ from app.problems import KINDS, MEDIA_TYPE
 from app.schemas import NewAssessment
 from app.settings import Settings
 from assessor import MEDIA_TYPES as SHARD_MEDIA_TYPES
+from tests.app.support import check_problem
 
 
 @pytest.fixture
@@ -122,6 +123,23 @@ def test_examples_are_accepted(client: httpx.Client, document: dict[str, Any]) -
     for example in document["components"]["schemas"]["NewAssessment"]["examples"]:
         NewAssessment.model_validate(example)
         assert client.post("/v1/assessments", json=example).status_code == 201
+
+
+def test_choices_are_those_that_are_taken(client: httpx.Client, document: dict[str, Any]) -> None:
+    fields = document["components"]["schemas"]["NewAssessment"]["properties"]
+    sizes, settings = fields["batch_sizes"], Settings()
+    assert (sizes["maxItems"], sizes["items"]["maximum"]) == (settings.max_batch_sizes, settings.max_batch_size)
+    values = {"seed": 7, "version": 1, "sha256": "0" * 64}
+    for order in fields["order"]["oneOf"]:
+        kind = order["properties"]["kind"]["const"]
+        given = {"kind": kind} | {name: values[name] for name in order["required"] if name != "kind"}
+        body = {"name": "x", "batch_sizes": [sizes["items"]["maximum"]], "method": fields["method"]["enum"][-1]}
+        response = client.post("/v1/assessments", json=body | {"order": given})
+        assert response.status_code == 201, response.text
+        if "version" in given:
+            check_problem(
+                client.post("/v1/assessments", json=body | {"order": given | {"version": True}}), 422, "malformed-plan"
+            )
 
 
 def test_shard_bodies_are_described(document: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
+from app.plan_answers import ARROW, prefers_arrow
 from app.problems import ProblemError
 from app.profile_cache import ProfileCache
 from app.records import Shard
@@ -111,6 +113,50 @@ def test_batch_size_may_be_left_out_only_where_there_is_one(client: httpx.Client
     client.put(f"{path}/shards/0", content=npy(rows(10)))
     check_problem(client.get(f"{path}/plan"), 422, "bad-setting", "one of those profiled (4, 8)", "none")
     check_problem(client.get(f"{path}/plan?batch_size=5"), 422, "bad-setting", "4, 8", "5")
+
+
+def test_plan_in_columns(client: httpx.Client, tmp_path: Path) -> None:
+    """What Accept asks for is the file that `Plan.save` writes: the same plan, from every call that answers one."""
+    x = rows(203)
+    path = create(client, batch_sizes=[4, 8])
+    client.put(f"{path}/shards/0", content=npy(x)).raise_for_status()
+    query: dict[str, str | int] = {"batch_size": 8, "threshold": "otsu"}
+    expected = make_plan(profile_array(x, batch_sizes=[8]), threshold="otsu")
+    expected.save(tmp_path / "expected.arrow")
+    headers = {"Accept": f"{ARROW}, application/json;q=0.9"}
+    kept = client.get(f"{path}/plan", params=query, headers=headers)
+    alone = client.post("/v1/assess", params=query, headers=headers, content=npy(x))
+    for response in (kept, alone):
+        assert response.status_code == 200, response.text
+        assert response.headers["content-type"] == ARROW
+        assert response.headers["vary"] == "Accept"
+        assert response.content == (tmp_path / "expected.arrow").read_bytes()
+    (tmp_path / "came.arrow").write_bytes(kept.content)
+    assert Plan.load(tmp_path / "came.arrow") == expected
+    assert client.get(f"{path}/plan", params=query).text == expected.to_json()
+    refused = client.get(f"{path}/plan?batch_size=5", headers=headers)
+    check_problem(refused, 422, "bad-setting", "4, 8", "5")
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (ARROW, True),
+        (ARROW.upper() + " ; q=0.3", True),
+        (f"text/html, {ARROW};q=0.5, */*;q=0.5", True),
+        (f"{ARROW};q=0.5, application/json", False),
+        (f"{ARROW};q=0.5, application/*;q=0.6", False),
+        (f"{ARROW};q=0.5, application/json;q=0.1, */*", True),
+        (f"{ARROW};q=0", False),
+        (f"{ARROW};q=nonsense", False),
+        ("application/vnd.apache.arrow.stream", False),
+        ("*/*", False),
+        (";;,=,", False),
+        ("", False),
+    ],
+)
+def test_which_form_is_preferred(accept: str, expected: bool) -> None:
+    assert prefers_arrow(accept) is expected
 
 
 def test_unknown_parameter(client: httpx.Client, assessment: str) -> None:

@@ -4,7 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
 import pytest
@@ -85,8 +85,63 @@ def test_headers_too_large(url: str) -> None:
 
 
 def test_headers_as_large_as_they_may_be(url: str) -> None:
-    response = httpx.get(f"{url}/livez", headers={"x-long": "x" * 60_000})
+    response = httpx.get(f"{url}/livez", headers={"x-long": "x" * 60_000}, timeout=60)
     assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "framing", [b"0\r\n" + b"X: 1\r\n" * 20_000, b"0\r\nX: " + b"x" * 140_000, b"1;" + b"x" * 140_000]
+)
+def test_trailers_and_chunk_extensions_without_end(client: httpx.Client, url: str, framing: bytes) -> None:
+    """What is between and after the chunks of a body has the limit of headers, and none of it is kept."""
+    path, body = create(client), npy(rows(4))
+    sent = b"%x\r\n%b\r\n%b" % (len(body), body, framing)
+    with send_raw(url, shard_head(path, "Transfer-Encoding: chunked"), sent) as connection:
+        time.sleep(0.2)
+        with suppress(OSError):
+            connection.sendall(framing[3:])
+            connection.sendall(framing[3:])
+        problem = check_raw(read_to_end(connection), "headers-too-large")
+    assert "trailers" in str(problem["detail"])
+    assert client.get(path).json()["shards"] == []
+
+
+def test_trailers_are_not_headers(client: httpx.Client, url: str) -> None:
+    """A short trailer is let be, and is no field of its request."""
+    path, body = create(client), npy(rows(4))
+    sent = b"%x\r\n%b\r\n0\r\n" % (len(body), body)
+    with send_raw(url, shard_head(path, "Transfer-Encoding: chunked", "Connection: close"), sent) as connection:
+        connection.sendall(b"Content-Digest: nonsense\r\nX-Request-ID: trailer\r\n\r\n")
+        answer = read_to_end(connection)
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert b"trailer" not in answer
+
+
+def test_two_hosts(url: str) -> None:
+    with send_raw(url, "GET /livez HTTP/1.1\nHost: localhost\nHost: elsewhere\n\n") as connection:
+        problem = check_raw(read_to_end(connection), "malformed-http")
+    assert "more than one host" in str(problem["detail"])
+
+
+UPGRADE = "Upgrade: h2c\nConnection: Upgrade"
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 31", "Transfer-Encoding: chunked"])
+def test_upgrade_with_a_body(url: str, framing: str) -> None:
+    """Its body is not a request of its own, whatever it looks like."""
+    with send_raw(url, f"PUT /v1/assessments HTTP/1.1\nHost: localhost\n{UPGRADE}\n{framing}\n\n") as connection:
+        problem = check_raw(read_to_end(connection), "malformed-http")
+    assert "a body after upgrade" in str(problem["detail"])
+
+
+def test_upgrade_ends_the_connection(url: str) -> None:
+    """What the client sends ahead after it is not lost without a word."""
+    head = "GET /livez HTTP/1.1\nHost: localhost\n"
+    for sent in (f"{head}{UPGRADE}\n\n", f"{head}{UPGRADE}\nContent-Length: 0\n\n{head}\n"):
+        with send_raw(url, sent) as connection:
+            answer = read_to_end(connection)
+        assert answer.count(b"HTTP/1.1 ") == answer.count(b"HTTP/1.1 200 ") == 1
+        assert b"connection: close" in answer.lower()
 
 
 def test_head_that_does_not_come(settings: Settings) -> None:

@@ -59,31 +59,31 @@ def test_each_key_has_its_own_count(settings: Settings) -> None:
 def test_calls_without_a_key_count_by_address(settings: Settings) -> None:
     """Where strangers may come; not where only this machine can."""
     with running(limited(settings, allow_anonymous=True)) as url:
-        assert [httpx.get(f"{url}/v1/assessments").status_code for _ in range(4)] == [200, 200, 200, 429]
+        assert [httpx.get(f"{url}/v1/assessments", timeout=60).status_code for _ in range(4)] == [200, 200, 200, 429]
     with running(limited(settings)) as url:
-        assert [httpx.get(f"{url}/v1/assessments").status_code for _ in range(4)] == [200] * 4
+        assert [httpx.get(f"{url}/v1/assessments", timeout=60).status_code for _ in range(4)] == [200] * 4
 
 
 def test_a_forged_address_is_not_believed(settings: Settings) -> None:
     def calls(url: str) -> list[int]:
         forged = ({"X-Forwarded-For": f"203.0.113.{k}"} for k in range(4))
-        return [httpx.get(f"{url}/v1/assessments", headers=headers).status_code for headers in forged]
+        return [httpx.get(f"{url}/v1/assessments", headers=headers, timeout=60).status_code for headers in forged]
 
     with running(limited(settings, allow_anonymous=True)) as url:
         assert calls(url) == [200, 200, 200, 429]
     with running(limited(settings, allow_anonymous=True, trusted_proxies="127.0.0.0/8")) as url:
         assert calls(url) == [200] * 4
-        assert [httpx.get(f"{url}/v1/assessments").status_code for _ in range(4)] == [200, 200, 200, 429]
+        assert [httpx.get(f"{url}/v1/assessments", timeout=60).status_code for _ in range(4)] == [200, 200, 200, 429]
 
 
 def test_a_forged_address_opens_no_door(settings: Settings) -> None:
     """Who may call without a key goes by where the service listens and by Host, not by what a caller claims."""
     claims = {"X-Forwarded-For": "127.0.0.1", "Forwarded": "for=127.0.0.1", "X-Real-IP": "127.0.0.1"}
     with running(settings) as url:
-        strange = httpx.get(f"{url}/v1/assessments", headers=claims | {"Host": "evil.example"})
+        strange = httpx.get(f"{url}/v1/assessments", headers=claims | {"Host": "evil.example"}, timeout=60)
         check_problem(strange, 401, "unauthenticated")
     with running(settings.model_copy(update={"require_keys": True})) as url:
-        check_problem(httpx.get(f"{url}/v1/assessments", headers=claims), 401, "unauthenticated")
+        check_problem(httpx.get(f"{url}/v1/assessments", headers=claims, timeout=60), 401, "unauthenticated")
 
 
 def test_proxies_are_addresses() -> None:
@@ -108,7 +108,7 @@ def test_replicas_count_together_in_redis(settings: Settings, tmp_path: Path) ->
             tenancy(shared) as service,
             running(shared) as other,
             service.tenant("a") as here,
-            httpx.Client(base_url=other, headers=here.headers) as there,
+            httpx.Client(base_url=other, headers=here.headers, timeout=60) as there,
         ):
             answers = [client.get("/v1/assessments").status_code for client in (here, there, here, there)]
     assert answers == [200, 200, 200, 429]

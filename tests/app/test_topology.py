@@ -67,7 +67,7 @@ def topology(postgresql: Callable[[], str], tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("cluster")
     database_url = postgresql()
     with moto() as s3:
-        httpx.put(f"{s3.endpoint}/shards").raise_for_status()
+        httpx.put(f"{s3.endpoint}/shards", timeout=60).raise_for_status()
         environment = node_environment(database_url, s3, folder)
         upgraded = ["-m", "app", "db", "upgrade"]
         subprocess.run([sys.executable, *upgraded], env=os.environ | environment, check=True)
@@ -99,7 +99,7 @@ def proxied(urls: list[str], folder: Path) -> Iterator[str]:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             try:
-                httpx.get(f"{url}/livez").raise_for_status()
+                httpx.get(f"{url}/livez", timeout=60).raise_for_status()
                 break
             except httpx.TransportError:
                 time.sleep(0.02)
@@ -148,7 +148,7 @@ def test_through_the_proxy(topology: Topology, tmp_path: Path) -> None:
             yield body[: len(body) // 2]
             deadline = time.monotonic() + START_S
             while time.monotonic() < deadline:
-                texts = [httpx.get(f"{node}/metrics").text for node in topology.urls]
+                texts = [httpx.get(f"{node}/metrics", timeout=60).text for node in topology.urls]
                 if any("normgauge_http_requests_running 2.0" in text for text in texts):
                     half_seen.set()
                     break
