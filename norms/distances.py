@@ -91,7 +91,8 @@ def _plain(x: Tensor, weight: Tensor | None, bias: Tensor | None, way: Way) -> S
         distance = rest.abs().amax(dims, keepdim=True)
     else:
         top = _largest(x.detach(), mean.detach(), way.largest)
-        distance = per_channel((wide[top] - mean.reshape(-1, 1)).abs().mean(1), x.ndim)
+        # x as it is, so that the gradient that a compiler scatters is in its dtype
+        distance = per_channel((x[top].to(wide.dtype) - mean.reshape(-1, 1)).abs().mean(1), x.ndim)
     scale = way.factor * distance
     y = rest / (scale + way.eps)
     y = y if weight is None else y * per_channel(weight.to(y.dtype), x.ndim)
@@ -142,7 +143,7 @@ class _ScaledNorm(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         does, kernels = steps(path), path == "triton"
         gated = (gate,) if kernels else ()
-        cells = does.moments(x, True, *gated)[0]
+        cells = does.means(x, *gated)
         mean = cells.mean(0, keepdim=True)
         centre = mean.expand_as(cells)
         top: tuple[Tensor, ...] = ()
