@@ -1,10 +1,11 @@
-"""The steps for half precision: against float64 at odd sizes, far from zero, in both layouts, and where they give way."""
+"""The steps for half precision against float64: odd sizes, far from zero, both layouts, and where they give way."""
 
 import copy
 from typing import Any
 
 import pytest
 import torch
+import torch._dynamo
 from torch import Tensor
 
 from norms import OptionError, create, halves, names
@@ -20,7 +21,9 @@ TRAINED = [n for n in names() if n != "none"]
 SUMS = 1e-4
 
 
-def data(dtype: torch.dtype, layout: torch.memory_format, shape: tuple[int, ...] = (5, C, 7, 3), mean: float = 2) -> Tensor:
+def data(
+    dtype: torch.dtype, layout: torch.memory_format, shape: tuple[int, ...] = (5, C, 7, 3), mean: float = 2
+) -> Tensor:
     return (torch.randn(shape) * 3 + mean).to(dtype).contiguous(memory_format=layout)
 
 
@@ -84,7 +87,8 @@ def test_every_layer_is_the_plain_path_in_float64(name: str, layout: torch.memor
     for a, b in zip(*found, strict=True):
         assert a is not None
         assert b is not None
-        torch.testing.assert_close(a.double(), b.double(), rtol=TOLERANCE[torch.bfloat16], atol=TOLERANCE[torch.bfloat16])
+        bound = TOLERANCE[torch.bfloat16]
+        torch.testing.assert_close(a.double(), b.double(), rtol=bound, atol=bound)
 
 
 @pytest.mark.parametrize("name", ["batch", "mean_only", "l1_batch", "batch_layer"])
@@ -122,7 +126,9 @@ def test_which_inputs_take_them() -> None:
     torch.testing.assert_close(cell_moments(volume + 1)[0], torch.ones(1, 64, 1, 1, 1))
 
 
-@pytest.mark.parametrize("x", [torch.zeros(2, 3, 4), torch.zeros(4, 6).half(), torch.zeros(2, 3, 4, 5).half()[..., ::2]])
+@pytest.mark.parametrize(
+    "x", [torch.zeros(2, 3, 4), torch.zeros(4, 6).half(), torch.zeros(2, 3, 4, 5).half()[..., ::2]]
+)
 def test_what_they_cannot_take_is_refused(x: Tensor) -> None:
     with pytest.raises(OptionError, match="expected float16 or bfloat16 of three axes or more on a CPU, contiguous or"):
         choose(x, "halves")

@@ -1,5 +1,8 @@
 """The table of speeds: which cases there are, its figures, and where it is written."""
 
+import subprocess
+import sys
+
 import pytest
 
 from benchmarks.layers_speed import MARKS, Case, Timed, cases, place, table
@@ -30,3 +33,24 @@ def test_tables_stand_between_the_marks() -> None:
     assert place(once, ["new", ""]) == once
     with pytest.raises(ValueError, match="expected one line"):
         place("# Speed", ["new"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+def test_freed_memory_is_kept_or_not() -> None:
+    """Page faults of a large tensor that is made, written and freed again and again; a process of its own for each."""
+    code = """
+import resource, sys, torch
+from benchmarks.layers_speed import set_memory
+assert set_memory(sys.argv[1]) == f"memory {sys.argv[1]}"
+def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(2): torch.ones(2**23)
+before = faults()
+for _ in range(4): torch.ones(2**23)
+print(faults() - before)
+"""
+    kept, fresh = (
+        int(subprocess.run([sys.executable, "-c", code, kind], check=True, capture_output=True, text=True).stdout)
+        for kind in ("kept", "fresh")
+    )
+    assert kept < 100
+    assert fresh >= 4 * 2**25 // 2**21  # 32 MiB in pages of 2 MiB at the largest
