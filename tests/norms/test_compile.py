@@ -18,6 +18,7 @@ def _fresh_compiler() -> None:
     torch._dynamo.reset()
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own doing
 @pytest.mark.parametrize("name", names())
 def test_one_graph_a_mode(name: str) -> None:
     norm = create(name, 6)
