@@ -9,6 +9,7 @@ import torch._dynamo.testing
 from torch import nn
 
 from norms import AdaptiveNorm, adapt_input, create, names, set_decision
+from norms.statistics import copied
 
 RULE = {"measure": "standard_divergence", "cutoff": 1.0, "constant_log_variance": -1.0}
 
@@ -90,3 +91,7 @@ def test_a_gated_model_has_two_graphs_in_training_and_one_in_evaluation() -> Non
         for x in (torch.randn(b, 6), torch.randn(b, 6) * 3 + 9):
             torch.testing.assert_close(compiled(x), model(x))
     assert counter.frame_count == 3
+
+
+def test_the_copy_that_a_compiler_cannot_see_through_is_an_operator_in_order() -> None:
+    torch.library.opcheck(copied, (torch.randn(2, 3, requires_grad=True),))

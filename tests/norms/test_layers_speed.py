@@ -22,6 +22,9 @@ def test_figures_of_a_row() -> None:
     case = Case((1000, 1000), "float32", "contiguous", "eager")
     # a copy moves 8 MB in 1 ms: 8 GB/s; forward 12 MB in 3 ms: 4 GB/s; both 32 MB in 5 ms: 6.4 GB/s
     lines = table(case, {"torch BatchNorm": Timed(0.002, 0.004), "layer": Timed(0.003, 0.005)}, 0.001)
+    # of mean-only norm both are 24 MB, in 6 ms: 4 GB/s
+    (row,) = table(case, {"torch BatchNorm": Timed(0.002, 0.004), "mean_only": Timed(0.003, 0.006)}, 0.001)[-2:-1]
+    assert row.endswith("| 0.50 | 0.50 |")
     assert lines[2] == "copy 1.000 ms, 8.0 GB/s"
     assert lines[-2] == "| layer | 3.000 | 5.000 | 1.50 | 1.25 | 0.50 | 0.80 |"
 
