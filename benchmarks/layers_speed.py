@@ -1,18 +1,21 @@
 """What do the layers cost? Time of each over torch's own norms and over a copy, in one run.
 
 python -m benchmarks.layers_speed [--quick | --full] [--layers batch,batch_layer] [--turns 3] [--threads 0]
-                                  [--kernel PATH] [--device cuda] [--write [docs/performance.md]]
+                                  [--kernel PATH] [--device cuda] [--memory fresh] [--write [docs/performance.md]]
 
 Every layer, eager and compiled, float32 and bfloat16, contiguous and channels_last, at (64, 64, 56, 56); --full: at
 four shapes. --write puts the tables between the two marks in the file.
 
 All contenders of a case take turns, so what else the machine does falls on each alike; a figure is the median of the
-turns, of processor time where there is one thread. The gradient has the memory layout of the input, as a convolution
+turns, of processor time where there is one thread. What is freed is kept for the next tensor: else the C library hands
+large ones back to the system or not by what was freed before, and giving pages anew takes longer than the layers do;
+--memory fresh: each large tensor is new memory. The gradient has the memory layout of the input, as a convolution
 behind the layer would give it. "copy" is x.clone(): it makes its result anew, as a layer does. Bytes: forward x is read
-twice and y written, backward the gradient and x are read twice and one gradient is written.
+twice and y written, backward the gradient and x are read twice and one gradient is written; FEWER has the exceptions.
 """
 
 import argparse
+import ctypes
 import statistics
 import sys
 import time
@@ -20,7 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +36,13 @@ SHAPES = ((64, 64, 56, 56), (8, 256, 14, 14), (32, 1024), (2, 64, 112, 112))
 MARKS = ("<!-- layers_speed: start -->", "<!-- layers_speed: end -->")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 READS_AND_WRITES = {"forward": 3, "both": 8, "copy": 2}
+# Of mean-only norm the gradient needs no x; population norm knows its statistics before, and reads each once.
+FEWER = {"mean_only": {"forward": 3, "both": 6}, "population": {"forward": 2, "both": 5}}
 # Turns of small shapes last this long at least, so that the clock is read for something.
 TURN_S = 0.002
+# Of glibc's mallopt: what is freed at the end of the heap goes back beyond the first; tensors apart from the heap from
+# the second on; at most so many of them.
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 Call = Callable[[], object]
 
 
@@ -162,7 +170,8 @@ def table(case: Case, timed: dict[str, Timed], copy_s: float) -> list[str]:
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
     for name, t in timed.items():
-        shares = [READS_AND_WRITES[kind] * size / getattr(t, kind) / copied for kind in ("forward", "both")]
+        moved = FEWER.get(name, READS_AND_WRITES)
+        shares = [moved[kind] * size / getattr(t, kind) / copied for kind in ("forward", "both")]
         of_possible = " | ".join("-" if name == "none" else f"{share:.2f}" for share in shares)
         ratios = f"{t.forward / batch.forward:.2f} | {t.both / batch.both:.2f} | {of_possible}"
         lines.append(f"| {name} | {t.forward * 1e3:.3f} | {t.both * 1e3:.3f} | {ratios} |")
@@ -185,10 +194,19 @@ def gate_lines(device: str, turns: int) -> list[str]:
     ]
 
 
-def machine(device: str) -> str:
+def set_memory(kind: str) -> str:
+    """Let the C library keep what is freed ("kept") or give every large tensor new memory; return what was reached."""
+    change = getattr(ctypes.CDLL(None), "mallopt", None)
+    wanted = {"kept": ((MMAP_MAX, 0), (TRIM_THRESHOLD, -1)), "fresh": ((MMAP_THRESHOLD, 1 << 20),)}[kind]
+    reached = change is not None and all(change(name, value) == 1 for name, value in wanted)
+    return f"memory {kind}" if reached else "memory as the C library has it"
+
+
+def machine(device: str, memory: str) -> str:
     """Return what the figures were measured on."""
-    what = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    return f"{what}, torch {torch.__version__}"
+    if device == "cuda":
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    return f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}, {memory}"
 
 
 def place(text: str, lines: list[str]) -> str:
@@ -212,8 +230,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--layers", default="", help="comma-separated names; default: all")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0, help="0: torch's own choice")
-    parser.add_argument("--kernel", choices=("plain", "blocks", "triton"), help="force a path of norms/dispatch.py")
+    parser.add_argument("--kernel", choices=get_args(Kernel), help="force a path of norms/dispatch.py")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--memory", default="kept", choices=("kept", "fresh"), help="what becomes of freed memory")
     parser.add_argument("--write", type=Path, nargs="?", const=Path("docs/performance.md"))
     options = parser.parse_args(arguments)
     if options.threads:
@@ -221,7 +240,7 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = [name for name in options.layers.split(",") if name]
     said = " ".join(sys.argv[1:] if arguments is None else arguments)
     lines = [f"Written by `python -m benchmarks.layers_speed {said}`.".replace(" `.", "`."), ""]
-    lines += [machine(options.device) + ".", "", *gate_lines(options.device, options.turns)]
+    lines += [machine(options.device, set_memory(options.memory)) + ".", "", *gate_lines(options.device, options.turns)]
     print("\n".join(lines))
     with use_kernel(cast(Kernel, options.kernel)) if options.kernel else nullcontext():
         for case in cases(options.quick, options.full):

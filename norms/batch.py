@@ -40,8 +40,7 @@ class BatchNorm(RunningNorm):
             weight = None if self.weight is None else self.weight.to(dtype)
             bias = None if self.bias is None else self.bias.to(dtype)
             mean, variance = snapshot(self.running_mean, dtype), snapshot(self.running_var, dtype)
-            y = F.batch_norm(x.to(dtype), mean, variance, weight, bias, False, 0.0, self.eps)
-            return y.to(x.dtype)
+            return F.batch_norm(x, mean, variance, weight, bias, False, 0.0, self.eps)
         ranks = self._sharing()
         if ranks is not None:
             return self._shared(x, x.to(compute_dtype(x.dtype)), ranks, update)
@@ -80,12 +79,13 @@ class BatchNorm(RunningNorm):
         weight = None if self.weight is None else self.weight.to(dtype)
         bias = None if self.bias is None else self.bias.to(dtype)
         follows = self._follows(x, update)
+        wide = x if x.device.type == "cuda" else x.to(dtype)  # CUDA's reads halves as they are
         if not update or self.running_mean is None:
-            return F.batch_norm(x.to(dtype), None, None, weight, bias, True, 0.0, self.eps).to(x.dtype)
+            return F.batch_norm(wide, None, None, weight, bias, True, 0.0, self.eps).to(x.dtype)
         # With momentum 1 the scratch buffers receive this batch's mean and unbiased variance.
         mean = torch.zeros(self.num_features, device=x.device, dtype=dtype)
         variance = torch.ones_like(mean)
-        y = F.batch_norm(x.to(dtype), mean, variance, weight, bias, True, 1.0, self.eps)
+        y = F.batch_norm(wide, mean, variance, weight, bias, True, 1.0, self.eps)
         if follows:
             self._update(running_mean=mean, running_var=variance)
         return y.to(x.dtype)

@@ -151,14 +151,14 @@ class BatchLayerNorm(RunningNorm):
         self._check(x)
         ranks = self._sharing()
         update = self._follows(x, update)
-        wide = x.to(compute_dtype(x.dtype))
-        m: float | Tensor = x.shape[0] if ranks is None else ranks.count(x.shape[0], x).to(wide.dtype)
         batch_dims = (0,) if self.authors else (0, *range(2, x.ndim))
         feature_dims = self._feature_axes(x)
         use = CURRENT if own or self.running_mean is None else self.inference
         pools = None if ranks is not None or (update and use != CURRENT) else self._pools(use, x)
         if pools is not None:
             return self._pooled(x, pools, use, ALONE, update)
+        wide = x.to(compute_dtype(x.dtype))
+        m: float | Tensor = x.shape[0] if ranks is None else ranks.count(x.shape[0], x).to(wide.dtype)
         need_batch = update or "current" in (use.batch_mean, use.batch_var)
         need_feature = update or "current" in (use.feature_mean, use.feature_var)
         batch = moments(wide, batch_dims, ranks) if need_batch else None

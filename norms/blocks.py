@@ -52,13 +52,24 @@ def moments(x: Tensor, centred: bool) -> tuple[Tensor, Tensor]:
     return mean, second
 
 
+def means(x: Tensor) -> Tensor:
+    """Return the mean of each cell, (N, C, 1, ...)."""
+    if x.ndim == 2:
+        return x.to(compute_dtype(x.dtype))
+    dims, wide = tuple(range(2, x.ndim)), _scratch(x)
+    mean = torch.empty((*x.shape[:2], *(1,) * len(dims)), dtype=wide.dtype, device=x.device)
+    for s in blocks(x):
+        torch.mean(_widened(x[s], wide), dims, keepdim=True, out=mean[s])
+    return mean
+
+
 def apply(x: Tensor, mean: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Return scale (x - mean) + shift in the dtype of x."""
     y, wide = torch.empty_like(x), _scratch(x)
     for s in blocks(x):
         out = wide[: x[s].shape[0]]
         last = y[s] if x.dtype == scale.dtype else out
-        torch.addcmul(shift[s], torch.sub(_widened(x[s], wide), mean[s], out=out), scale[s], out=last)
+        _affine(torch.sub(_widened(x[s], wide), mean[s], out=out), scale[s], shift[s], out=last)
         if last is out:
             y[s] = out
     return y
@@ -114,12 +125,12 @@ def gradient(
     dx, wide, rest = torch.empty_like(x), _scratch(x), _scratch(x)
     for s in blocks(x):
         left = rest[: x[s].shape[0]]
-        last = dx[s] if x.dtype == scale.dtype else left
+        last = dx[s] if x.dtype == scale.dtype else wide[: left.shape[0]]
         torch.sub(_widened(x[s], rest), mean[s], out=left)
-        torch.addcmul(shift[s], left.sign_() if signs else left, slope[s], out=last)
-        last.addcmul_(_widened(g[s], wide), scale[s])
-        if last is left:
-            dx[s] = left
+        _affine(left.sign_() if signs else left, slope[s], shift[s], out=left)
+        _affine(_widened(g[s], wide), scale[s], left, out=last)
+        if x.dtype != scale.dtype:
+            dx[s] = last
     return dx
 
 
@@ -131,3 +142,14 @@ def _scratch(x: Tensor) -> Tensor:
 
 def _widened(x: Tensor, scratch: Tensor) -> Tensor:
     return x if x.dtype == scratch.dtype else scratch[: x.shape[0]].copy_(x)
+
+
+def _affine(values: Tensor, scale: Tensor, shift: Tensor, out: Tensor) -> None:
+    """Write scale values + shift into out, which may be `values`.
+
+    Where a coefficient belongs to a whole row of values, addcmul takes as long as five multiplications.
+    """
+    if values.stride(1) == 1:
+        torch.addcmul(shift, values, scale, out=out)
+    else:
+        torch.mul(values, scale, out=out).add_(shift)

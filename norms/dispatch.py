@@ -3,6 +3,7 @@
 plain   torch operations under autograd: differentiable any number of times, forward mode, vmap, what a compiler
         fuses, and norms over pools of (N, C), where there is nothing to gain by cells
 blocks  the gradient in closed form, and all of it in blocks that fit a CPU's cache
+halves  the same, where x is large and in half precision: what torch's batch norm operators can do of it, they do
 triton  the same by kernels for CUDA (norms/kernels), where Triton is there and they are asked for: they have been
         interpreted in the tests, but not yet run on a device
 
@@ -20,9 +21,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from norms import halves
 from norms.errors import OptionError
 
-Path = Literal["plain", "blocks", "triton"]
+Path = Literal["plain", "blocks", "halves", "triton"]
 SETTING = "NORMGAUGE_NORM_KERNEL"
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 # Values a channel that torch's batch norm may sum one after the other in float32, as it does in channels_last. At mean
@@ -61,7 +63,7 @@ def choose(x: Tensor, requested: str | None = None, *, pools: bool = False) -> C
     if pools and x.ndim == 2:
         return Chosen("plain", "one value a cell")
     if x.device.type == "cpu":
-        return Chosen("blocks", "CPU")
+        return Chosen("halves", "CPU, half precision") if halves.fits(x) else Chosen("blocks", "CPU")
     return Chosen("plain", f"{x.device.type}: 'triton' is taken where it is asked for")
 
 
@@ -112,6 +114,8 @@ def steps(path: Path) -> ModuleType:
         from norms.kernels import cells
 
         return cells
+    if path == "halves":
+        return halves
     from norms import blocks
 
     return blocks
@@ -151,6 +155,15 @@ def _asked(path: str, x: Tensor) -> Chosen:
     known = _known(path)
     if known != "plain" and needs_plain(x):
         return Chosen("plain", f"within torch.func, forward-mode differentiation or a trace, where {path!r} cannot be")
+    if known == "halves":
+        if torch.compiler.is_compiling():
+            return Chosen("plain", "compiled, where 'halves' cannot be")
+        if x.device.type != "cpu" or not halves.takes(x):
+            raise OptionError(
+                "expected float16 or bfloat16 of three axes or more on a CPU, contiguous or in channels_last, for the "
+                f"path 'halves'; got {x.dtype}, shape {tuple(x.shape)}, strides {x.stride()}, on {x.device}: "
+                "use 'blocks'"
+            )
     if known == "triton" and x.numel() == 0:
         return Chosen("plain", "no values, which no kernel can be launched for")
     if known == "triton":

@@ -7,7 +7,7 @@ only the plain path shares the gradient of equal maxima among them.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -82,7 +82,13 @@ def mean_of_largest(distance: Tensor, largest: int | None) -> Tensor:
 
 
 def _plain(x: Tensor, weight: Tensor | None, bias: Tensor | None, way: Way) -> Scaled:
-    wide, dims = x.to(compute_dtype(x.dtype)), (0, *range(2, x.ndim))
+    dims = (0, *range(2, x.ndim))
+    picks = torch.compiler.is_compiling() and not torch.compiler.is_exporting() and (way.largest or 1) > 1
+    if picks:
+        start = x.detach()
+        top = _largest(start, average(start.to(compute_dtype(x.dtype)), dims), cast(int, way.largest))
+        x, picked = _Picked.apply(x, *top)  # type: ignore[no-untyped-call]  # torch has no types here
+    wide = x.to(compute_dtype(x.dtype))
     mean = average(wide, dims)
     rest = wide - mean
     if way.largest is None:
@@ -90,13 +96,31 @@ def _plain(x: Tensor, weight: Tensor | None, bias: Tensor | None, way: Way) -> S
     elif way.largest == 1:
         distance = rest.abs().amax(dims, keepdim=True)
     else:
-        top = _largest(x.detach(), mean.detach(), way.largest)
-        distance = per_channel((wide[top] - mean.reshape(-1, 1)).abs().mean(1), x.ndim)
+        if not picks:
+            picked = wide[_largest(x.detach(), mean.detach(), way.largest)]
+        distance = per_channel((picked.to(wide.dtype) - mean.reshape(-1, 1)).abs().mean(1), x.ndim)
     scale = way.factor * distance
     y = rest / (scale + way.eps)
     y = y if weight is None else y * per_channel(weight.to(y.dtype), x.ndim)
     y = y if bias is None else y + per_channel(bias.to(y.dtype), x.ndim)
     return Scaled(y.to(x.dtype), mean.detach().flatten(), scale.detach().flatten())
+
+
+class _Picked(torch.autograd.Function):
+    """x, and its values at `top`, whose gradients are added to that of x where it lies.
+
+    A compiler would fill a tensor with zeros, write them into it and add the two.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *top: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(*top)
+        return x.view_as(x), x[top]
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, of_picked: Tensor) -> tuple[Tensor | None, ...]:
+        top = ctx.saved_tensors
+        return (g.index_put(top, of_picked, accumulate=True), *(None for _ in top))
 
 
 def _largest(x: Tensor, mean: Tensor, largest: int) -> tuple[Tensor, ...]:
@@ -142,7 +166,7 @@ class _ScaledNorm(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         does, kernels = steps(path), path == "triton"
         gated = (gate,) if kernels else ()
-        cells = does.moments(x, True, *gated)[0]
+        cells = does.means(x, *gated)
         mean = cells.mean(0, keepdim=True)
         centre = mean.expand_as(cells)
         top: tuple[Tensor, ...] = ()

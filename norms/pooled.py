@@ -9,7 +9,9 @@ from torch import Tensor
 from norms.beside import ALONE, Beside, gradients
 from norms.dispatch import Path, choose, steps
 from norms.pools import Pool, coefficients, slopes, standards
-from norms.statistics import compute_dtype, moments, per_channel
+from norms.statistics import compute_dtype, copied, moments, per_channel
+
+LARGE_SAMPLE = 2**16
 
 
 class Way(NamedTuple):
@@ -108,9 +110,27 @@ def _plain(
     error = rest.mean(dims, keepdim=True) if way.centred else torch.zeros_like(centre)
     mean, variance = centre + error, rest.square().mean(dims, keepdim=True) - error.square()
     rest = rest - error
+    apart = _keep_apart(x, way.pools)
+    if apart:
+        mean, variance = copied(mean), copied(variance)
     scale, shift = coefficients(standards(mean, variance, way.pools, way.eps), way.pools, mean, m0, s0)
     scale, shift = _affine(scale, shift, weight, bias)
+    if apart:
+        scale, shift = copied(scale), copied(shift)
     return Pooled(torch.addcmul(shift, rest, scale).to(x.dtype), mean.detach(), variance.detach())
+
+
+def _keep_apart(x: Tensor, pools: Sequence[Pool]) -> bool:
+    """Return whether a compiler is to be kept from fusing what is done on cells with what is done on values.
+
+    Of groups of channels it would work out the coefficients anew for each value, and where channels are what lies
+    together in memory, value by value: batch/group norm in channels_last took three times as long. A copy costs some
+    20 us, so small samples go without.
+    """
+    if not torch.compiler.is_compiling() or torch.compiler.is_exporting() or x.stride(1) != 1:
+        return False
+    grouped = any(pool.channels not in (None, 1, x.shape[1]) for pool in pools)
+    return grouped and x.shape[1:].numel() >= LARGE_SAMPLE
 
 
 def _of_rows(

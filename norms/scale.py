@@ -65,15 +65,18 @@ class ScaleBatchNorm(RunningNorm):
     def normalize(self, x: Tensor, *, own: bool, update: bool) -> Tensor:
         """Return x normalized per channel; see ChannelNorm.normalize."""
         self._check(x)
+        running = not own and self.running_mean is not None and self.running_scale is not None
+        ranks = None if running else self._sharing()
+        if not running and ranks is None:
+            return self._alone(x, ALONE, update)
         wide = x.to(compute_dtype(x.dtype))
-        if not own and self.running_mean is not None and self.running_scale is not None:
+        if ranks is None:
+            assert self.running_mean is not None
+            assert self.running_scale is not None
             mean = per_channel(snapshot(self.running_mean, wide.dtype), x.ndim)
             scale = snapshot(self.running_scale, wide.dtype)
             centred = wide - mean
         else:
-            ranks = self._sharing()
-            if ranks is None:
-                return self._alone(x, ALONE, update)
             mean = average(wide, (0, *range(2, x.ndim)), ranks)
             centred = wide - mean
             distance = centred.abs().transpose(0, 1).flatten(1)

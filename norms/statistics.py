@@ -1,6 +1,7 @@
 """Moments of a tensor over chosen axes, and running averages that stay finite."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +45,14 @@ def copied(x: Tensor) -> Tensor:
 @copied.register_fake
 def _(x: Tensor) -> Tensor:
     return torch.empty_like(x)
+
+
+def _copied_backward(ctx: Any, g: Tensor) -> Tensor:
+    found: Tensor = copied(g)
+    return found
+
+
+copied.register_autograd(_copied_backward)
 
 
 def snapshot(running: Tensor, dtype: torch.dtype, *, moves: bool = False) -> Tensor:

@@ -211,6 +211,11 @@ def moments(x: Tensor, centred: bool, gate: Tensor | None = None) -> tuple[Tenso
     return mean.reshape(shape), variance.reshape(shape)
 
 
+def means(x: Tensor, gate: Tensor | None = None) -> Tensor:
+    """Return the mean of each cell, (N, C, 1, ...)."""
+    return moments(x, True, gate)[0]
+
+
 def apply(
     x: Tensor,
     mean: Tensor,

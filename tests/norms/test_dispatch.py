@@ -210,7 +210,7 @@ def test_transforms_take_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    with pytest.raises(OptionError, match="expected a path among: plain, blocks, triton; got 'cuda'"):
+    with pytest.raises(OptionError, match="expected a path among: plain, blocks, halves, triton; got 'cuda'"):
         choose(data(), "cuda")
     with pytest.raises(OptionError, match="expected a CUDA tensor for the path 'triton'; got one on cpu"):
         choose(data(), "triton")

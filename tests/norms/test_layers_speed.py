@@ -1,5 +1,8 @@
 """The table of speeds: which cases there are, its figures, and where it is written."""
 
+import subprocess
+import sys
+
 import pytest
 
 from benchmarks.layers_speed import MARKS, Case, Timed, cases, place, table
@@ -19,6 +22,9 @@ def test_figures_of_a_row() -> None:
     case = Case((1000, 1000), "float32", "contiguous", "eager")
     # a copy moves 8 MB in 1 ms: 8 GB/s; forward 12 MB in 3 ms: 4 GB/s; both 32 MB in 5 ms: 6.4 GB/s
     lines = table(case, {"torch BatchNorm": Timed(0.002, 0.004), "layer": Timed(0.003, 0.005)}, 0.001)
+    # of mean-only norm both are 24 MB, in 6 ms: 4 GB/s
+    (row,) = table(case, {"torch BatchNorm": Timed(0.002, 0.004), "mean_only": Timed(0.003, 0.006)}, 0.001)[-2:-1]
+    assert row.endswith("| 0.50 | 0.50 |")
     assert lines[2] == "copy 1.000 ms, 8.0 GB/s"
     assert lines[-2] == "| layer | 3.000 | 5.000 | 1.50 | 1.25 | 0.50 | 0.80 |"
 
@@ -30,3 +36,24 @@ def test_tables_stand_between_the_marks() -> None:
     assert place(once, ["new", ""]) == once
     with pytest.raises(ValueError, match="expected one line"):
         place("# Speed", ["new"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc")
+def test_freed_memory_is_kept_or_not() -> None:
+    """Page faults of a large tensor that is made, written and freed again and again; a process of its own for each."""
+    code = """
+import resource, sys, torch
+from benchmarks.layers_speed import set_memory
+assert set_memory(sys.argv[1]) == f"memory {sys.argv[1]}"
+def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(2): torch.ones(2**23)
+before = faults()
+for _ in range(4): torch.ones(2**23)
+print(faults() - before)
+"""
+    kept, fresh = (
+        int(subprocess.run([sys.executable, "-c", code, kind], check=True, capture_output=True, text=True).stdout)
+        for kind in ("kept", "fresh")
+    )
+    assert kept < 100
+    assert fresh >= 4 * 2**25 // 2**21  # 32 MiB in pages of 2 MiB at the largest
