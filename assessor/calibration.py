@@ -3,6 +3,7 @@
 The rows with the smallest hash of (seed, global row number) are kept: a bottom-k sample, whose union is again one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,17 +52,36 @@ class Calibration:
         width = min(n_features, MAX_FEATURES) if size else 0
         return cls(size, np.zeros(0, np.int64), np.zeros((0, width)))
 
-    def with_rows(self, rows: NDArray[np.int64], values: Floats) -> "Calibration":
-        """Return the sample of these and the given rows together."""
-        if not self.size or not len(rows):
+    @property
+    def bar(self) -> int | None:
+        """The largest hash of a sample that is full: no row above it can come in. None of a sample that is not."""
+        full = self.size and len(self.rows) == self.size
+        return int(hash_rows(SEED, self.rows[-1:])[0]) if full else None
+
+    def up_to(self, bar: int | None) -> "Calibration":
+        """Return the rows whose hash is at most `bar`, the `bar` of another sample; all for None.
+
+        Joined with that other sample they give what all rows would.
+        """
+        if bar is None or not len(self.rows):
             return self
-        all_rows = np.concatenate([self.rows, rows])
-        keep = np.argsort(hash_rows(SEED, all_rows), kind="stable")[: self.size]
-        old, new = keep < len(self.rows), keep >= len(self.rows)
-        kept = np.empty((len(keep), values.shape[1]))
-        kept[old] = self.values[keep[old]]
-        kept[new] = values[keep[new] - len(self.rows)]
-        return Calibration(self.size, all_rows[keep], kept)
+        count = int(np.searchsorted(hash_rows(SEED, self.rows), np.uint64(bar), side="right"))
+        return Calibration(self.size, self.rows[:count], self.values[:count])
+
+
+def join_samples(samples: Sequence[Calibration]) -> Calibration:
+    """Return the sample of all rows of samples of one size and width, at least one."""
+    first, rows = samples[0], np.concatenate([sample.rows for sample in samples])
+    if len(samples) == 1 or not len(rows):
+        return first
+    keep = np.argsort(hash_rows(SEED, rows), kind="stable")[: first.size]
+    values = np.empty((len(keep), first.values.shape[1]))
+    start = 0
+    for sample in samples:
+        own = (keep >= start) & (keep < start + len(sample.rows))
+        values[own] = sample.values[keep[own] - start]
+        start += len(sample.rows)
+    return Calibration(first.size, rows[keep], values)
 
 
 class CalibrationBuilder:

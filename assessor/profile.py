@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assessor.batches import Lane, LaneBuilder
-from assessor.calibration import Calibration
+from assessor.calibration import Calibration, join_samples
 from assessor.errors import SettingError, ShapeError
 from assessor.moments import Moments
 from assessor.rows import RowTable, Spans, join_rows
@@ -186,9 +186,7 @@ def merge(profiles: Iterable[Profile]) -> Profile:
         for profile in given:
             builder.absorb(profile.lanes[size], profile.left_out)
         lanes[size] = builder.finish()
-    calibration = first.calibration
-    for profile in given[1:]:
-        calibration = calibration.with_rows(profile.calibration.rows, profile.calibration.values)
+    calibration = join_samples([profile.calibration for profile in given])
     dtypes = tuple(sorted({dtype for profile in given for dtype in profile.dtypes}))
     return Profile(first.schema, dtypes, lanes, rows, calibration, first.reference)
 

@@ -1,7 +1,11 @@
 """What the workers send, put together: profiles merged as they come, failures raised or noted."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
+
+from assessor.calibration import Calibration, join_samples
 from assessor.errors import LabelError, ShapeError
 from assessor.execution.merging import MergeTree, unread_rows
 from assessor.execution.outcome import Skipped
@@ -31,6 +35,12 @@ class Gathering:
         self._undecided = 0
         self._expected: Kind | None = None
         self._waiting: list[Part] = []
+        self._sample: Calibration | None = None
+
+    @property
+    def bar(self) -> int | None:
+        """The largest hash of the rows merged so far that can be in the dataset's calibration sample."""
+        return None if self._sample is None else self._sample.bar
 
     def take(self, part: Part) -> None:
         """Add the profile of some blocks.
@@ -87,10 +97,15 @@ class Gathering:
         waiting, self._waiting = self._waiting, []
         for part in waiting:
             if part.kind == self._expected:
-                self._tree.add(Profile.from_bytes(part.profile))
+                self._add(Profile.from_bytes(part.profile))
             else:
                 for number in part.numbers:
                     self.fail(number, self._of_another_kind(number, part.kind))
+
+    def _add(self, profile: Profile) -> None:
+        self._tree.add(profile)
+        rows_only = replace(profile.calibration, values=np.empty((len(profile.calibration.rows), 0)))
+        self._sample = rows_only if self._sample is None else join_samples([self._sample, rows_only])
 
     def _of_another_kind(self, number: int, kind: Kind) -> Failure:
         assert self._expected is not None

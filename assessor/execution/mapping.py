@@ -8,7 +8,7 @@ from assessor.execution.engines import Engine, WorkerLostError
 from assessor.execution.gathering import Gathering
 from assessor.execution.progress import Progress
 from assessor.execution.retrying import in_rounds
-from assessor.execution.work import Failure, Placed, Profiled, Settings, group, profile_blocks
+from assessor.execution.work import Failure, Placed, Profiled, Reading, Settings, group, profile_blocks
 
 Task = tuple[Placed, ...]
 
@@ -36,8 +36,11 @@ def map_blocks(
         tasks.extend(rest)
     progress.begin("reading", _size(placed), done_bytes, "B")
     for round_tasks in in_rounds(tasks):
-        with closing(engine.run(profile_blocks, settings, round_tasks.tasks, progress.advance)) as results:
-            for task, result in results:
+        # What is kept must serve a run that skips other blocks, so its samples are whole.
+        readings = (Reading(task, gathering.bar if checkpoint is None else None) for task in round_tasks.tasks)
+        with closing(engine.run(profile_blocks, settings, readings, progress.advance)) as results:
+            for reading, result in results:
+                task = reading.placed
                 if isinstance(result, WorkerLostError):
                     result = _of_lost(task, result)
                 if checkpoint is not None and len(result.parts) == 1:

@@ -83,6 +83,20 @@ class Placed:
     first_row: int
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A task: blocks to profile.
+
+    Attributes:
+        placed: the blocks.
+        bar: `Calibration.bar` of rows that are in the dataset for certain; the samples of these blocks need no rows
+            above it, which are most of what would be sent. None asks for whole samples.
+    """
+
+    placed: tuple[Placed, ...]
+    bar: int | None = None
+
+
 Kind = tuple[tuple[int, ...], bool]
 """What all sources of a dataset have in common: a sample's shape, and whether there are labels."""
 
@@ -130,18 +144,18 @@ def inspect_sources(
         return list(pool.map(look, task))
 
 
-def profile_blocks(settings: Settings, task: Sequence[Placed], report: Report) -> Profiled:
+def profile_blocks(settings: Settings, task: Reading, report: Report) -> Profiled:
     """Return the profile of some blocks; a block that fails is told and left out.
 
     Args:
         settings: of the run.
-        task: the blocks.
+        task: the blocks, and how much of their samples is wanted.
         report: called with the bytes that were read.
     """
     trees: dict[Kind, MergeTree] = {}
     numbers: dict[Kind, list[int]] = {}
     failures = []
-    for placed in task:
+    for placed in task.placed:
         try:
             profile = _profile(settings, placed, report)
         except AssessorError as error:
@@ -150,7 +164,11 @@ def profile_blocks(settings: Settings, task: Sequence[Placed], report: Report) -
         kind = (profile.sample_shape, profile.labelled)
         trees.setdefault(kind, MergeTree()).add(profile)
         numbers.setdefault(kind, []).append(placed.number)
-    parts = [Part(kind, tuple(numbers[kind]), tree.finish().to_bytes()) for kind, tree in trees.items()]
+    parts = []
+    for kind, tree in trees.items():
+        profile = tree.finish()
+        sample = profile.calibration.up_to(task.bar)
+        parts.append(Part(kind, tuple(numbers[kind]), replace(profile, calibration=sample).to_bytes()))
     return Profiled(tuple(parts), tuple(failures))
 
 

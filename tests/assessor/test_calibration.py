@@ -14,6 +14,7 @@ from assessor.calibration import (
     Calibration,
     CalibrationBuilder,
     default_rows,
+    join_samples,
     sampled_features,
 )
 
@@ -42,6 +43,28 @@ def test_the_sample_is_the_same_for_any_cutting_and_order(cuts: set[int], size: 
     sample = merge(parts).calibration
     assert sample.rows.tolist() == smallest(200, size)
     assert_array_equal(sample.values, x[sample.rows])
+
+
+@given(st.integers(1, 199), st.integers(1, 220))
+def test_a_sample_needs_no_rows_above_the_bar_of_another(place: int, size: int) -> None:
+    x = np.arange(400.0).reshape(200, 2)
+    spans = [(0, place), (place, 200)]
+    one, other = (
+        profile_array(x[a:b], batch_sizes=[4], first_row=a, calibration_rows=size).calibration for a, b in spans
+    )
+    assert (one.bar is None) == (place < size)
+    joined = join_samples([one, other.up_to(one.bar)])
+    assert joined.rows.tolist() == smallest(200, size)
+    assert_array_equal(joined.values, x[joined.rows])
+
+
+def test_of_rows_above_the_bar_none_are_kept() -> None:
+    hashes = hash_rows(SEED, np.arange(100))
+    sample = profile_array(RNG.normal(size=(100, 3)), batch_sizes=[4], calibration_rows=100).calibration
+    bar = int(np.sort(hashes)[9])
+    assert sample.up_to(bar).rows.tolist() == smallest(100, 10)
+    assert sample.up_to(bar - 1).rows.tolist() == smallest(100, 9)
+    assert sample.up_to(None) is sample
 
 
 def test_a_channel_gives_one_of_its_positions() -> None:
@@ -83,7 +106,7 @@ def test_wide_samples_keep_some_features() -> None:
 
 def test_an_empty_sample_takes_nothing_of_none() -> None:
     empty = Calibration.empty(5, 3)
-    assert empty.with_rows(np.zeros(0, np.int64), np.zeros((0, 3))) is empty
+    assert join_samples([empty, empty]) is empty
     builder = CalibrationBuilder(0, 3)
     builder.add(0, np.ones((4, 3, 1)))
     assert len(builder.finish().rows) == 0

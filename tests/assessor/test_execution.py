@@ -4,6 +4,7 @@ import io
 import json
 import random
 from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,22 @@ SIZES = (4, 32)
 
 
 class OutOfOrder(SerialEngine):
-    """Works off the tasks in another order."""
+    """Works off the tasks in another order, as workers do: a few are under way, and any of these may end first."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, under_way: int) -> None:
         self._random = random.Random(seed)
+        self._under_way = under_way
 
     def run(
         self, work: Callable[..., Any], shared: Any, tasks: Iterable[Any], on_bytes: Callable[[int], None]
     ) -> Generator[tuple[Any, Any], None, None]:
-        """Yield the results of all tasks, shuffled."""
-        shuffled = list(tasks)
-        self._random.shuffle(shuffled)
-        yield from super().run(work, shared, shuffled, on_bytes)
+        """Yield the results of all tasks; each is made when it is begun."""
+        coming = iter(tasks)
+        begun = list(islice(coming, self._under_way))
+        while begun:
+            task = begun.pop(self._random.randrange(len(begun)))
+            begun += islice(coming, 1)
+            yield task, work(shared, task, on_bytes)
 
 
 class Told(Progress):
@@ -86,12 +91,14 @@ def whole(**options: Any) -> bytes:
     return profile_array(X.reshape(-1, 6), labels=Y, batch_sizes=SIZES, **options).to_bytes()
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     ends=st.lists(st.sampled_from(["safetensors", "arrow", "parquet"]), min_size=1, max_size=3),
     places=st.lists(st.integers(1, 149), max_size=6),
     block_bytes=st.sampled_from([1, 100, 400, 1000, 1 << 20]),
     seed=st.integers(0, 9),
+    under_way=st.sampled_from([1, 3, 1000]),
+    calibration_rows=st.sampled_from([None, 0, 1, 7, 40]),
     nonfinite=st.sampled_from(["raise", "exclude"]),
 )
 def test_any_cutting_and_any_order_give_the_same_bits(
@@ -100,13 +107,15 @@ def test_any_cutting_and_any_order_give_the_same_bits(
     places: list[int],
     block_bytes: int,
     seed: int,
+    under_way: int,
+    calibration_rows: int | None,
     nonfinite: str,
 ) -> None:
     paths = write_shards(tmp_path_factory.mktemp("shards"), ends, places)
-    assessed = profile_sources(
-        paths, batch_sizes=SIZES, engine=OutOfOrder(seed), block_bytes=block_bytes, nonfinite=nonfinite
-    )
-    assert assessed.profile.to_bytes() == whole(nonfinite=nonfinite)
+    options: dict[str, Any] = {"calibration_rows": calibration_rows, "nonfinite": nonfinite}
+    engine = OutOfOrder(seed, under_way)
+    assessed = profile_sources(paths, batch_sizes=SIZES, engine=engine, block_bytes=block_bytes, **options)
+    assert assessed.profile.to_bytes() == whole(**options)
     assert assessed.skipped == ()
 
 
@@ -250,7 +259,7 @@ def test_all_sources_have_one_kind(tmp_path: Path) -> None:
     for name, body in files.items():
         (tmp_path / f"{name}.bin").write_bytes(body)
     for seed in range(4):
-        engine = OutOfOrder(seed)
+        engine = OutOfOrder(seed, 1000)
         with pytest.raises(LabelError, match=r"b\.bin: expected labels in every source or in none; .*a\.bin has them"):
             profile_sources([f"{tmp_path}/[ab].bin"], batch_sizes=[5], engine=engine, block_bytes=600)
         with pytest.raises(ShapeError, match=r"c\.bin: expected samples of shape \(3, 2\) as in .*a\.bin; got \(6,\)"):

@@ -17,8 +17,10 @@ from assessor import (
     Profile,
     SourceNotFoundError,
     SourceUnavailableError,
+    hash_rows,
     profile_array,
 )
+from assessor.calibration import SEED
 from assessor.execution import NoProgress, find_sources, profile_sources
 from assessor.execution.processes import ProcessEngine
 from assessor.sources import StoreSettings, stores
@@ -94,6 +96,16 @@ def test_a_poisoned_block_is_named_or_skipped(shards: Path, processes: ProcessEn
     assert any("row 105" in note and "rows 100 to 119 count as left out" in note for note in plan.notes)
     assert Plan.from_json(plan.to_json()) == plan
     assert Profile.from_bytes(assessed.profile.to_bytes()).to_bytes() == assessed.profile.to_bytes()
+
+
+def test_rows_that_are_skipped_keep_no_others_out_of_the_sample(shards: Path, processes: ProcessEngine) -> None:
+    poisoned = X[80:160].copy()
+    poisoned[25, 3] = np.nan
+    np.save(shards / "1.npy", poisoned)
+    sample = run(shards, engine=processes, on_error="skip", calibration_rows=10).profile.calibration
+    rows = np.concatenate([np.arange(100), np.arange(120, 240)])
+    assert sample.rows.tolist() == rows[np.argsort(hash_rows(SEED, rows))[:10]].tolist()
+    np.testing.assert_array_equal(sample.values, X[sample.rows])
 
 
 def test_a_truncated_source_is_named_or_left_out_with_its_rows_uncounted(shards: Path) -> None:
