@@ -342,7 +342,7 @@ def _add_bench(commands: Commands) -> None:
         commands,
         "bench",
         "measure speed and memory (in a checkout)",
-        "Runs the measurements in benchmarks/ of a checkout; without a name, all.",
+        "Runs the measurements in benchmarks/ of a checkout; without a name, those of speed.",
         "Example:\n  normgauge bench --list",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run")

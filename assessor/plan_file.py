@@ -77,9 +77,11 @@ def load_plan(text: str | bytes) -> Plan:
     """
     try:
         body = json.loads(text, parse_constant=_refuse)
-        schema = body["schema"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise PlanFormatError(f"expected a plan in JSON, schema {SCHEMA}; got other text: {error}") from error
+    if not isinstance(body, dict) or "schema" not in body:
+        raise PlanFormatError(f"expected a plan in JSON, schema {SCHEMA}; got JSON that names no schema")
+    schema = body["schema"]
     if schema != SCHEMA:
         raise PlanFormatError(f"expected a plan of schema {SCHEMA}; got {schema!r}: make the plan again")
     try:

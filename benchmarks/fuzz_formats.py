@@ -4,7 +4,7 @@
 
 Each format's inputs run in a process of their own, with bounded memory (RLIMIT_AS over what it has after imports) and
 watched: an input on which it ends, or stays longer than --seconds, is a finding, and the rest goes on after it. A
-finding is named by its format, seed and number: `benchmarks.mutation.mutated` makes it again.
+finding is named by its format, seed and number: `benchmarks.support.mutation.mutated` makes it again.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from assessor import AssessorError, DecodeSettings, profile_shard
 from assessor.formats import parquet
 from assessor.kernels import warm
 from assessor.profile import NONFINITE
-from benchmarks.mutation import BODIES, mutated
+from benchmarks.support.mutation import BODIES, mutated
 
 LIMITS = DecodeSettings(
     max_features=1 << 16, max_spool_bytes=1 << 24, max_decoded_bytes=1 << 26, max_page_bytes=1 << 24

@@ -21,9 +21,9 @@ from random import Random
 from typing import Any, NamedTuple
 
 from assessor.formats import MEDIA_TYPES
-from benchmarks.mutation import BODIES, mutated
-from benchmarks.sending import Target, memory_bytes, reset_peak
-from benchmarks.server import service
+from benchmarks.support.mutation import BODIES, mutated
+from benchmarks.support.sending import Target, memory_bytes, reset_peak
+from benchmarks.support.server import service
 from clients.compression import zstd
 
 LIMITS = {

@@ -28,7 +28,7 @@ import numpy as np
 
 from assessor.sources import StoreSettings
 from assessor.sources.backends import make_s3
-from benchmarks.sending import memory_bytes, npy_head, reset_peak
+from benchmarks.support.sending import memory_bytes, npy_head, reset_peak
 
 MB = 10**6
 BUCKET = "bench"

@@ -25,8 +25,8 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from assessor import assess
-from benchmarks.sending import Target, npy_head, percentile
-from benchmarks.server import service
+from benchmarks.support.sending import Target, npy_head, percentile
+from benchmarks.support.server import service
 from clients.compression import zstd
 
 BATCH_SIZE = 32

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from assessor import profile_shard
 from assessor.kernels import warm
-from benchmarks import fuzz_seeds
+from benchmarks.support import fuzz_seeds
 
 LIMIT_MB = 64
 SHAPES = ((np.float32, 256), (np.float32, 3072), (np.float32, 49152), (np.uint8, 256 * 256 * 3))

@@ -35,7 +35,7 @@ from app.pieces import PiecePool
 from app.protocol import ServiceProtocol
 from app.serving import make_server, open_socket, url_of
 from app.settings import Settings
-from benchmarks.sending import Target, memory_bytes, npy_head, percentile, processor_seconds, reset_peak
+from benchmarks.support.sending import Target, memory_bytes, npy_head, percentile, processor_seconds, reset_peak
 
 MB = 10**6
 BATCH_SIZES = [32]

@@ -42,7 +42,7 @@ checks.use_after_free.enabled = false
 [warnings]
 enabled = false
 """
-HOOKS = "benchmarks.schema_hooks"
+HOOKS = "benchmarks.support.schema_hooks"
 OBJECTS = "objects"
 OBJECTS_VARIABLE = "NORMGAUGE_SCHEMA_CHECK_OBJECTS"
 

@@ -1,4 +1,4 @@
-"""`normgauge bench`: run the modules of benchmarks/, each in a process of its own."""
+"""`normgauge bench`: run the benchmarks of a checkout, each in a process of its own."""
 
 import argparse
 import pkgutil
@@ -9,9 +9,12 @@ from pathlib import Path
 
 from app.errors import CommandError
 
+SPEED = ("_speed", "_cost")
+"""Ends of the names of those that print ratios of time within minutes; others fuzz, kill, calibrate or train."""
+
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the benchmarks named, or all; return the first exit status that is not 0."""
+    """Run the benchmarks named, or all that measure speed; return the first exit status that is not 0."""
     found = _find()
     if arguments.list:
         for name in found:
@@ -20,9 +23,11 @@ def run(arguments: argparse.Namespace) -> int:
     unknown = sorted(set(arguments.names) - set(found))
     if unknown:
         raise CommandError(f"expected benchmarks among: {', '.join(found) or 'none'}; got {', '.join(unknown)}")
-    names = arguments.names or found
+    names = arguments.names or [name for name in found if name.endswith(SPEED)]
     if not names:
-        raise CommandError("expected a module in benchmarks/; there is none yet")
+        raise CommandError(
+            f"expected benchmarks that measure speed (*{', *'.join(SPEED)}); name one: {', '.join(found)}"
+        )
     for name in names:
         print(f"== {name}", flush=True)
         status = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
@@ -42,4 +47,8 @@ def _find() -> list[str]:
             "run this in a checkout of the project"
         )
     modules = pkgutil.iter_modules(spec.submodule_search_locations)
-    return sorted(module.name for module in modules if not module.name.startswith("_"))
+    return sorted(module.name for module in modules if not module.ispkg or _runs(module.name))
+
+
+def _runs(package: str) -> bool:
+    return find_spec(f"benchmarks.{package}.__main__") is not None

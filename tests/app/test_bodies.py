@@ -18,7 +18,7 @@ from app.settings import Settings
 from assessor import profile_shard
 from assessor.formats import MEDIA_TYPES
 from benchmarks.fuzz_service import LIMITS, fuzz
-from benchmarks.mutation import BODIES
+from benchmarks.support.mutation import BODIES
 from clients.compression import zstd
 from tests.app.support import check_problem, create, npy, rows, safetensors
 from tests.app.test_streaming import send_raw, shard_head

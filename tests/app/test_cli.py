@@ -345,14 +345,24 @@ def test_bench_lists_and_runs_what_a_checkout_has(
 ) -> None:
     folder = tmp_path / "benchmarks"
     folder.mkdir()
-    for name, text in (("__init__", ""), ("one", "print('one ran')"), ("two", "raise SystemExit(3)"), ("_own", "")):
-        (folder / f"{name}.py").write_text(text)
+    for name, text in (
+        ("__init__", ""),
+        ("one_speed", "print('one ran')"),
+        ("two_cost", "raise SystemExit(3)"),
+        ("long", "print('long ran')"),
+        ("support/__init__", ""),
+        ("study/__init__", ""),
+        ("study/__main__", ""),
+    ):
+        path = folder / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
     monkeypatch.chdir(tmp_path)
     command = [sys.executable, "-m", "app", "bench"]
     for arguments, status, out in (
-        (["--list"], 0, "one\ntwo\n"),
-        (["one"], 0, "== one\none ran\n"),
-        ([], 3, "== one\none ran\n== two\n"),
+        (["--list"], 0, "long\none_speed\nstudy\ntwo_cost\n"),
+        (["long"], 0, "== long\nlong ran\n"),
+        ([], 3, "== one_speed\none ran\n== two_cost\n"),
         (["three"], 1, ""),
     ):
         done = subprocess.run(

@@ -8,7 +8,7 @@ from app.ingest import ShardReader
 from app.problems import ProblemError
 from app.settings import Settings
 from assessor import AssessorError, assess, profile_array
-from benchmarks.fuzz_seeds import arrow, csv_text, npz, parquet, table
+from benchmarks.support.fuzz_seeds import arrow, csv_text, npz, parquet, table
 from tests.app.support import check_problem, create, rows
 
 X = rows(37)

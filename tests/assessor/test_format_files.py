@@ -27,7 +27,7 @@ from assessor.errors import (
 from assessor.formats import arrow as arrow_format
 from assessor.formats import parquet as parquet_format
 from assessor.formats.spool import Spool
-from benchmarks.fuzz_seeds import arrow, csv_text, ndjson, npy, npz, parquet, picture, table, tar, zipped
+from benchmarks.support.fuzz_seeds import arrow, csv_text, ndjson, npy, npz, parquet, picture, table, tar, zipped
 from tests.assessor.shard_files import Dripping, profile_bytes
 
 RNG = np.random.default_rng(5)

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from benchmarks.fuzz_formats import decode
-from benchmarks.mutation import BODIES, mutated
+from benchmarks.support.mutation import BODIES, mutated
 
 
 @pytest.mark.parametrize("name", BODIES)

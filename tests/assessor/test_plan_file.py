@@ -170,7 +170,7 @@ ALTERED = [
     ("[]", "expected a plan in JSON"),
     ("3", "expected a plan in JSON"),
     ('"schema"', "expected a plan in JSON"),
-    ("{}", "expected a plan in JSON"),
+    ("{}", "expected a plan in JSON, schema normgauge.plan/1; got JSON that names no schema"),
     ("[" * 100_000, "expected a plan in JSON"),
     ('{"schema": "normgauge.plan/1"}', "expected all fields of normgauge.plan/1; KeyError"),
     (PLANS["need"].to_json()[:-10], "expected a plan in JSON"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.ingest import SNIFFED_MEDIA_TYPE
 from app.jobs.schemas import ADDRESS_FORM, PATTERN_FORM
 from assessor.formats import MEDIA_TYPES
-from benchmarks.fuzz_seeds import seeds
+from benchmarks.support.fuzz_seeds import seeds
 
 OBJECTS = "NORMGAUGE_SCHEMA_CHECK_OBJECTS"
 """Environment variable with the folder of objects that the service may read."""

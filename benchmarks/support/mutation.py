@@ -2,7 +2,7 @@
 
 from random import Random
 
-from benchmarks.fuzz_seeds import seeds, tar, zipped
+from benchmarks.support.fuzz_seeds import seeds, tar, zipped
 
 BODIES = seeds()
 INTEGERS = [
