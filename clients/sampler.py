@@ -91,27 +91,38 @@ class EpochSampler(Sampler[Any]):
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration yield this epoch; a resumed position in it is kept."""
+        self.layout.source.take_asked()  # what was set before counts no longer
+        self._set(epoch)
+
+    def _set(self, epoch: int) -> None:
         self.epoch = epoch
         if self._resumed is not None and self._resumed.epoch != epoch:
             self._resumed = None
 
     def resume(self, run: Run) -> None:
         """Let the next iteration yield what an interrupted pass had left."""
+        self.layout.source.take_asked()
         self.epoch = run.epoch
         self._resumed = run
 
     def begin(self) -> Run:
         """Return the pass over the next epoch, and advance."""
-        asked = self.layout.source.take_asked()
-        if asked is not None:
-            self.set_epoch(asked)
+        self._follow()
         run, self._resumed = self._resumed, None
         run = run or Run(self.epoch, self.layout.dealt(self.epoch))
+        self.layout.source.read(run.epoch)
         self.epoch = run.epoch + 1
+        self.layout.source.show(self.epoch)
         return run
+
+    def _follow(self) -> None:
+        asked = self.layout.source.take_asked()
+        if asked is not None:
+            self._set(asked)
 
     def position(self) -> Run:
         """Return where the next iteration would begin."""
+        self._follow()
         return self._resumed or Run(self.epoch, [])
 
     def arm(self, run: Run | None) -> None:

@@ -31,6 +31,10 @@ class Source(Protocol):
         """Return the epoch that a script has set at its sampler since this was last asked, None if none."""
         ...
 
+    def show(self, epoch: int) -> None:
+        """Let the sampler show the epoch that comes next, so that setting any other is noticed."""
+        ...
+
 
 class FixedBatches:
     """The same batches every epoch: the plan's order, cut."""
@@ -57,6 +61,9 @@ class FixedBatches:
         """Return None: there is no sampler."""
         return
 
+    def show(self, epoch: int) -> None:
+        """Do nothing: there is no sampler."""
+
 
 class DrawnBatches:
     """New batches every epoch, from (seed, epoch) alone."""
@@ -82,6 +89,9 @@ class DrawnBatches:
     def take_asked(self) -> None:
         """Return None: there is no sampler."""
         return
+
+    def show(self, epoch: int) -> None:
+        """Do nothing: there is no sampler."""
 
 
 class SamplerBatches:
@@ -131,8 +141,11 @@ class SamplerBatches:
             return self.first
         if self._last is None or self._last[0] != epoch:
             _ = self.first  # a later epoch must not become the first reading
+            asked = self.take_asked()
             self._set_epoch(epoch)
             self._last = epoch, self._read()
+            if asked is not None:
+                self._counting.set_epoch(asked)  # still to be followed
         return self._last[1]
 
     def digest(self, epoch: int) -> str:
@@ -155,6 +168,11 @@ class SamplerBatches:
     @property
     def _shown(self) -> Any:
         return getattr(self._counting, "epoch", None)
+
+    def show(self, epoch: int) -> None:
+        """Let the sampler show the epoch that comes next, so that a script that sets the same one again is noticed."""
+        if isinstance(self._shown, int):
+            self._set_epoch(epoch)
 
     def take_asked(self) -> int | None:
         """Return the epoch that the script has set at the sampler since this was last asked, None if none."""

@@ -1,6 +1,7 @@
 """Between the clients' own requests and responses and httpx's: what both clients share."""
 
 import math
+from numbers import Real
 from typing import Any
 
 import httpx
@@ -33,7 +34,7 @@ def client_options(base_url: str, api_key: str | None, timeout_s: float) -> dict
         options["headers"] = {"Authorization": f"Bearer {api_key}"}
     elif url.userinfo:
         options["auth"] = httpx.BasicAuth(url.username, url.password)
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, Real) or not 0 < timeout_s < math.inf:
         raise ValueError(f"expected timeout_s to be a number of seconds above 0; got {timeout_s!r}")
     return options | {"timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S))}
 

@@ -6,7 +6,7 @@ NormError
 │  └─ UnknownNormError  a name that the registry does not know
 ├─ RuleError            a rule that is not one, or does not fit the data
 ├─ GateError            a decision that is not one, or a model without gates
-└─ ConversionError      a conversion that cannot be undone
+└─ ConversionError      a conversion that cannot be made or undone
 """
 
 
@@ -35,4 +35,4 @@ class GateError(NormError):
 
 
 class ConversionError(NormError):
-    """A conversion that cannot be undone."""
+    """A conversion that cannot be made or undone."""

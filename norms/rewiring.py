@@ -71,7 +71,18 @@ def rewire(
         if NAMES in group:
             group[NAMES].append(name)
         notes.append(f"{name}: joined group {joined}")
+    if homes is not None:
+        _reorder(optimizer, [after[name] for name in homes if name in after])
     return Rewiring(tuple(notes), home)
+
+
+def _reorder(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Put each group's parameters into this order, others first: an optimizer's checkpoint knows them by place."""
+    places = {id(parameter): place for place, parameter in enumerate(parameters)}
+    for group in optimizer.param_groups:
+        order = sorted(range(len(group["params"])), key=lambda i: places.get(id(group["params"][i]), -1))
+        for key in {"params", NAMES} & set(group):
+            group[key] = [group[key][i] for i in order]
 
 
 def _beside(name: str, norms: Sequence[str], home: Mapping[str, int]) -> int | None:

@@ -190,6 +190,59 @@ def test_an_epoch_set_at_the_sampler_is_followed(before: bool, wrapped: bool) ->
     )
 
 
+def dealt(epoch: int) -> list[list[float]]:
+    sampler: DistributedSampler[Any] = DistributedSampler(DATASET, num_replicas=2, rank=0, seed=1)
+    sampler.set_epoch(epoch)
+    return rows(DataLoader(DATASET, 8, sampler=sampler))
+
+
+def dealing(**options: Any) -> tuple[DistributedSampler[Any], AssessedLoader]:
+    sampler: DistributedSampler[Any] = DistributedSampler(DATASET, num_replicas=2, rank=0, seed=1)
+    return sampler, AssessedLoader(DATASET, 8, sampler=sampler, **options)
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_an_epoch_set_once_more_comes_once_more(epoch: int) -> None:
+    sampler, loader = dealing()
+    for _ in range(3):
+        sampler.set_epoch(epoch)
+        assert rows(loader) == dealt(epoch)
+    assert rows(loader) == dealt(epoch + 1)
+    sampler.set_epoch(2)
+    next(iter(loader))  # and no further
+    sampler.set_epoch(2)
+    assert rows(loader) == dealt(2)
+
+
+def test_an_epoch_that_is_set_is_in_the_state() -> None:
+    sampler, loader = dealing()
+    rows(loader)
+    sampler.set_epoch(5)
+    assert loader.state_dict()["epoch"] == 5
+    assert rows(loader) == dealt(5)
+
+
+def test_what_the_loader_is_told_last_counts() -> None:
+    sampler, loader = dealing()
+    sampler.set_epoch(7)
+    loader.set_epoch(2)
+    assert rows(loader) == dealt(2)
+
+
+def test_a_state_counts_more_than_an_epoch_set_before() -> None:
+    _, loader = dealing(reshuffle="batches")
+    whole = [rows(loader) for _ in range(3)][2]
+    loader.set_epoch(2)
+    batches = iter(loader)
+    for _ in range(3):
+        next(batches)
+    state = loader.state_dict()
+    sampler, loader = dealing(reshuffle="batches")
+    sampler.set_epoch(1)
+    loader.load_state_dict(state)
+    assert rows(loader) == whole[3:]
+
+
 def test_a_sampler_that_counts_its_readings_has_been_set_nothing() -> None:
     class Counting(Reversing):
         def __iter__(self) -> Iterator[int]:

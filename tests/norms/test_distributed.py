@@ -28,7 +28,7 @@ def run(path: Path) -> list[dict[str, list[float]]]:
     ]
     printed = []
     for worker in workers:
-        out, err = worker.communicate(timeout=120)
+        out, err = worker.communicate(timeout=300)
         assert worker.returncode == 0, err
         printed.append(json.loads(out))
     return printed

@@ -86,7 +86,8 @@ def test_names_of_parameters_stay_beside_them() -> None:
     named = {name: id(p) for name, p in model.named_parameters()}
     assert dict(zip(group["param_names"], map(id, group["params"]), strict=True)) == named
     conversion.revert()
-    assert sorted(group["param_names"]) == sorted(name for name, _ in model.named_parameters())
+    assert group["param_names"] == [name for name, _ in model.named_parameters()]
+    assert list(map(id, group["params"])) == [id(p) for p in model.parameters()]
     fresh = torch.optim.Adam(model.named_parameters(), lr=0.1)
     fresh.load_state_dict(optimizer.state_dict())
 
