@@ -74,7 +74,6 @@ class ShardReader:
         )
         self._missing = nonfinite != "raise"
         self._first_row = first_row
-        self._largest_batch = max(batch_sizes)
         self._format_name = format_name
         self._settings = settings
         self._like = like
@@ -147,13 +146,7 @@ class ShardReader:
             raise self._too_many_features(f"{math.prod(shape)} (shape {list(shape)})")
         if self._like is not None:
             self._like.check_like(shape)
-        # First the rows that complete a batch: rows after them need not be copied to wait for others.
-        rest = -(self._first_row + self._profiler.rows) % self._largest_batch
-        if 0 < rest < len(part.block):
-            self._profiler.add(part.block[:rest], dtype=part.dtype)
-        else:
-            rest = 0
-        self._profiler.add(part.block[rest:], dtype=part.dtype)
+        self._profiler.add(part.block, dtype=part.dtype)
         self._check_rows()
 
     def _check_rows(self) -> None:
