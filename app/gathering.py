@@ -59,15 +59,14 @@ class Gatherer:
         self._waiting_bytes += len(body)
         if self._wanted:
             self._fill()
-        if self.full:
-            self._wake()
-        elif self._timer is None:
-            self._timer = self._loop.call_later(LATENCY_S, self._on_time)
+        self._wake_when_ready()
 
     def want(self) -> None:
-        """Say that the application asks for more, so that a buffer pays."""
+        """Say that the application asks for more, so that a buffer pays; wakes it when there is something."""
         self._wanted = True
         self._fill()
+        if self.complete or self._waiting or self._buffer is not None:
+            self._wake_when_ready()
 
     def end(self) -> None:
         """Say that the body is complete."""
@@ -84,12 +83,9 @@ class Gatherer:
         else:
             body = memoryview(self._buffer)[: self._filled]
             self._buffer, self._filled = None, 0
-            self._fill()
         self._wanted = False
-        more = not self.complete or self._waiting_bytes > 0 or self._buffer is not None
-        if more and self.ready:
-            self._wake()
-        return body, more
+        # What waits gets a buffer when it is wanted: there is one that fills, one that is worked on, and no third.
+        return body, not self.complete or self._waiting_bytes > 0
 
     def close(self) -> None:
         """End without more."""
@@ -108,6 +104,12 @@ class Gatherer:
             self._filled += n
             self._waiting_bytes -= n
             self._waiting[:1] = [] if n == len(chunk) else [chunk[n:]]
+
+    def _wake_when_ready(self) -> None:
+        if self.ready:
+            self._wake()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(LATENCY_S, self._on_time)
 
     def _on_time(self) -> None:
         self._timer = None

@@ -223,6 +223,7 @@ class ServiceProtocol(HttpToolsProtocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             cycle.waiting_for_100_continue = False
         if not cycle.disconnected and not cycle.response_complete:
+            cycle.message_event.clear()  # what it was set for is taken, or it is set again here
             body.want()
             if not body.full:
                 self.flow.resume_reading()
