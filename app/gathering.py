@@ -36,6 +36,7 @@ class Gatherer:
         self._filled = 0
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
+        self._spare: bytearray | None = None
         self._wanted = False
         self.complete = False
 
@@ -60,6 +61,26 @@ class Gatherer:
         if self._wanted:
             self._fill()
         self._wake_when_ready()
+
+    def room(self, most: int) -> memoryview:
+        """Return where to read the next bytes to, at most so many: the buffer, or what is added to those that wait."""
+        if self._buffer is None and self._wanted:
+            self._buffer, self._filled = self._pool.take(), 0
+        self._fill()
+        self._spare = None
+        if self._buffer is not None and self._filled < len(self._buffer):
+            return memoryview(self._buffer)[self._filled : self._filled + most]
+        self._spare = bytearray(min(most, UNREAD_BYTES))
+        return memoryview(self._spare)
+
+    def came(self, size_bytes: int) -> None:
+        """Take so many bytes that were read to the room which was given last."""
+        if self._spare is not None:
+            body, self._spare = bytes(memoryview(self._spare)[:size_bytes]), None
+            self.add(body)
+        else:
+            self._filled += size_bytes
+            self._wake_when_ready()
 
     def want(self) -> None:
         """Say that the application asks for more, so that a buffer pays; wakes it when there is something."""
