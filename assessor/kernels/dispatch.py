@@ -191,7 +191,8 @@ def _compiled(x: NDArray[Any], size: int, first: int, row_sums: Floats | None) -
     for blocks, (mean, m2), constant_here in results:
         constant += constant_here
         for k, (level, index) in enumerate(blocks):
-            tree.insert(level, index, Moments(size << level, mean[k], m2[k]))
+            # Copied, since a node that stays would hold all of its run's.
+            tree.insert(level, index, Moments(size << level, mean[k].copy(), m2[k].copy()))
     return Reduced(tree, sums, constant)
 
 
