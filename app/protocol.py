@@ -15,7 +15,6 @@
 
 import asyncio
 import json
-import sys
 import uuid
 from collections.abc import Callable
 from functools import partial
@@ -243,8 +242,9 @@ class ServiceProtocol(HttpToolsProtocol):
         return self._refused or self._lingering or self.cycle.response_complete
 
     def _may_receive(self) -> bool:
-        """Return whether what comes next may be read without the parser: on Windows reads are begun ahead."""
-        return not self._drops_body and self.scheme == "http" and sys.platform != "win32"
+        """Return whether what comes next may be read without the parser: under uvloop, where that is tested."""
+        kind = type(self.transport.inner)  # type: ignore[attr-defined]  # our own
+        return not self._drops_body and self.scheme == "http" and kind.__module__.startswith("uvloop.")
 
     def on_message_complete(self) -> None:
         """End a request."""

@@ -41,7 +41,7 @@ class BodyReceiver(asyncio.BufferedProtocol):
         self.pause_writing = owner.pause_writing  # type: ignore[method-assign]
         self.resume_writing = owner.resume_writing  # type: ignore[method-assign]
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # type: ignore[override]  # any buffer will do
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to read to."""
         return self._owner.body_room()
 

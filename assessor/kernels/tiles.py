@@ -50,7 +50,7 @@ class TileSums:
     def empty(cls, n_batches: int, n_features: int) -> "TileSums":
         """Return the sums to be filled for so many batches."""
         shape = (n_batches, -(-n_features // TILE))
-        return cls(*(np.zeros(shape, np.int64 if name in _INTEGERS else np.float64) for name in _NAMES))
+        return cls(**{name: np.zeros(shape, np.int64 if name in _INTEGERS else float) for name in _NAMES})
 
     @classmethod
     def joined(cls, parts: "Sequence[TileSums]") -> "TileSums":
