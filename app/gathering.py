@@ -36,6 +36,7 @@ class Gatherer:
         self._filled = 0
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
+        self._spare: bytearray | None = None
         self._wanted = False
         self.complete = False
 
@@ -59,15 +60,34 @@ class Gatherer:
         self._waiting_bytes += len(body)
         if self._wanted:
             self._fill()
-        if self.full:
-            self._wake()
-        elif self._timer is None:
-            self._timer = self._loop.call_later(LATENCY_S, self._on_time)
+        self._wake_when_ready()
+
+    def room(self, most: int) -> memoryview:
+        """Return where to read the next bytes to, at most so many: the buffer, or what is added to those that wait."""
+        if self._buffer is None and self._wanted:
+            self._buffer, self._filled = self._pool.take(), 0
+        self._fill()
+        self._spare = None
+        if self._buffer is not None and self._filled < len(self._buffer):
+            return memoryview(self._buffer)[self._filled : self._filled + most]
+        self._spare = bytearray(min(most, UNREAD_BYTES))
+        return memoryview(self._spare)
+
+    def came(self, size_bytes: int) -> None:
+        """Take so many bytes that were read to the room which was given last."""
+        if self._spare is not None:
+            body, self._spare = bytes(memoryview(self._spare)[:size_bytes]), None
+            self.add(body)
+        else:
+            self._filled += size_bytes
+            self._wake_when_ready()
 
     def want(self) -> None:
-        """Say that the application asks for more, so that a buffer pays."""
+        """Say that the application asks for more, so that a buffer pays; wakes it when there is something."""
         self._wanted = True
         self._fill()
+        if self.complete or self._waiting or self._buffer is not None:
+            self._wake_when_ready()
 
     def end(self) -> None:
         """Say that the body is complete."""
@@ -84,12 +104,9 @@ class Gatherer:
         else:
             body = memoryview(self._buffer)[: self._filled]
             self._buffer, self._filled = None, 0
-            self._fill()
         self._wanted = False
-        more = not self.complete or self._waiting_bytes > 0 or self._buffer is not None
-        if more and self.ready:
-            self._wake()
-        return body, more
+        # What waits gets a buffer when it is wanted: there is one that fills, one that is worked on, and no third.
+        return body, not self.complete or self._waiting_bytes > 0
 
     def close(self) -> None:
         """End without more."""
@@ -108,6 +125,12 @@ class Gatherer:
             self._filled += n
             self._waiting_bytes -= n
             self._waiting[:1] = [] if n == len(chunk) else [chunk[n:]]
+
+    def _wake_when_ready(self) -> None:
+        if self.ready:
+            self._wake()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(LATENCY_S, self._on_time)
 
     def _on_time(self) -> None:
         self._timer = None

@@ -74,7 +74,6 @@ class ShardReader:
         )
         self._missing = nonfinite != "raise"
         self._first_row = first_row
-        self._largest_batch = max(batch_sizes)
         self._format_name = format_name
         self._settings = settings
         self._like = like
@@ -147,13 +146,7 @@ class ShardReader:
             raise self._too_many_features(f"{math.prod(shape)} (shape {list(shape)})")
         if self._like is not None:
             self._like.check_like(shape)
-        # First the rows that complete a batch: rows after them need not be copied to wait for others.
-        rest = -(self._first_row + self._profiler.rows) % self._largest_batch
-        if 0 < rest < len(part.block):
-            self._profiler.add(part.block[:rest], dtype=part.dtype)
-        else:
-            rest = 0
-        self._profiler.add(part.block[rest:], dtype=part.dtype)
+        self._profiler.add(part.block, dtype=part.dtype)
         self._check_rows()
 
     def _check_rows(self) -> None:
@@ -320,10 +313,12 @@ class _Inlet:
     async def _work(self, piece: bytes | memoryview) -> None:
         """Take one piece and give its buffer back."""
         self._size_bytes += len(piece)
-        if self._decoder is None:
+        if self._decoder is not None:
+            works = [self._pass_on_decoded(self._decoder, piece)]
+        elif self._has_processors_left():
             works = [self._decode(partial(self._sink.decode, piece)), self._hash(partial(self._sink.identify, piece))]
         else:
-            works = [self._pass_on_decoded(self._decoder, piece)]
+            works = [self._decode(partial(self._pass_on, piece))]
         if self._digests:
             works.append(self._hash(partial(self._digests.update, piece)))
         failures = await asyncio.gather(*works, return_exceptions=True)
@@ -333,14 +328,21 @@ class _Inlet:
             if failure is not None:
                 raise failure
 
+    def _has_processors_left(self) -> bool:
+        """Return whether a piece may be hashed beside its decoding; else a second thread would only cost its start."""
+        return 2 * self._service.pieces.uploads < self._service.processors
+
+    def _pass_on(self, piece: bytes | memoryview) -> None:
+        self._sink.identify(piece)
+        self._sink.decode(piece)
+
     async def _pass_on_decoded(self, decoder: ContentDecoder, piece: bytes | memoryview) -> None:
         decoder.feed(piece)
 
         def step() -> bool:
             decoded = decoder.take()
             if decoded:
-                self._sink.identify(decoded)
-                self._sink.decode(decoded)
+                self._pass_on(decoded)
             return bool(decoded)
 
         # Each decoded piece waits its turn for a thread, so that a body which grows without end holds up no other.

@@ -9,7 +9,8 @@
   reset and might never read why it was refused. It is half closed, and what comes is dropped for a while.
 - A client that sends its request and closes its sending side is answered.
 - An Upgrade is not taken up; its request has no body and ends the connection, since the parser loses what follows.
-- A body reaches the application in pieces (`app.gathering`), not in packets.
+- A body reaches the application in pieces (`app.gathering`), not in packets; one whose length is known is read straight
+  into them (`app.receiving`).
 """
 
 import asyncio
@@ -19,15 +20,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import httptools
 from uvicorn._types import ASGIReceiveEvent
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from app.gathering import Gatherer
+from app.gathering import UNREAD_BYTES, Gatherer
 from app.headers import SECURITY_HEADERS
 from app.pieces import PiecePool
 from app.problems import KINDS, MEDIA_TYPE, problem_document
+from app.receiving import BodyReceiver
 from app.settings import Settings
 
 LINGER_S = 5.0
@@ -89,6 +92,7 @@ class ServiceProtocol(HttpToolsProtocol):
         self._pieces = pieces
         self._on_refusal = on_refusal
         self._body: Gatherer | None = None
+        self._body_left = 0
         self._in_head = False
         self._head_bytes = 0
         self._framing_bytes = 0
@@ -154,6 +158,8 @@ class ServiceProtocol(HttpToolsProtocol):
             self._refuse_headers(self._head_bytes)
         elif self.expects_more and not self._refused and self._framing_bytes > self._settings.max_header_bytes:
             self._refuse_headers(self._framing_bytes, "trailers or a chunk extension")
+        elif self._body_left > UNREAD_BYTES and self._may_receive():
+            self.transport.inner.set_protocol(BodyReceiver(self))  # type: ignore[attr-defined]  # our own
 
     def on_message_begin(self) -> None:
         """Begin a request; it may come in the same packet as the end of the one before."""
@@ -195,6 +201,7 @@ class ServiceProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if upgrade:
             cycle.keep_alive = False  # for the same reason
+        self._body_left = 0 if upgrade else _length_of(self.headers)
         self._body = Gatherer(self._pieces, self.loop, cycle.message_event.set)
         # Before its task has begun, which the event loop does later.
         cycle.receive = partial(self._receive, cycle, self._body)  # type: ignore[method-assign]  # bodies are ours
@@ -202,11 +209,42 @@ class ServiceProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
         self._framing_bytes = 0
+        self._body_left -= len(body)
         if self._refused or self._body is None or self.cycle.response_complete:
             return
         self._body.add(body)
         if self._body.full:
             self.flow.pause_reading()
+
+    def body_room(self) -> memoryview:
+        """Return where to read the rest of a body to, if only to drop it."""
+        if self._drops_body or self._body is None:
+            return memoryview(bytearray(min(self._body_left, UNREAD_BYTES)))
+        return self._body.room(self._body_left)
+
+    def body_came(self, size_bytes: int) -> None:
+        """Take bytes of a body that were read; after the last one, go on parsing."""
+        self._unset_keepalive_if_required()
+        self._body_left -= size_bytes
+        if self._body is not None and not self._drops_body:
+            self._body.came(size_bytes)
+            if self._body.full:
+                self.flow.pause_reading()
+        if not self._body_left:
+            # The old one still waits for this body.
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+            self.transport.inner.set_protocol(self)  # type: ignore[attr-defined]  # our own
+            self.on_message_complete()
+
+    @property
+    def _drops_body(self) -> bool:
+        return self._refused or self._lingering or self.cycle.response_complete
+
+    def _may_receive(self) -> bool:
+        """Return whether what comes next may be read without the parser: under uvloop, where that is tested."""
+        kind = type(self.transport.inner)  # type: ignore[attr-defined]  # our own
+        return not self._drops_body and self.scheme == "http" and kind.__module__.startswith("uvloop.")
 
     def on_message_complete(self) -> None:
         """End a request."""
@@ -223,6 +261,7 @@ class ServiceProtocol(HttpToolsProtocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             cycle.waiting_for_100_continue = False
         if not cycle.disconnected and not cycle.response_complete:
+            cycle.message_event.clear()  # what it was set for is taken, or it is set again here
             body.want()
             if not body.full:
                 self.flow.resume_reading()
@@ -325,6 +364,11 @@ class ServiceProtocol(HttpToolsProtocol):
             f"expected the whole head of a request within {self._settings.header_timeout_s:g} s; "
             f"got {self._head_bytes} bytes of it; send it again on a faster connection",
         )
+
+
+def _length_of(headers: list[tuple[bytes, bytes]]) -> int:
+    """Return the Content-Length, which the parser has checked; 0 where there is none."""
+    return next((int(value) for name, value in headers if name == b"content-length"), 0)
 
 
 def _begins_body(name: bytes, value: bytes) -> bool:

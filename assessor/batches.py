@@ -20,6 +20,9 @@ from assessor.moments import Floats, Moments, MomentsTree, reduce_items
 from assessor.noise import noise
 
 _LN2 = float(np.log(2.0))
+DESCRIBED_BATCHES = 64
+"""Sums of so many batches are made records at a time: a stream's pieces hold few, and numpy's calls cost more than
+they do."""
 PART_VALUES = 1 << 19
 """Values of a batch that is not reduced by a kernel, widened at a time: 4 MB."""
 
@@ -44,8 +47,8 @@ RECORD = np.dtype(
 Records = NDArray[np.void]
 
 
-def describe_batches(first: int, sums: TileSums) -> Records:
-    """Return the records of batches first, first + 1, ... from the sums over their features.
+def describe_batches(batches: NDArray[np.int64], sums: TileSums) -> Records:
+    """Return the records of batches of these numbers from the sums over their features.
 
     Raises:
         NonFiniteError: squares overflow float64.
@@ -62,8 +65,8 @@ def describe_batches(first: int, sums: TileSums) -> Records:
     high, low = add_doubled(sums.constant, sums.constant_low)
     size = n_varying * (pooled + pooled_mean**2) + high
     if not np.isfinite(size).all():
-        raise _too_large(f"batch {first + int(np.flatnonzero(~np.isfinite(size))[0])} has larger ones")
-    records["index"] = np.arange(first, first + len(records))
+        raise _too_large(f"batch {batches[~np.isfinite(size)][0]} has larger ones")
+    records["index"] = batches
     records["pooled_mean"] = pooled_mean
     records["pooled_variance"] = pooled
     records["mean_variance"] = within
@@ -160,6 +163,8 @@ class LaneBuilder:
     n_features: int
     values_per_row: int
     reference: Moments | None = None
+    _undescribed: list[tuple[int, TileSums]] = field(default_factory=list)
+    _n_undescribed: int = 0
     _records: GrowingArray[np.void] = field(default_factory=lambda: GrowingArray(RECORD))
     _divergences: GrowingArray[np.float64] = field(default_factory=lambda: GrowingArray(np.dtype(np.float64)))
     _cut: dict[int, MomentsTree] = field(default_factory=dict)
@@ -256,6 +261,7 @@ class LaneBuilder:
         Args:
             left_out: the rows that the lane left out.
         """
+        self._describe()
         self._records.extend(lane.records)
         if lane.divergences is not None:
             self._divergences.extend(lane.divergences)
@@ -277,6 +283,7 @@ class LaneBuilder:
                 raise _too_large(f"batch {batch} has larger ones")
         if not self._tree.finite:
             raise _too_large("those of the whole dataset do not")
+        self._describe()
         records = self._records.finish()
         ascending = np.argsort(records["index"], kind="stable")
         divergences = None
@@ -301,9 +308,22 @@ class LaneBuilder:
             self._divergences.extend(divergence_from(self.reference, mean, m2, count))
 
     def _take(self, first: int, reduced: Reduced) -> None:
-        self._records.extend(describe_batches(first, reduced.sums))
+        self._undescribed.append((first, reduced.sums))
+        self._n_undescribed += len(reduced.sums.n)
+        if self._n_undescribed >= DESCRIBED_BATCHES:
+            self._describe()
         self._constant += reduced.constant
         self._tree.update(reduced.tree.nodes)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _describe(self) -> None:
+        """Make records of the sums that wait for it; records are in the order of divergences."""
+        if not self._undescribed:
+            return
+        batches = np.concatenate([np.arange(first, first + len(sums.n)) for first, sums in self._undescribed])
+        sums = TileSums.joined([sums for _, sums in self._undescribed])
+        self._undescribed, self._n_undescribed = [], 0
+        self._records.extend(describe_batches(batches, sums))
 
     def _close_if_complete(self, batch: int) -> None:
         tree, left_out = self._cut.get(batch), self._left_out.get(batch, 0)
@@ -322,7 +342,8 @@ class LaneBuilder:
         """Close a batch of which rows were left out; features are not counted as constant by a single value."""
         constant = self._constant if moments.count >= 2 else np.zeros(self.n_features, np.int64)
         sums = sum_tiles(moments.mean[None], moments.m2[None], max(moments.count, 1), constant)
-        self._records.extend(describe_batches(batch, sums))
+        self._describe()
+        self._records.extend(describe_batches(np.array([batch]), sums))
         if moments.count:
             self._tree.insert(0, batch, moments)
         if self.reference is not None:

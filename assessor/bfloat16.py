@@ -19,7 +19,7 @@ def as_bits(x: Any) -> NDArray[np.uint16] | None:
     True
     """
     if isinstance(x, np.ndarray):
-        return x.view(np.uint16) if x.dtype.name == NAME and x.dtype.itemsize == 2 else None
+        return x.view(np.uint16) if x.dtype.itemsize == 2 and x.dtype.name == NAME else None
     if hasattr(x, "detach") and str(getattr(x, "dtype", "")) == f"torch.{NAME}":
         torch: Any = sys.modules["torch"]
         bits: NDArray[np.int16] = x.detach().cpu().view(torch.int16).numpy()

@@ -107,9 +107,9 @@ class CalibrationBuilder:
             offered = np.flatnonzero(hashes < self._hashes.max())
             if not len(offered):
                 return
-        kept = np.argsort(np.concatenate([self._hashes, hashes[offered]]), kind="stable")[: self._size]
-        taken = offered[kept[kept >= n_before] - n_before]
-        dropped = np.setdiff1d(np.arange(n_before), kept)
+        keep = np.zeros(n_before + len(offered), np.bool_)
+        keep[np.argsort(np.concatenate([self._hashes, hashes[offered]]), kind="stable")[: self._size]] = True
+        dropped, taken = np.flatnonzero(~keep[:n_before]), offered[keep[n_before:]]
         places = np.concatenate([dropped, np.arange(n_before, n_before + len(taken) - len(dropped))])
         self._rows = np.concatenate([self._rows, np.zeros(len(places) - len(dropped), np.int64)])
         self._hashes = np.concatenate([self._hashes, np.zeros(len(places) - len(dropped), np.uint64)])

@@ -25,6 +25,8 @@ from assessor.rows import RowTable
 
 MAX_PENDING_BYTES = 8 << 20
 """Rows are held back to complete a batch of the largest size up to so many bytes."""
+COPIED_BYTES = 1 << 18
+"""Rows that come after waiting ones are copied to them up to so many bytes, which costs less than another reduction."""
 MAX_NUMBER = 1 << 62
 """Bound of batch sizes and row numbers, so that their sums fit int64."""
 
@@ -76,6 +78,7 @@ class Profiler:
         self._border_means = GrowingArray(np.dtype(np.float64))
         self._labels: GrowingArray[np.int64] | None = None
         self._calibration = CalibrationBuilder(0, 0)
+        self._row_values = 0
         self._pending: list[NDArray[Any]] = []
         self._n_pending = 0
         self._done = 0
@@ -189,6 +192,7 @@ class Profiler:
             )
         if 0 in sample:
             raise EmptyShardError(f"expected at least one feature; got rows of shape {sample}")
+        self._row_values = int(np.prod(sample))
         schema = Schema(sample, self._feature_axis, 0)
         size = self._calibration_rows
         size = default_rows(schema.n_features) if size is None else size
@@ -208,7 +212,7 @@ class Profiler:
         So a stream's pieces, which end anywhere, do not cut batches. Batches too large to wait for are cut.
         """
         assert self._schema is not None
-        row_bytes = rows.dtype.itemsize * int(np.prod(self._schema.sample_shape))
+        row_bytes = rows.dtype.itemsize * self._row_values
         stride = self._batch_sizes[-1] if self._batch_sizes[-1] * row_bytes <= MAX_PENDING_BYTES else 1
         self.rows += len(rows)
         after = (self._first_row + self.rows) % stride
@@ -219,7 +223,7 @@ class Profiler:
         if self._n_pending:
             # Only the rows that complete the waiting batch are copied, where there are many.
             head = min(whole, stride - (self._first_row + self.rows - len(rows)) % stride)
-            head = whole if whole * row_bytes <= MAX_PENDING_BYTES else head
+            head = whole if whole * row_bytes <= COPIED_BYTES else head
             self._keep(rows[:head])
             self._flush(self._n_pending)
             rows, whole = rows[head:], whole - head
@@ -240,7 +244,7 @@ class Profiler:
     def _add_rows(self, rows: NDArray[Any]) -> None:
         """Reduce rows, in slices that bound the memory for them."""
         assert self._schema is not None
-        size = int(np.prod(self._schema.sample_shape))
+        size = self._row_values
         by_channel = self._schema.feature_axis == "channel"
         limit = max(1, BLOCK_VALUES // size) if by_channel else slice_rows(rows.dtype, size, self._batch_sizes[0])
         step = limit // self._batch_sizes[-1] * self._batch_sizes[-1] or limit

@@ -121,7 +121,7 @@ def describe_moments(index: int, moments: Moments) -> Records:
     ignored = np.zeros(len(moments.mean), np.int64)
     with np.errstate(over="ignore", invalid="ignore"):
         count = max(moments.count, 1)
-        return describe_batches(index, sum_tiles(moments.mean[None], moments.m2[None], count, ignored))
+        return describe_batches(np.array([index]), sum_tiles(moments.mean[None], moments.m2[None], count, ignored))
 
 
 def _chosen_size(profile: Profile, batch_size: int | None) -> int:

@@ -40,12 +40,13 @@ class NpyDecoder:
         """Yield the rows that these bytes complete."""
         view = memoryview(data).cast("B")
         if self._reader is None:
-            self._head += view
-            length = header_length(bytes(self._head[:12]))
-            if length is None or len(self._head) < length:
-                return
+            while (length := header_length(bytes(self._head[:12]))) is None or len(self._head) < length:
+                if not len(view):
+                    return
+                taken = view[: (length or 12) - len(self._head)]
+                self._head += taken
+                view = view[len(taken) :]
             self._reader = make_reader(bytes(self._head[:length]), self._name, self._settings)
-            view = memoryview(bytes(self._head[length:]))
             self._head.clear()
         self._came += len(view)
         if self._came > self._reader.n_bytes:

@@ -48,13 +48,14 @@ class SafetensorsDecoder:
         """Yield the rows that these bytes complete, of the tensors in the order of their bytes."""
         view = memoryview(data).cast("B")
         if self._readers is None:
-            self._head += view
-            length = header_length(bytes(self._head[:9]))
-            if length is None or len(self._head) < length:
-                return
+            while (length := header_length(bytes(self._head[:9]))) is None or len(self._head) < length:
+                if not len(view):
+                    return
+                taken = view[: (length or 9) - len(self._head)]
+                self._head += taken
+                view = view[len(taken) :]
             self._readers = make_readers(bytes(self._head[8:length]), self._settings)
             self._left = self._readers[0].n_bytes
-            view = memoryview(bytes(self._head[length:]))
             self._head.clear()
         self._came += len(view)
         while len(view):

@@ -129,8 +129,7 @@ def slice_rows(dtype: np.dtype[Any], n_features: int, batch_size: int) -> int:
         batch_size: the smallest one.
     """
     rows = max(1, SLICE_SUMS // -(-n_features // TILE)) * batch_size
-    read_as_is = _NATIVE.get(dtype.name, np.float64) == dtype.type
-    return rows if read_as_is else min(rows, max(1, WIDENED_VALUES // n_features))
+    return rows if _native(dtype).type == dtype.type else min(rows, max(1, WIDENED_VALUES // n_features))
 
 
 def reduce_batches(x: NDArray[Any], size: int, first: int, row_sums: Floats | None) -> Reduced:
@@ -164,8 +163,8 @@ def _numpy(x: NDArray[Any], size: int, first: int, row_sums: Floats | None) -> R
 
 
 def _compiled(x: NDArray[Any], size: int, first: int, row_sums: Floats | None) -> Reduced:
-    x = np.ascontiguousarray(x, _NATIVE.get(x.dtype.name, np.float64))
-    reduce_run = _load(x.dtype.name)
+    x = np.ascontiguousarray(x, _native(x.dtype))
+    reduce_run = _load(x.dtype)
     n_batches, n_features = len(x) // size, x.shape[1]
     tree, sums = MomentsTree(), TileSums.empty(n_batches, n_features)
     n_threads = max(1, min(choice().threads, n_batches, x.size // THREAD_VALUES))
@@ -192,7 +191,8 @@ def _compiled(x: NDArray[Any], size: int, first: int, row_sums: Floats | None) -
     for blocks, (mean, m2), constant_here in results:
         constant += constant_here
         for k, (level, index) in enumerate(blocks):
-            tree.insert(level, index, Moments(size << level, mean[k], m2[k]))
+            # Copied, since a node that stays would hold all of its run's.
+            tree.insert(level, index, Moments(size << level, mean[k].copy(), m2[k].copy()))
     return Reduced(tree, sums, constant)
 
 
@@ -200,11 +200,17 @@ def warm(dtype: str = "float32") -> None:
     """Load or compile the kernel for a dtype now, where one is to be used, so that no first shard waits for it."""
     chosen = choice()
     if chosen.name == "compiled" or (chosen.name == "auto" and can_compile()):
-        _load(np.dtype(_NATIVE.get(dtype, np.float64)).name)
+        _load(_native(np.dtype(dtype)))
+
+
+@lru_cache(maxsize=64)
+def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype that the compiled kernel reads a dtype as."""
+    return np.dtype(_NATIVE.get(dtype.name, np.float64))
 
 
 @lru_cache(maxsize=8)
-def _load(dtype: str) -> Callable[..., None]:
+def _load(dtype: np.dtype[Any]) -> Callable[..., None]:
     """Return the compiled kernel, compiled for the dtype; says how long that took."""
     start = time.perf_counter()
     from assessor.kernels.compiled import reduce_run

@@ -5,6 +5,7 @@ halves (k and k + 32, then k and k + 16, ...); tiles are added from left to righ
 of mantissas and a sum of exponents, which costs one logarithm a tile and is exact up to the product's rounding.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -49,8 +50,14 @@ class TileSums:
     def empty(cls, n_batches: int, n_features: int) -> "TileSums":
         """Return the sums to be filled for so many batches."""
         shape = (n_batches, -(-n_features // TILE))
-        integers = ("n", "exponent")
-        return cls(**{item.name: np.zeros(shape, np.int64 if item.name in integers else float) for item in fields(cls)})
+        return cls(**{name: np.zeros(shape, np.int64 if name in _INTEGERS else float) for name in _NAMES})
+
+    @classmethod
+    def joined(cls, parts: "Sequence[TileSums]") -> "TileSums":
+        """Return the sums of the batches of all parts, one or more, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _NAMES))
 
     @property
     def pooled_mean(self) -> Floats:
@@ -60,12 +67,16 @@ class TileSums:
 
     def fill(self, other: "TileSums") -> None:
         """Copy the sums of as many batches."""
-        for item in fields(self):
-            getattr(self, item.name)[:] = getattr(other, item.name)
+        for name in _NAMES:
+            getattr(self, name)[:] = getattr(other, name)
 
     def batches(self, start: int, stop: int) -> "TileSums":
         """Return a view of some of the batches."""
-        return TileSums(*(getattr(self, item.name)[start:stop] for item in fields(self)))
+        return TileSums(*(getattr(self, name)[start:stop] for name in _NAMES))
+
+
+_NAMES = tuple(item.name for item in fields(TileSums))
+_INTEGERS = ("n", "exponent")
 
 
 def sum_tiles(mean: Floats, m2: Floats, count: int, constant: NDArray[np.int64]) -> TileSums:

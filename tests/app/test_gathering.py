@@ -44,11 +44,11 @@ async def through(packets: list[bytes], give_back: bool) -> tuple[bytes, list[in
     producer = asyncio.create_task(produce())
     more = True
     while more:
+        woken.clear()
         gatherer.want()
         if not gatherer.full:
             resumed.set()
         await woken.wait()
-        woken.clear()
         piece, more = gatherer.take()
         got += piece
         sizes.append(len(piece))
@@ -65,6 +65,30 @@ def test_all_comes_in_order(sizes: list[int], give_back: bool) -> None:
     assert got == b"".join(packets)
     # A piece is no larger than a buffer, or than what is taken without one.
     assert max(pieces, default=0) <= max(2 * SMALLEST_BYTES, UNREAD_BYTES + 3 * SMALLEST_BYTES)
+
+
+def test_one_piece_is_worked_on_while_one_fills_and_both_are_used_again() -> None:
+    packet = bytes(3 * SMALLEST_BYTES + 4096)  # ends in mid-buffer: what is left over waits without a third one
+
+    async def run() -> tuple[list[int], int]:
+        pieces = pool()
+        gatherer = Gatherer(pieces, asyncio.get_running_loop(), lambda: None)
+        sizes, working = [], b""
+        gatherer.want()
+        for _ in range(20):
+            while not gatherer.full:
+                gatherer.add(packet)
+            piece, _ = gatherer.take()
+            sizes.append(len(piece))
+            pieces.give_back(working)
+            working = piece
+            gatherer.want()
+        gatherer.close()
+        return sizes, pieces.held_bytes
+
+    sizes, held = asyncio.run(run())
+    assert set(sizes) == {2 * SMALLEST_BYTES}
+    assert held == 2 * max(sizes)
 
 
 def test_few_bytes_wait_a_moment_for_others_only() -> None:

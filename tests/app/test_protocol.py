@@ -8,7 +8,9 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
 import pytest
+from blake3 import blake3
 
+from app.gathering import UNREAD_BYTES
 from app.problems import KINDS
 from app.protocol import MOST_AHEAD
 from app.serving import running
@@ -185,6 +187,20 @@ def test_requests_one_after_another_on_a_connection(url: str) -> None:
     with send_raw(url, requests) as connection:
         answer = read_to_end(connection)
     assert answer.count(b"HTTP/1.1 200 ") == 2
+
+
+def test_requests_after_long_bodies_on_a_connection(client: httpx.Client, url: str) -> None:
+    """Of a long body the parser sees the beginning only; what follows its last byte is parsed again."""
+    path, body = create(client), npy(rows(20_000))
+    assert len(body) > 4 * UNREAD_BYTES
+    first = shard_head(path, f"Content-Length: {len(body)}").replace("\n", "\r\n")
+    second = first.replace("/shards/0 ", "/shards/1?first_row=20000 ")
+    last = "GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    with send_raw(url, "", first.encode() + body + second.encode() + body + last.encode()) as connection:
+        answer = read_to_end(connection)
+    assert (answer.count(b"HTTP/1.1 201 "), answer.count(b"HTTP/1.1 200 ")) == (2, 1)
+    digest = f"blake3:{blake3(body).hexdigest()}"
+    assert [shard["digest"] for shard in client.get(path).json()["shards"]] == [digest, digest]
 
 
 def test_requests_far_ahead_of_their_answers(url: str) -> None:
