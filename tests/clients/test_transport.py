@@ -4,7 +4,9 @@ import asyncio
 import base64
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -148,8 +150,9 @@ def test_retry_after_is_kept(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def pause(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr("clients.http.time.sleep", waited.append)
-    monkeypatch.setattr("clients.async_http.asyncio.sleep", pause)
+    # the clients' own names for the modules: threads that other tests left behind sleep by the modules themselves
+    monkeypatch.setattr("clients.http.time", SimpleNamespace(**vars(time) | {"sleep": waited.append}))
+    monkeypatch.setattr("clients.async_http.asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": pause}))
     answers = [problem("database-unavailable", 503, **{"retry-after": "7"}), httpx.Response(200, json=SHARD)]
     run(Scripted(*answers), lambda c: c.put_shard("a1", 0, b"x"), retries=Backoff(longest_delay_s=9))
     assert waited == [7.0]
@@ -344,6 +347,8 @@ def test_backoff() -> None:
     assert len({row[0] for row in delays}) == 50  # jitter
     with pytest.raises(ValueError, match="expected a whole number of retries"):
         Backoff(retries=-1)
+    numbers: Any = {"retries": np.int64(2), "first_delay_s": np.float32(1)}
+    assert len(list(Backoff(**numbers).delays())) == 2
 
 
 def test_a_consumed_stream_is_not_sent_again(run: Any) -> None:
