@@ -186,16 +186,19 @@ class ServiceProtocol(HttpToolsProtocol):
         self._framing_bytes = 0
         self._stop_head_timer()
         if sum(name == b"host" for name, _ in self.headers) > 1:
-            self.send_400_response("more than one Host")
+            if not self._ends_ahead():
+                self.send_400_response("more than one Host")
             return
         upgrade = self.parser.should_upgrade()
         if upgrade and any(_begins_body(*field) for field in self.headers):
             # The parser takes what follows for another protocol, or for another request: never for this one's body.
-            self.send_400_response("a body after Upgrade, which is not taken up here")
+            if not self._ends_ahead():
+                self.send_400_response("a body after Upgrade, which is not taken up here")
             return
         size_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size_bytes > self._settings.max_header_bytes:
-            self._refuse_headers(size_bytes)
+            if not self._ends_ahead():
+                self._refuse_headers(size_bytes)
             return
         super().on_headers_complete()
         cycle = self.cycle
@@ -205,6 +208,17 @@ class ServiceProtocol(HttpToolsProtocol):
         self._body = Gatherer(self._pieces, self.loop, cycle.message_event.set)
         # Before its task has begun, which the event loop does later.
         cycle.receive = partial(self._receive, cycle, self._body)  # type: ignore[method-assign]  # bodies are ours
+
+    def _ends_ahead(self) -> bool:
+        """Return whether another request is to be answered before this one; that answer is then the last."""
+        if self.cycle is None or self.cycle.response_complete:
+            return False
+        self._refused = self.expects_more = True
+        self.cycle.keep_alive = False
+        return True
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: that an Upgrade is not taken up is meant, and any client can ask for one."""
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""

@@ -240,7 +240,10 @@ class LaneBuilder:
 
     def leave_out(self, rows: NDArray[np.int64]) -> None:
         """Count rows as seen whose values are in no moments: batches are complete without them."""
-        for batch, n in zip(*np.unique(rows // self.batch_size, return_counts=True), strict=True):
+        batches, counts = np.unique(rows // self.batch_size, return_counts=True)
+        whole = counts == self.batch_size
+        self._close_empty(batches[whole])
+        for batch, n in zip(batches[~whole], counts[~whole], strict=True):
             self._left_out[int(batch)] = self._left_out.get(int(batch), 0) + int(n)
             self._close_if_complete(int(batch))
 
@@ -337,6 +340,18 @@ class LaneBuilder:
             self._complete(batch, moments.mean[None], moments.m2[None])
         else:
             self._close_without(batch, tree.fold() if tree is not None else Moments.empty((self.n_features,)))
+
+    def _close_empty(self, batches: NDArray[np.int64]) -> None:
+        """Close batches of which all rows were left out at once; they are alike but for their number."""
+        if len(batches):
+            nothing = LaneBuilder(self.batch_size, self.n_features, self.values_per_row, self.reference)
+            nothing._close_without(0, Moments.empty((self.n_features,)))
+            records = np.repeat(nothing._records.finish(), len(batches))
+            records["index"] = batches
+            self._describe()
+            self._records.extend(records)
+            if self.reference is not None:
+                self._divergences.extend(np.repeat(nothing._divergences.finish(), len(batches)))
 
     def _close_without(self, batch: int, moments: Moments) -> None:
         """Close a batch of which rows were left out; features are not counted as constant by a single value."""

@@ -12,14 +12,12 @@ from assessor.errors import EmptyShardError, LabelError, SettingError
 from assessor.folders import read_folder
 from assessor.formats.decoder import Decoder, Part, formats
 from assessor.formats.recognize import RECOGNIZED_BYTES, format_of
-from assessor.formats.settings import DEFAULT, DecodeSettings
+from assessor.formats.settings import DEFAULT, DecodeSettings, check_columns, refuse_columns
 from assessor.formats.spool import FileDecoder
 from assessor.profile import Profile
 from assessor.profiler import Profiler
 
 READ_BYTES = 1 << 20
-WITHOUT_COLUMNS = frozenset(("npy", "npz", "safetensors", "webdataset"))
-"""Formats of arrays and pictures, in which no column has a name."""
 
 
 def profile_shard(
@@ -66,7 +64,7 @@ def profile_shard(
         return _profile(_parts(source, None, format, settings, report), profiler, labels)
     path = Path(source)
     if path.is_dir():
-        _check_columns("folder of pictures", settings)
+        refuse_columns("folder of pictures", settings)
         if format is not None:
             raise SettingError(f"expected no format for a folder, which holds pictures; got {format!r:.80}: leave it")
         return _profile(read_folder(path, settings, report), profiler, labels)
@@ -99,8 +97,7 @@ def _parts(
     while len(piece) < RECOGNIZED_BYTES and (more := stream.read(RECOGNIZED_BYTES - len(piece))):
         piece += more
     name = format or format_of(piece, path)
-    if name in WITHOUT_COLUMNS:
-        _check_columns(f"{name} shard", settings)
+    check_columns(name, settings)
     decoder: Decoder = formats.get(name)(settings)
     if isinstance(decoder, FileDecoder) and path is not None:
         yield from decoder.read(stream)
@@ -111,14 +108,6 @@ def _parts(
         on_bytes(len(piece))
         piece = stream.read(READ_BYTES)
     yield from decoder.finish()
-
-
-def _check_columns(what: str, settings: DecodeSettings) -> None:
-    """Raise SettingError where columns are named of what has none, since that would change nothing."""
-    if settings.columns is not None or settings.label is not None:
-        raise SettingError(
-            f"expected columns and label for tables only; got them for a {what}, which has no columns: leave them out"
-        )
 
 
 def _ignore(size_bytes: int) -> None:

@@ -4,7 +4,8 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from numbers import Integral, Real
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class Backoff:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        whole = isinstance(self.retries, Integral) and not isinstance(self.retries, bool)
+        whole = isinstance(self.retries, int | np.integer) and not isinstance(self.retries, bool)
         delays = (self.first_delay_s, self.longest_delay_s)
-        numbers = all(isinstance(delay_s, Real) and 0 <= delay_s < math.inf for delay_s in delays)
+        numbers = all(isinstance(delay_s, int | float | np.number) and 0 <= delay_s < math.inf for delay_s in delays)
         if not whole or self.retries < 0 or not numbers:
             raise ValueError(f"expected a whole number of retries, and delays in seconds, >= 0; got {self}")
 

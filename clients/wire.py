@@ -1,10 +1,10 @@
 """Between the clients' own requests and responses and httpx's: what both clients share."""
 
 import math
-from numbers import Real
 from typing import Any
 
 import httpx
+import numpy as np
 
 from clients.calls import Request, Response
 from clients.compression import AUTO, Sending
@@ -34,7 +34,11 @@ def client_options(base_url: str, api_key: str | None, timeout_s: float) -> dict
         options["headers"] = {"Authorization": f"Bearer {api_key}"}
     elif url.userinfo:
         options["auth"] = httpx.BasicAuth(url.username, url.password)
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, Real) or not 0 < timeout_s < math.inf:
+    if (
+        isinstance(timeout_s, bool)
+        or not isinstance(timeout_s, int | float | np.number)
+        or not 0 < timeout_s < math.inf
+    ):
         raise ValueError(f"expected timeout_s to be a number of seconds above 0; got {timeout_s!r}")
     return options | {"timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S))}
 

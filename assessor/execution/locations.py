@@ -21,6 +21,8 @@ from assessor.sources.uris import SCHEMES, SourceUri
 MANIFEST_MARK = "@"
 """A place that begins so is a manifest."""
 MAX_MANIFEST_BYTES = 1 << 30
+MOST_ROWS = 1 << 33
+"""Of one object of a manifest; a profile holds 8 bytes of each."""
 FOUND_AT_A_TIME = 32
 """Objects of a manifest that are asked for at a time: each costs a round trip."""
 
@@ -137,12 +139,12 @@ def _read_manifest(uri: SourceUri, store_of: StoreOf) -> list[tuple[SourceUri, i
         try:
             entry = json.loads(line)
             place, rows = entry["uri"], entry.get("rows")
-            usable = isinstance(place, str) and (rows is None or (type(rows) is int and rows >= 1))
+            usable = isinstance(place, str) and (rows is None or (type(rows) is int and 1 <= rows <= MOST_ROWS))
         except (ValueError, KeyError, TypeError, AttributeError):
             usable = False
         if not usable:
             raise FormatError(
-                f'{uri}: expected {{"uri": "...", "rows": 1000}} with rows >= 1 or left out; '
+                f'{uri}: expected {{"uri": "...", "rows": 1000}} with rows from 1 to {MOST_ROWS} or left out; '
                 f"line {number} is {line[:100]!r}"
             )
         named.append((_target(place, folder), rows))

@@ -30,7 +30,11 @@ def map_blocks(
     """
     tasks: list[Task] = []
     done_bytes = 0
-    for task in group(placed, task_bytes):
+    wanted = {item.number for item in placed}
+    for whole in group(gathering.placed, task_bytes):  # so that what cannot be read now moves no other task
+        task = tuple(item for item in whole if item.number in wanted)
+        if not task:
+            continue
         rest = [task] if checkpoint is None else _take_kept(task, checkpoint, gathering)
         done_bytes += _size(task) - sum(map(_size, rest))
         tasks.extend(rest)

@@ -7,7 +7,8 @@ back before that which would cost less than the tasks are long.
 import os
 import socket
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
@@ -38,6 +39,8 @@ CONNECT_S = 10.0
 _users: "set[RayEngine]" = set()
 """Engines on the Ray that the first of them started or reached: a process has one, and the last one leaves it."""
 _users_lock = threading.Lock()
+_ended = threading.Event()
+"""Set when the Ray of `_users` is left."""
 
 
 class RayEngine:
@@ -119,6 +122,7 @@ class RayEngine:
                 _users.remove(self)
                 if not _users:
                     self._ray.shutdown()
+                    _ended.set()
 
     def __enter__(self) -> "RayEngine":
         self._connect()
@@ -141,7 +145,8 @@ class RayEngine:
                     _users.add(self)
                 return
             _users.clear()
-            self._begin()
+            _ended.clear()
+            _in_lasting_thread(self._begin)
             _users.add(self)
 
     def _begin(self) -> None:
@@ -163,6 +168,23 @@ class RayEngine:
             raise EngineError(
                 f"expected {_place(self._address)}; it cannot be reached or started: {error!s:.300}"
             ) from error
+
+
+def _in_lasting_thread(begin: Callable[[], None]) -> None:
+    """Call in a thread that lasts until `_ended`: Linux kills what Ray starts with the thread that started it."""
+    begun: Future[None] = Future()
+
+    def last() -> None:
+        try:
+            begin()
+        except BaseException as error:  # whatever it is, the caller's to see
+            begun.set_exception(error)
+        else:
+            begun.set_result(None)
+            _ended.wait()
+
+    threading.Thread(target=last, name="ray", daemon=True).start()
+    begun.result()
 
 
 def _place(address: str | None) -> str:

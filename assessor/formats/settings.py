@@ -45,3 +45,20 @@ class DecodeSettings:
 
 
 DEFAULT = DecodeSettings()
+
+WITHOUT_COLUMNS = frozenset(("npy", "npz", "safetensors", "webdataset"))
+"""Formats of arrays and pictures, in which no column has a name."""
+
+
+def check_columns(format: str, settings: DecodeSettings) -> None:
+    """Refuse columns and label for a shard of a format that has none. Raises SettingError."""
+    if format in WITHOUT_COLUMNS:
+        refuse_columns(f"{format} shard", settings)
+
+
+def refuse_columns(what: str, settings: DecodeSettings) -> None:
+    """Raise SettingError where columns are named of what has none, since that would change nothing."""
+    if settings.columns is not None or settings.label is not None:
+        raise SettingError(
+            f"expected columns and label for tables only; got them for a {what}, which has no columns: leave them out"
+        )

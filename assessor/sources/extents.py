@@ -19,7 +19,7 @@ from assessor.formats.parquet_pages import read_metadata
 from assessor.formats.recognize import RECOGNIZED_BYTES, format_of
 from assessor.formats.safetensors import header_length as tensors_header_length
 from assessor.formats.safetensors import make_readers
-from assessor.formats.settings import DecodeSettings
+from assessor.formats.settings import DecodeSettings, check_columns
 from assessor.formats.spool import FileDecoder
 from assessor.sources.ranged import RangedFile, read_range
 from assessor.sources.stores import Source, Store
@@ -114,13 +114,14 @@ def read_layout(
     """Return an object's format, and what its header says of its rows; None where the format has no such header.
 
     Raises:
-        ShardError: it is empty or malformed. SourceError: it cannot be read.
+        ShardError: it is empty or malformed. SourceError: it cannot be read. SettingError: columns of what has none.
     """
     if not source.size_bytes:
         raise EmptyShardError("expected a shard; it has no bytes: leave it out")
     head = store.read(source, 0, min(HEAD_BYTES, source.size_bytes))
     name = format or format_of(head[:RECOGNIZED_BYTES], PurePosixPath(source.uri.name))
     formats.get(name)
+    check_columns(name, settings)
     return name, _LAYOUTS[name](store, source, head, settings) if name in _LAYOUTS else None
 
 

@@ -171,6 +171,7 @@ def test_feature_axis_and_published_exact(capsys: pytest.CaptureFixture[str], tm
         (["--batch-size", "8", "--corrected"], "--corrected with --method location_share; got need"),
         (["--method", "bartlett"], "--threshold with the measure 'bartlett'.*got none.*--threshold quantile:0.9"),
         (["--columns", "a,b"], "columns and label for tables only; got them for a npy shard"),
+        (["--columns", "a,b", "--engine", "serial"], "columns and label for tables only; got them for a npy shard"),
         (["--label-column", "y"], "columns and label for tables only"),
         (["--method", "population_divergence", "--threshold", "1"], "with a reference for population_divergence"),
         (["--batch-size", "8", "--threshold", "li()"], "a threshold among: .*otsu.*; got 'li'"),

@@ -73,7 +73,8 @@ def test_one_piece_is_worked_on_while_one_fills_and_both_are_used_again() -> Non
     async def run() -> tuple[list[int], int]:
         pieces = pool()
         gatherer = Gatherer(pieces, asyncio.get_running_loop(), lambda: None)
-        sizes, working = [], b""
+        sizes: list[int] = []
+        working: bytes | memoryview = b""
         gatherer.want()
         for _ in range(20):
             while not gatherer.full:

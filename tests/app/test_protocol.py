@@ -220,6 +220,17 @@ def test_requests_far_ahead_of_their_answers(url: str) -> None:
         assert read_to_end(connection).startswith(b"HTTP/1.1 200 ")
 
 
+@pytest.mark.parametrize(
+    "second", ["Host: a\nHost: b", "Host: a\nUpgrade: h2c\nConnection: Upgrade\nContent-Length: 9"]
+)
+def test_what_is_refused_takes_no_answer_of_what_came_before(url: str, second: str) -> None:
+    with send_raw(url, f"GET /livez HTTP/1.1\nHost: a\n\nGET /livez HTTP/1.1\n{second}\n\n") as connection:
+        answer = read_to_end(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close" in answer.lower()
+
+
 def test_body_after_expect(client: httpx.Client, url: str) -> None:
     path, body = create(client), npy(rows(8))
     with send_raw(url, shard_head(path, f"Content-Length: {len(body)}", "Expect: 100-continue")) as connection:

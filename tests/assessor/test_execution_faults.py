@@ -205,6 +205,35 @@ def test_what_could_be_read_beside_a_failure_is_not_read_again(
     assert [(item.first_row, item.rows) for item in first.skipped] == [(80, 80)]
 
 
+def test_a_source_that_is_mended_has_no_others_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = []
+    for number in range(6):
+        np.save(tmp_path / f"{number}.npy", X[number * 40 : number * 40 + 40])
+        lines.append(f'{{"uri": "{number}.npy", "rows": 40}}')
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
+    good = (tmp_path / "1.npy").read_bytes()
+    (tmp_path / "1.npy").write_bytes(bytes(len(good)))
+    read: set[str] = set()
+    real = stores.Folder.view
+
+    def noting(self: stores.Folder, source: Any, start: int, stop: int) -> memoryview:
+        read.add(source.uri.name)
+        return real(self, source, start, stop)
+
+    def go() -> Any:
+        places = [f"@{tmp_path}/list.jsonl"]
+        kept = tmp_path / "kept"
+        options: dict[str, Any] = {"checkpoint": kept, "on_error": "skip", "block_bytes": 2200}  # two sources a task
+        return profile_sources(places, batch_sizes=[8], engine="serial", **options)
+
+    assert [skipped.rows for skipped in go().skipped] == [40]
+    monkeypatch.setattr(stores.Folder, "view", noting)
+    (tmp_path / "1.npy").write_bytes(good)
+    mended = go()
+    assert read - {"list.jsonl"} == {"0.npy", "1.npy"}  # the task that lacked a part
+    assert mended.profile.to_bytes() == profile_array(X, batch_sizes=[8]).to_bytes()
+
+
 def test_what_a_manifest_names_and_is_not_there(shards: Path, tmp_path: Path) -> None:
     """Its rows, where the manifest tells them, keep their numbers, so the batches behind it stay what they are."""
     lines = ['{"uri": "0.npy", "rows": 80}', '{"uri": "gone.npy", "rows": 80}', '{"uri": "2.npy"}']

@@ -1,4 +1,7 @@
-"""A worker holds a few megabytes of what it reads, however large the block: the bound is 64 MB, in any format."""
+"""A worker holds a few megabytes of what it reads, however large the block: the bound is 64 MB, in any format.
+
+Counted is what comes on top of what the worker has after smaller blocks, what its allocator keeps of them included.
+"""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -5,7 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -24,11 +26,20 @@ def pids_of(engine: Engine) -> set[int]:
     return {pid for _, pid in engine.run(work.tell_process, None, range(8), print) if isinstance(pid, int)}
 
 
+def both_pids_of(engine: Engine) -> set[int]:
+    """Return the process numbers of an engine's two workers, once both have come up."""
+    deadline = monotonic() + 60
+    pids: set[int] = set()
+    while len(pids) < 2 and monotonic() < deadline:
+        pids |= pids_of(engine)
+    return pids
+
+
 class KillAll(NoProgress):
     """Kills the workers when the first bytes were read."""
 
     def __init__(self, engine: Engine) -> None:
-        self.pids = pids_of(engine)
+        self.pids = both_pids_of(engine)
         self.killed = False
 
     def advance(self, n: int) -> None:
@@ -62,6 +73,18 @@ def test_a_ray_that_two_engines_use_ends_with_the_last() -> None:
         first.close()
         done += results
         assert dict(done) == {task: 2 + task for task in range(9)}
+    assert not ray.is_initialized()
+
+
+def test_a_ray_outlives_the_thread_that_began_it() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        first = open_engine("ray", workers=1)
+        pool.submit(first.__enter__).result()
+        second = open_engine("ray", workers=1)
+        second.__enter__()
+    with second:  # the thread has ended
+        first.close()
+        assert dict(second.run(work.add, 2, range(3), print)) == {0: 2, 1: 3, 2: 4}
     assert not ray.is_initialized()
 
 
