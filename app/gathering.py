@@ -38,6 +38,7 @@ class Gatherer:
         self._waiting_bytes = 0
         self._spare: bytearray | None = None
         self._wanted = False
+        self._ended = False
         self.complete = False
 
     @property
@@ -83,7 +84,12 @@ class Gatherer:
             self._wake_when_ready()
 
     def want(self) -> None:
-        """Say that the application asks for more, so that a buffer pays; wakes it when there is something."""
+        """Say that the application asks for more, so that a buffer pays; wakes it when there is something.
+
+        After the end there is nothing: an application that goes on asking waits for the client to go.
+        """
+        if self._ended:
+            return
         self._wanted = True
         self._fill()
         if self.complete or self._waiting or self._buffer is not None:
@@ -106,7 +112,8 @@ class Gatherer:
             self._buffer, self._filled = None, 0
         self._wanted = False
         # What waits gets a buffer when it is wanted: there is one that fills, one that is worked on, and no third.
-        return body, not self.complete or self._waiting_bytes > 0
+        self._ended = self.complete and not self._waiting_bytes
+        return body, not self._ended
 
     def close(self) -> None:
         """End without more."""
