@@ -281,12 +281,12 @@ class LaneBuilder:
         Raises:
             NonFiniteError: squared deviations overflow float64.
         """
+        self._describe()
         for batch, tree in self._cut.items():
             if not tree.finite:
                 raise _too_large(f"batch {batch} has larger ones")
         if not self._tree.finite:
             raise _too_large("those of the whole dataset do not")
-        self._describe()
         records = self._records.finish()
         ascending = np.argsort(records["index"], kind="stable")
         divergences = None

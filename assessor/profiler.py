@@ -148,6 +148,7 @@ class Profiler:
 
         Raises:
             EmptyShardError: no row came. LabelError: labels came, but not one a row. SettingError: done before.
+            NonFiniteError: squares overflow float64.
         """
         self._check_open()
         self._flush(self._n_pending)
