@@ -46,14 +46,15 @@ import resource, sys, torch
 from benchmarks.layers_speed import set_memory
 assert set_memory(sys.argv[1]) == f"memory {sys.argv[1]}"
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(2): torch.ones(2**23)
-before = faults()
-for _ in range(4): torch.ones(2**23)
-print(faults() - before)
+counts = [faults()]
+for _ in range(9):
+    torch.ones(2**23)
+    counts.append(faults())
+# the least: what else is made meanwhile may move the tensor once
+print(min(b - a for a, b in zip(counts, counts[1:])))
 """
     kept, fresh = (
         int(subprocess.run([sys.executable, "-c", code, kind], check=True, capture_output=True, text=True).stdout)
         for kind in ("kept", "fresh")
     )
-    assert kept < 100
-    assert fresh >= 4 * 2**25 // 2**21  # 32 MiB in pages of 2 MiB at the largest
+    assert kept < 2**25 // 2**21 <= fresh  # 32 MiB in pages of 2 MiB at the largest
