@@ -70,7 +70,11 @@ class ShardReader:
         like: Shard | None = None,
     ) -> None:
         self._profiler = Profiler(
-            batch_sizes=batch_sizes, first_row=first_row, feature_axis=feature_axis, nonfinite=nonfinite
+            batch_sizes=batch_sizes,
+            first_row=first_row,
+            feature_axis=feature_axis,
+            nonfinite=nonfinite,
+            in_memory_bytes=settings.profile_memory_bytes,
         )
         self._missing = nonfinite != "raise"
         self._first_row = first_row

@@ -76,6 +76,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Largest npz or Parquet body, or Arrow record batch; kept in the temporary folder while it comes.",
     )
+    profile_memory_bytes: int = Field(
+        default=2**17,
+        ge=2**12,
+        description="Most bytes of each column of a shard's profile (8 a row, 92 a batch) held in memory while "
+        "the shard comes in; more wait in the temporary folder.",
+    )
     max_decoded_bytes: int = Field(
         default=16 * 2**30, ge=1, description="Most bytes that a compressed body may grow to; they are never held."
     )

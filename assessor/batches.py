@@ -157,22 +157,26 @@ class LaneBuilder:
     Attributes:
         values_per_row: values of one feature in one sample (1, or the positions of a channel).
         reference: moments per feature from which each batch's divergence is kept; None for none.
+        in_memory_bytes: see `Profiler`.
     """
 
     batch_size: int
     n_features: int
     values_per_row: int
     reference: Moments | None = None
+    in_memory_bytes: int | None = None
     _undescribed: list[tuple[int, TileSums]] = field(default_factory=list)
     _n_undescribed: int = 0
-    _records: GrowingArray[np.void] = field(default_factory=lambda: GrowingArray(RECORD))
-    _divergences: GrowingArray[np.float64] = field(default_factory=lambda: GrowingArray(np.dtype(np.float64)))
+    _records: GrowingArray[np.void] = field(init=False)
+    _divergences: GrowingArray[np.float64] = field(init=False)
     _cut: dict[int, MomentsTree] = field(default_factory=dict)
     _left_out: dict[int, int] = field(default_factory=dict)
     _tree: MomentsTree = field(default_factory=MomentsTree)
     _constant: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._records = GrowingArray(RECORD, self.in_memory_bytes)
+        self._divergences = GrowingArray(np.dtype(np.float64), self.in_memory_bytes)
         self._constant = np.zeros(self.n_features, np.int64)
 
     @np.errstate(over="ignore", invalid="ignore")
@@ -288,13 +292,14 @@ class LaneBuilder:
         if not self._tree.finite:
             raise _too_large("those of the whole dataset do not")
         records = self._records.finish()
-        ascending = np.argsort(records["index"], kind="stable")
-        divergences = None
-        if self.reference is not None:
-            divergences = self._divergences.finish()[ascending]
+        divergences = self._divergences.finish() if self.reference is not None else None
+        if not (records["index"][1:] > records["index"][:-1]).all():  # of a stream they are in order: no copy
+            ascending = np.argsort(records["index"], kind="stable")
+            records = records[ascending]
+            divergences = None if divergences is None else divergences[ascending]
         return Lane(
             self.batch_size,
-            records[ascending],
+            records,
             dict(sorted(self._cut.items())),
             self._tree,
             self._constant,

@@ -32,6 +32,8 @@ AssessorError
 `code` is stable: the service builds the problem type from it, clients the error class.
 """
 
+import tempfile
+
 
 class AssessorError(ValueError):
     """Base of all errors that the assessor raises for bad input."""
@@ -109,6 +111,14 @@ class NoRoomError(SettingError):
     """There is no room for a temporary file."""
 
     code = "no-room"
+
+
+def no_room(size_bytes: int, error: OSError) -> NoRoomError:
+    """Return the error for a temporary file of this size that could not be written."""
+    return NoRoomError(
+        f"expected room for a temporary file of {size_bytes} bytes in {tempfile.gettempdir()}; "
+        f"got {error}: make room, or set TMPDIR to a folder that has it"
+    )
 
 
 class UnknownNameError(SettingError):

@@ -44,6 +44,9 @@ class Profiler:
         nonfinite: what becomes of rows that hold NaN or infinity: "raise" an error that names batch and row; "exclude"
             them from all moments, so that their batches are judged by their other rows; or "normalize": exclude them
             and mark their batches to be normalized.
+        in_memory_bytes: most bytes to hold in memory of each column that grows with the rows (their means, labels, the
+            batches' records); more wait in temporary files, and the profile's columns are then mapped from these. None
+            for all. A row takes 8 bytes (16 with labels, 8 more for images), a batch 92 for each batch size.
 
     Raises:
         SettingError: a setting out of its range, or a reference that is no profile with rows.
@@ -58,6 +61,7 @@ class Profiler:
         calibration_rows: int | None = None,
         reference: Profile | None = None,
         nonfinite: str = "raise",
+        in_memory_bytes: int | None = None,
     ) -> None:
         self._batch_sizes = check_batch_sizes(batch_sizes)
         self._first_row = _whole_number("first_row", first_row)
@@ -74,8 +78,11 @@ class Profiler:
         self._schema: Schema | None = None
         self._dtypes: set[str] = set()
         self._lanes: list[LaneBuilder] = []
-        self._means = GrowingArray(np.dtype(np.float64))
-        self._border_means = GrowingArray(np.dtype(np.float64))
+        self._in_memory_bytes = None
+        if in_memory_bytes is not None:
+            self._in_memory_bytes = _whole_number("in_memory_bytes", in_memory_bytes)
+        self._means = GrowingArray(np.dtype(np.float64), self._in_memory_bytes)
+        self._border_means = GrowingArray(np.dtype(np.float64), self._in_memory_bytes)
         self._labels: GrowingArray[np.int64] | None = None
         self._calibration = CalibrationBuilder(0, 0)
         self._row_values = 0
@@ -140,7 +147,7 @@ class Profiler:
         if values.dtype == np.uint64 and len(values) and int(values.max()) >= 2**63:
             raise LabelError(f"expected labels below 2^63; got {int(values.max())}: number the classes from 0")
         if self._labels is None:
-            self._labels = GrowingArray(np.dtype(np.int64))
+            self._labels = GrowingArray(np.dtype(np.int64), self._in_memory_bytes)
         self._labels.extend(values.astype(np.int64))
 
     def finish(self) -> Profile:
@@ -204,7 +211,10 @@ class Profiler:
                 f"expected samples of {len(reference.mean)} features as in the reference; got {schema.n_features} "
                 f"in samples of shape {sample}: give a reference of the same data"
             )
-        self._lanes = [LaneBuilder(b, schema.n_features, schema.values_per_row, reference) for b in self._batch_sizes]
+        self._lanes = [
+            LaneBuilder(b, schema.n_features, schema.values_per_row, reference, self._in_memory_bytes)
+            for b in self._batch_sizes
+        ]
         self._calibration = CalibrationBuilder(size, schema.n_features)
 
     def _take(self, rows: NDArray[Any]) -> None:

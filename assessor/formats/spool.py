@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
-from assessor.errors import FormatError, NoRoomError, SpoolLimitError
+from assessor.errors import FormatError, SpoolLimitError, no_room
 from assessor.formats.decoder import Part
 from assessor.formats.settings import DEFAULT, DecodeSettings
 
@@ -49,10 +49,7 @@ class Spool:
             self._file.write(data)
         except OSError as error:
             self.close()
-            raise NoRoomError(
-                f"expected room for a temporary file of {self.size_bytes} bytes in {tempfile.gettempdir()}; "
-                f"got {error}: make room, or set TMPDIR to a folder that has it"
-            ) from error
+            raise no_room(self.size_bytes, error) from error
 
     def file(self) -> BinaryIO:
         """Return the bytes as a file at its beginning."""

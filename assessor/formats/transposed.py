@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assessor.errors import FormatError, NoRoomError, SpoolLimitError
+from assessor.errors import FormatError, SpoolLimitError, no_room
 from assessor.formats.decoder import Part
 
 BLOCK_BYTES = 4 << 20
@@ -44,10 +44,7 @@ class Transposed:
             else:
                 file.truncate(max(1, size_bytes))
         except OSError as error:
-            raise NoRoomError(
-                f"expected room for a temporary file of {size_bytes} bytes in {tempfile.gettempdir()}; got {error}: "
-                "make room, or set TMPDIR to a folder that has it"
-            ) from error
+            raise no_room(size_bytes, error) from error
         self._table: NDArray[Any] = np.memmap(file, dtype, "r+", shape=(rows, columns)) if rows else np.empty((0, 0))
 
     def write(self, first_row: int, column: int, values: NDArray[Any]) -> None:

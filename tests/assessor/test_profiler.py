@@ -1,5 +1,8 @@
+import tempfile
 import tracemalloc
 from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
@@ -15,6 +18,7 @@ from assessor import (
     EmptyShardError,
     LabelError,
     NonFiniteError,
+    NoRoomError,
     Profiler,
     SettingError,
     ShapeError,
@@ -407,6 +411,62 @@ def test_memory_for_wide_rows_is_bounded(rows: int, dtype: str, settings: dict[s
     tracemalloc.stop()
     assert peak < 64 << 20
     assert profile.n_rows == rows
+
+
+@pytest.mark.parametrize("most", [0, 100, 1000])
+def test_a_profile_from_temporary_files_is_the_same(most: int) -> None:
+    """Labels, images' borders and divergences are columns too."""
+    earlier = profile_array(X, batch_sizes=[4])
+    x = RNG.normal(size=(300, 4, 5))
+    saved = []
+    for in_memory_bytes in (None, most):
+        profiler = Profiler(batch_sizes=[2, 7], reference=earlier, in_memory_bytes=in_memory_bytes)
+        for start in range(0, 300, 9):
+            profiler.add(x[start : start + 9])
+            profiler.add_labels(np.arange(start, min(300, start + 9)) % 3)
+        saved.append(profiler.finish().to_bytes())
+    assert saved[0] == saved[1]
+
+
+@given(st.lists(st.integers(0, 9), max_size=12), st.integers(0, 200))
+def test_merged_profiles_from_temporary_files_are_the_same(lengths: list[int], most: int) -> None:
+    x = RNG.normal(size=(sum(lengths) + 1, 3))
+
+    def part(start: int, stop: int, in_memory_bytes: int | None) -> Any:
+        profiler = Profiler(batch_sizes=[2], first_row=start, in_memory_bytes=in_memory_bytes)
+        profiler.add(x[start:stop])
+        return profiler.finish()
+
+    edges = np.cumsum([0, *(length for length in lengths if length), 1]).tolist()
+    edges[-1] = len(x)
+    parts = [part(start, stop, most) for start, stop in pairwise(edges)]
+    assert merge(reversed(parts)).to_bytes() == part(0, len(x), None).to_bytes()
+
+
+def test_a_stream_of_many_rows_takes_little_memory() -> None:
+    block = np.zeros((10_000, 2))
+    block[1::3] = 1
+    profiler = Profiler(batch_sizes=[2], in_memory_bytes=1 << 14)
+    profiler.add(block)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for _ in range(50):
+        profiler.add(block)
+    profile = profiler.finish()
+    held = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    # half a million rows and a quarter of a million batches: 27 MB in columns
+    assert held < 1 << 20
+    assert profile.n_rows == 510_000
+    assert len(profile.lanes[2].records) == 255_000
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to fill")
+def test_no_room_for_a_temporary_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda buffering: open("/dev/full", "w+b", buffering=buffering))  # noqa: SIM115
+    profiler = Profiler(batch_sizes=[2], in_memory_bytes=0)
+    with pytest.raises(NoRoomError, match=r"expected room for a temporary file of \d+ bytes in .*: make room"):
+        profiler.add(X)
 
 
 @pytest.mark.parametrize("values", [1, 40, 100])
