@@ -1,7 +1,6 @@
 """Handing out a feed's batches: each with its decision set in the models that follow, and a position to resume at."""
 
 from collections.abc import Iterator, Mapping
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -65,10 +64,13 @@ class HandOut:
         return len(self._feed)
 
     def __iter__(self) -> Iterator[Any]:
-        return map(itemgetter(0), self.decisions())
+        return self._begin(pairs=False)
 
     def decisions(self) -> Iterator[AssessedBatch[Any]]:
         """Return an iterator over the next epoch that yields (batch, decision) pairs."""
+        return self._begin(pairs=True)
+
+    def _begin(self, *, pairs: bool) -> Iterator[Any]:
         self._feed.agree = self._agrees()
         epoch = self._feed.epoch
         batches, run = self._feed.begin()
@@ -77,11 +79,11 @@ class HandOut:
         self._models.refresh()
         if self._asks_others(epoch):
             batches = (AssessedBatch(batch, agreed(decision)) for batch, decision in batches)
-        iterator = self._hand_out(batches, run)
+        iterator = self._hand_out(batches, run, pairs)
         self._feed.held_by(iterator)
         return iterator
 
-    def _hand_out(self, batches: Iterator[AssessedBatch[Any]], run: Run | None) -> Iterator[AssessedBatch[Any]]:
+    def _hand_out(self, batches: Iterator[AssessedBatch[Any]], run: Run | None, pairs: bool) -> Iterator[Any]:
         models, feed, following = self._models, self._feed, self._models.following
         in_order = run is not None and getattr(feed.dataloader, "in_order", False)
         for item in batches:
@@ -95,7 +97,7 @@ class HandOut:
                 else:
                     run.mark(decision.index)
                 feed.run = run
-            yield item
+            yield item if pairs else item[0]
         if run is not None:
             run.finished = True
 
