@@ -4,6 +4,7 @@ A module marked `databases` runs on SQLite and on PostgreSQL; the others, which 
 on SQLite.
 """
 
+import inspect
 import logging
 from collections.abc import Callable, Iterator
 
@@ -14,6 +15,10 @@ from app.serving import running
 from app.settings import Settings
 from tests.app.databases import KINDS, postgresql_databases
 from tests.app.support import create
+
+# The server closes a connection that was idle for 5 s, and a client that takes it up just then fails. By default httpx
+# would keep one for 5 s too.
+inspect.signature(httpx.Client).parameters["limits"].default.keepalive_expiry = 2.0
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
