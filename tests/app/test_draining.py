@@ -6,6 +6,7 @@ import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -88,7 +89,8 @@ def test_it_says_that_it_goes_down_and_still_serves_while_what_balances_the_load
 def test_upload_under_way_ends_after_sigterm_and_is_kept(tmp_path: Path) -> None:
     x = rows(20_000, features=16)
     body = npy(x)
-    with served(database_in(tmp_path), shutdown_delay_s=0.2, shutdown_timeout_s=600) as (url, server):
+    patience: dict[str, Any] = {"shutdown_timeout_s": 600, "body_idle_timeout_s": 600}
+    with served(database_in(tmp_path), shutdown_delay_s=0.2, **patience) as (url, server):
         with httpx.Client(base_url=url, timeout=60) as client:
             path = create(client)
             connection = begin_upload(url, f"{path}/shards/0", body, len(body) // 2)
