@@ -1,6 +1,7 @@
 """Object stores for the tests: moto's S3 server, and an endpoint that misbehaves as told."""
 
 import contextlib
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -163,6 +164,14 @@ def endless(head: bytes) -> Iterator[str]:
         server.server_close()
 
 
+@contextmanager
+def nowhere() -> Iterator[str]:
+    """Give the URL of a port of this machine on which no one listens, and no one else will while the block runs."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
 class Gated:
     """An endpoint whose objects can be held up: the next read of one waits until it is let go; later reads do not.
 
@@ -211,7 +220,7 @@ class Gated:
                     held, gone = gated._held.pop(self.path, None), gated._gone
                     if held is not None:
                         held.set()
-                        gone.wait(60)
+                        gone.wait(600)
                 with contextlib.suppress(OSError):
                     part = send_status(self, body)
                     for name, value in (OBJECT | {"Content-Length": str(len(part))}).items():

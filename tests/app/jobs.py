@@ -16,14 +16,14 @@ from app.settings import Settings
 from assessor import assess
 from tests.app.support import npy, rows
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 @contextmanager
 def reading(settings: Settings, *prefixes: str, **changes: Any) -> Iterator[httpx.Client]:
     """Run a service that may read these prefixes while the block runs; give a client of it."""
     changed = settings.model_copy(update={"ingest_prefixes": prefixes, "job_poll_s": 0.05} | changes)
-    with running(changed) as url, httpx.Client(base_url=url, timeout=30) as client:
+    with running(changed) as url, httpx.Client(base_url=url, timeout=DEADLINE_S) as client:
         yield client
 
 
@@ -45,9 +45,9 @@ def ask(client: httpx.Client, assessment: str, **body: Any) -> str:
     return response.headers["location"]
 
 
-def wait(client: httpx.Client, job: str) -> dict[str, Any]:
+def wait(client: httpx.Client, job: str, *, within_s: float = DEADLINE_S) -> dict[str, Any]:
     """Return a job when it has ended."""
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         state = client.get(job).json()
         if state["state"] not in ("queued", "running"):

@@ -28,12 +28,12 @@ class Tenancy:
     def client(self, key: str | None) -> Iterator[httpx.Client]:
         """Give a client that sends a key."""
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        with httpx.Client(base_url=self.url, headers=headers, timeout=30) as client:
+        with httpx.Client(base_url=self.url, headers=headers, timeout=120) as client:
             yield client
 
     def tenant(self, name: str) -> httpx.Client:
         """Return the client of a new tenant; the caller closes it."""
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.make_key(name)}"}, timeout=30)
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.make_key(name)}"}, timeout=120)
 
 
 @contextmanager

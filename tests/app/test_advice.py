@@ -13,6 +13,7 @@ from app.cli import main
 from app.report import render_report
 from assessor import Plan, make_plan, profile_array
 from assessor.advice import advising, in_points
+from tests.app.jobs import wait
 from tests.app.pages import Page
 from tests.app.support import check_problem, create, npy
 from tests.app.test_cli import fail
@@ -66,6 +67,9 @@ def test_plans_made_by_jobs_carry_it(client: httpx.Client) -> None:
     other = client.get(f"{path}/plan", params={"network": "lstm"}, headers=headers)
     assert first.status_code == other.status_code == 202
     assert first.json()["id"] != other.json()["id"]
+    for asked, network in ((first, "mlp"), (other, "lstm")):
+        job = wait(client, asked.headers["location"])
+        assert client.get(job["result"]).text == expected(network).to_json()
 
 
 def test_the_report_ranks_the_choices(client: httpx.Client) -> None:

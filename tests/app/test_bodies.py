@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -72,26 +73,28 @@ def test_mutated_bodies(settings: Settings) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
-def test_a_cut_upload_leaves_no_temporary_file(client: httpx.Client) -> None:
+def test_a_cut_upload_leaves_no_temporary_file(
+    client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     path = create(client)
-    before = temporary_files()
     head = shard_head(path, f"Content-Length: {64 << 20}")
     with send_raw(str(client.base_url), head, b"PK\x03\x04" + bytes(20 << 20)):
-        wait_until(lambda: temporary_files() > before)
-    wait_until(lambda: temporary_files() == before)
+        wait_until(lambda: temporary_files(tmp_path) == 1)
+    wait_until(lambda: temporary_files(tmp_path) == 0)
     assert client.get(path).json()["shards"] == []
     assert client.put(f"{path}/shards/0", content=npy(rows(4))).status_code == 201
 
 
-def temporary_files() -> int:
-    """Return how many files without a name this process, in which the server runs, has open."""
+def temporary_files(folder: Path) -> int:
+    """Return how many files without a name this process, in which the server runs, has open in a folder."""
     links = []
     for place in Path("/proc/self/fd").iterdir():
         try:
             links.append(os.readlink(place))
         except OSError:
             continue  # closed meanwhile
-    return sum(link.startswith("/") and link.endswith(" (deleted)") for link in links)
+    return sum(link.startswith(f"{folder}/") and link.endswith(" (deleted)") for link in links)
 
 
 def wait_until(reached: Callable[[], bool]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from app.settings import Settings
 from tests.app.jobs import ask, check_plan, follow, kept, reading, wait, write_shards
 from tests.app.support import check_problem, create, npy, rows, safetensors
-from tests.object_stores import KEYS, OBJECT, S3, Answer, moto, scripted
+from tests.object_stores import KEYS, OBJECT, S3, Answer, moto, nowhere, scripted
 
 KEY_SETTINGS = {f"ingest_{name}": value for name, value in KEYS.items()}
 
@@ -209,8 +209,10 @@ class TestFailures:
         ):
             job = wait(client, ask(client, create(client), shards=[{"uri": "s3://data/x.npy"}]))
             assert job["problem"]["type"] == "/problems/source-denied"
-        # No one listens there any more.
-        with reading(settings, "s3://data/", ingest_endpoint=endpoint, job_attempts=1, **KEY_SETTINGS) as client:
+        with (
+            nowhere() as endpoint,
+            reading(settings, "s3://data/", ingest_endpoint=endpoint, job_attempts=1, **KEY_SETTINGS) as client,
+        ):
             job = wait(client, ask(client, create(client), shards=[{"uri": "s3://data/x.npy"}]))
             assert job["problem"]["type"] == "/problems/source-unavailable"
             assert job["attempts"] == 1
