@@ -24,6 +24,12 @@ from tests.app.test_storage import create as create_in
 MEBIBYTE = 2**20
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused client may send on for longer: a busy machine is slow to send the rest of 64 MiB."""
+    monkeypatch.setattr("app.protocol.LINGER_S", 120.0)
+
+
 def send_raw(url: str, head: str, body: bytes = b"") -> socket.socket:
     """Return a connection on which a request's head and the beginning of its body were sent."""
     parts = urlsplit(url)
