@@ -370,13 +370,15 @@ class ServiceProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._start_head_timer()  # the request before it is still being answered
             return
-        if not self._head_bytes:
+        if not self.expects_more:
             self.transport.close()
             return
+        # What came in the packet that ended the request before is not known apart.
+        came = f"{self._head_bytes} bytes" if self._head_bytes else "some"
         self._refuse(
             "headers-timeout",
             f"expected the whole head of a request within {self._settings.header_timeout_s:g} s; "
-            f"got {self._head_bytes} bytes of it; send it again on a faster connection",
+            f"got {came} of it; send it again on a faster connection",
         )
 
 

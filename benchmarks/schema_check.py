@@ -60,6 +60,8 @@ def check(url: str, *, folder: Path, examples: int, seed: int, token: str | None
     command = [sys.executable, "-W", "ignore", "-c", "from schemathesis.cli import schemathesis; schemathesis()"]
     command += ["--config-file", str(configuration), "run", f"{url}/openapi.json"]
     command += ["--max-examples", str(examples), "--seed", str(seed), "--continue-on-failure", "--no-color"]
+    # Its own 10 s are not enough for a first report, which imports matplotlib, on a busy machine.
+    command += ["--request-timeout", "120"]
     command += ["--suppress-health-check", "all", "--generation-database", "none"]
     if token is not None:
         command += ["--header", f"Authorization: Bearer {token}"]

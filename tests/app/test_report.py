@@ -1,5 +1,6 @@
 """The report: the plans' own figures, nothing from elsewhere, at most 1 MB."""
 
+import re
 import struct
 from dataclasses import replace
 from typing import Any
@@ -36,7 +37,7 @@ def check_stands_alone(page: Page) -> None:
     assert not {"script", "link", "iframe", "object", "embed", "img", "form"} & set(page.tags)
     for reference in page.references:
         assert reference.startswith(("#", "data:image/png;base64,")), reference[:80]
-    assert "http" not in page.html
+    assert "http" not in re.sub("base64,[A-Za-z0-9+/=]*", "", page.html)  # where any four letters may come by chance
     assert "@import" not in page.html
     assert {reference[1:] for reference in page.references if reference.startswith("#")} <= set(page.ids)
     assert len(set(page.ids)) == len(page.ids)

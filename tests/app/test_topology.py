@@ -34,7 +34,7 @@ from tests.object_stores import S3, moto
 
 ROOT = Path(__file__).parents[2]
 NGINX = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-START_S = 30.0
+START_S = 120.0
 
 
 class Topology(NamedTuple):
@@ -61,9 +61,12 @@ def node_environment(database_url: str, s3: S3, folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def topology(postgresql: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Topology]:
-    """Two instances on one database, which `migrate` has made, and a store with the bucket "shards"."""
+    """Two instances on one database, which `migrate` has made, and a store with the bucket "shards".
+
+    Each test has its own: one of them ends an instance.
+    """
     folder = tmp_path_factory.mktemp("cluster")
     database_url = postgresql()
     with moto() as s3:
@@ -82,31 +85,34 @@ def topology(postgresql: Callable[[], str], tmp_path_factory: pytest.TempPathFac
 def proxied(urls: list[str], folder: Path) -> Iterator[str]:
     """Run nginx under the compose file's configuration before these instances; give its URL."""
     assert NGINX is not None
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    text = (ROOT / "deploy" / "compose" / "nginx.conf").read_text()
-    for name, url in zip(("node1:8000", "node2:8000"), urls, strict=True):
-        assert text.count(f"server {name} ") == 1
-        text = text.replace(name, url.removeprefix("http://"))
-    text = text.replace("listen 8080;", f"listen 127.0.0.1:{port};").replace("/tmp/", f"{folder}/")
-    text = text.replace("/dev/stdout", f"{folder}/access.log")
-    configuration = folder / "nginx.conf"
-    configuration.write_text(text)
-    subprocess.run([NGINX, "-t", "-q", "-c", str(configuration)], check=True)
-    process = subprocess.Popen([NGINX, "-c", str(configuration), "-g", "daemon off;"])
-    try:
-        url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            try:
-                httpx.get(f"{url}/livez", timeout=60).raise_for_status()
-                break
-            except httpx.TransportError:
-                time.sleep(0.02)
-        yield url
-    finally:
-        process.send_signal(signal.SIGQUIT)
-        process.wait(timeout=START_S)
+    with socket.socket() as holder:
+        # Held to the end, so that no one else is given the port; nginx may share it.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(("127.0.0.1", 0))
+        port = holder.getsockname()[1]
+        text = (ROOT / "deploy" / "compose" / "nginx.conf").read_text()
+        for name, url in zip(("node1:8000", "node2:8000"), urls, strict=True):
+            assert text.count(f"server {name} ") == 1
+            text = text.replace(name, url.removeprefix("http://"))
+        text = text.replace("listen 8080;", f"listen 127.0.0.1:{port} reuseport;").replace("/tmp/", f"{folder}/")
+        text = text.replace("/dev/stdout", f"{folder}/access.log")
+        configuration = folder / "nginx.conf"
+        configuration.write_text(text)
+        subprocess.run([NGINX, "-t", "-q", "-c", str(configuration)], check=True)
+        process = subprocess.Popen([NGINX, "-c", str(configuration), "-g", "daemon off;"])
+        try:
+            url = f"http://127.0.0.1:{port}"
+            deadline = time.monotonic() + START_S
+            while time.monotonic() < deadline:
+                try:
+                    httpx.get(f"{url}/livez", timeout=60).raise_for_status()
+                    break
+                except httpx.TransportError:
+                    time.sleep(0.02)
+            yield url
+        finally:
+            process.send_signal(signal.SIGQUIT)
+            process.wait(timeout=START_S)
 
 
 def test_instances_share_assessments_and_jobs(topology: Topology) -> None:
@@ -152,6 +158,7 @@ def test_through_the_proxy(topology: Topology, tmp_path: Path) -> None:
                 if any("normgauge_http_requests_running 2.0" in text for text in texts):
                     half_seen.set()
                     break
+                time.sleep(0.02)
             yield body[len(body) // 2 :]
 
         response = client.put(f"{path}/shards/0", content=pieces(), headers={"Content-Type": "application/x-npy"})

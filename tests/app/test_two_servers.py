@@ -27,7 +27,8 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[httpx.Cli
     """A client of each of two servers, which read no files and share nothing but the database."""
     database = f"sqlite:///{tmp_path_factory.mktemp('shared')}/normgauge.db"
     with ExitStack() as stack:
-        servers = [stack.enter_context(served(database, kernel="numpy")) for _ in range(2)]
+        # Writers of a file have no queue: on a slow disk one may be passed over for longer than it waits by default.
+        servers = [stack.enter_context(served(database, kernel="numpy", busy_timeout_s=120)) for _ in range(2)]
         yield [stack.enter_context(httpx.Client(base_url=url, timeout=120)) for url, _ in servers]
 
 
