@@ -98,6 +98,16 @@ def test_a_worker_killed_while_it_starts_is_replaced(monkeypatch: pytest.MonkeyP
         assert killed[0] not in engine.pids
 
 
+def test_a_worker_that_stays_without_its_pipe_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that the system is slow to end: it has died of no error of ours, such as a script without a guard."""
+    monkeypatch.setattr(processes, "STOP_S", 0.05)
+    with ProcessEngine(1) as engine:
+        [(task, lost)] = engine.run(work.hang_up, None, [7], print)
+    assert task == 7
+    assert isinstance(lost, WorkerLostError)
+    assert "it ended by signal SIGKILL in each of 3 attempts" in str(lost)
+
+
 def test_a_worker_gets_its_next_task_before_the_caller_has_the_result() -> None:
     """Else it would wait as long as the caller takes, which merges."""
     with ProcessEngine(1) as engine:
@@ -135,7 +145,7 @@ def test_an_interrupted_run_leaves_nothing_running(name: str, sent: signal.Signa
         assert len(pids) == 2
         assert all(map(_lives, pids))
         driver.send_signal(sent)
-        driver.wait(30)
+        driver.wait(120)
     _wait_for(lambda: not any(map(_lives, pids)))
 
 
@@ -165,7 +175,7 @@ def test_a_script_without_a_guard_is_told_what_to_do(tmp_path: Path) -> None:
         "print(list(open_engine('processes', workers=1).run(add, 0, [1], print)))\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert "EngineError: expected a worker process to start" in done.stderr
     assert "if __name__ == '__main__'" in done.stderr
@@ -180,8 +190,7 @@ def _lives(pid: int) -> bool:
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if condition():
-            return
+    deadline = time.monotonic() + 180  # Ray alone takes half a minute to start on a busy machine
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to be so in three minutes"
         time.sleep(0.1)
-    raise AssertionError("it did not come to be so in a minute")
