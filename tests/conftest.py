@@ -1,4 +1,4 @@
-"""Every test: no time limit on an example of Hypothesis, since a busy machine is no failure.
+"""Every test: no time limit on Hypothesis' examples, nor on drawing them, since a busy machine is no failure.
 
 And before anything imports Triton: without a CUDA device its kernels are interpreted, which is decided on import.
 """
@@ -6,9 +6,9 @@ And before anything imports Triton: without a CUDA device its kernels are interp
 import os
 from pathlib import Path
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("unhurried", deadline=None)
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
