@@ -8,7 +8,13 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "unhurried",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    # What lands a change judges that change, by the same examples each time; other runs look further.
+    derandomize="CI" in os.environ,
+)
 settings.load_profile("unhurried")
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
