@@ -1,6 +1,7 @@
 """A small real study for the runner's tests: integrals by midpoints, with cells that fail or end their process.
 
-`python -m tests.benchmarks.study.counting FOLDER SECONDS` runs it, taking so long for each record.
+`python -m tests.benchmarks.study.counting FOLDER GATE` runs it; all cells but the first `OPEN` come as far as their
+first record and wait there until the file GATE is gone.
 """
 
 import os
@@ -17,14 +18,16 @@ from benchmarks.study.running import Cell, run
 
 ARMS = ("sin", "cos", "exp")
 SEEDS = (1, 2)
+OPEN = 3
 SETTING = Setting("grid", "digits", "raw", "mlp", 1, "sgd", 1000)
 
 
 def integrate(cell: Cell) -> Iterator[Record]:
     """Yield the integral from 0 to 1 of each arm, by as many midpoints as the setting has steps."""
-    pause = float(os.environ.get("COUNTING_PAUSE", "0"))
-    for arm in cell.arms:
-        time.sleep(pause)
+    gate = os.environ.get("COUNTING_GATE")
+    for number, arm in enumerate(cell.arms):
+        while gate and number == 1 and cell.setting.batch_size > OPEN and os.path.exists(gate):
+            time.sleep(0.01)
         points = (np.arange(cell.setting.steps) + 0.5) / cell.setting.steps
         value = float(getattr(np, arm)(points).mean())
         runs = tuple(Run(seed, {"": value}, None, False, 0.0, 0.0) for seed in cell.seeds)
@@ -57,5 +60,5 @@ def cells(count: int = 6) -> list[Cell]:
 
 
 if __name__ == "__main__":
-    os.environ["COUNTING_PAUSE"] = sys.argv[2]
+    os.environ["COUNTING_GATE"] = sys.argv[2]
     run(cells(), Path(sys.argv[1]))

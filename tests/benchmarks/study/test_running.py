@@ -5,6 +5,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from benchmarks.study.records import Finished, Record, Result, read, read_all
 from benchmarks.study.running import Cell, path_of, run
 from tests.benchmarks.study import counting
-from tests.benchmarks.study.counting import ARMS, SEEDS, cells
+from tests.benchmarks.study.counting import ARMS, OPEN, SEEDS, cells
 
 ROOT = Path(__file__).resolve().parents[3]
 EXACT = {"sin": 1 - math.cos(1), "cos": math.sin(1), "exp": math.e - 1}
@@ -36,19 +38,37 @@ def check_whole(folder: Path, expected: list[Cell]) -> None:
         assert result.runs[0].accuracy[""] == pytest.approx(EXACT[result.arm], rel=1e-5)  # six digits are kept
 
 
-def start(folder: Path, pause_s: float) -> "subprocess.Popen[str]":
-    """Start the small study in a process of its own, in a process group of its own, as a terminal does."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.benchmarks.study.counting", str(folder), str(pause_s)],
+@contextmanager
+def started(folder: Path, gate: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Start the small study in a process of its own, in a process group of its own, as a terminal does.
+
+    It stands still with `OPEN` cells finished and two begun, until the gate is gone.
+    """
+    gate.touch()
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.benchmarks.study.counting", str(folder), str(gate)],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
+    ) as process:
+        try:
+            wait_until(lambda: process.poll() is not None or count_finished(folder) == OPEN)
+            assert process.poll() is None
+            yield process
+        finally:
+            gate.unlink(missing_ok=True)
+            process.kill()
 
 
-def wait_for(folder: Path, count: int) -> None:
-    while sum(isinstance(record, Finished) for record in kept(folder)) < count:
+def count_finished(folder: Path) -> int:
+    return sum(isinstance(record, Finished) for record in kept(folder))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
@@ -70,20 +90,20 @@ def test_every_cell_is_run_once_and_a_second_run_runs_none(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_where_it_was(tmp_path: Path, how: signal.Signals) -> None:
-    process = start(tmp_path, 0.1)
-    wait_for(tmp_path, 2)
-    if how == signal.SIGINT:
-        os.killpg(process.pid, how)  # what Ctrl-C does: parent and workers get it
-    else:
-        process.kill()
-    _, said = process.communicate()
+    gate = tmp_path / "gate"
+    with started(tmp_path, gate) as process:
+        if how == signal.SIGINT:
+            os.killpg(process.pid, how)  # what Ctrl-C does: parent and workers get it
+        else:
+            process.kill()
+        process.wait(120)
+        gate.unlink()
+        _, said = process.communicate()
     assert process.returncode == -how
     # The workers speak of their parent's Ctrl-C in no traceback of their own.
     assert said.count("Traceback") == (how == signal.SIGINT)
-    done = [record.setting for record in kept(tmp_path) if isinstance(record, Finished)]
-    assert 2 <= len(done) < len(cells())
-    while alive(process.pid):  # workers end by themselves
-        time.sleep(0.02)
+    assert count_finished(tmp_path) == OPEN
+    wait_until(lambda: not alive(process.pid))  # workers end by themselves
     held = {part: path_of(tmp_path, part).read_text() for part in ("grid", "sources")}
     assert run(cells(), tmp_path) == []
     check_whole(tmp_path, cells())
@@ -142,11 +162,12 @@ def test_finished_cells_that_are_not_asked_for_stay(tmp_path: Path) -> None:
 
 
 def test_a_second_run_into_the_same_folder_is_refused(tmp_path: Path) -> None:
-    process = start(tmp_path, 0.1)
-    wait_for(tmp_path, 1)
-    with pytest.raises(BlockingIOError, match="another run writes to"):
-        run(cells(), tmp_path)
-    process.communicate()
+    gate = tmp_path / "gate"
+    with started(tmp_path, gate) as process:
+        with pytest.raises(BlockingIOError, match="another run writes to"):
+            run(cells(), tmp_path)
+        gate.unlink()
+        process.communicate()
     assert process.returncode == 0
     check_whole(tmp_path, cells())
 
