@@ -110,20 +110,29 @@ def test_persistent_workers_timeout_and_generator(num_workers: int) -> None:
 
 
 class Slow(Pairs):
-    """The first sample takes long, so that its batch comes late."""
+    """The first sample comes when it is let go, so that its batch comes late."""
+
+    def __init__(self, x: Any, y: Any) -> None:
+        super().__init__(x, y)
+        self.go = torch.multiprocessing.get_context().Event()
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         if index == 0 and get_worker_info() is not None:
-            torch.multiprocessing.get_context().Event().wait(0.5)
+            self.go.wait(60)
         return super().__getitem__(index)
 
 
 def test_out_of_order_batches_keep_their_decisions() -> None:
-    loader = AssessedLoader(Slow(X, Y), 8, shuffle=False, num_workers=2, in_order=False)
+    dataset = Slow(X, Y)
+    dataset.go.set()
+    loader = AssessedLoader(dataset, 8, shuffle=False, num_workers=2, in_order=False)
+    assert len(loader.plan) == 12
+    dataset.go.clear()
     indices = []
     for (x, _), decision in loader.decisions():
         np.testing.assert_array_equal(x.numpy(), X[decision.index * 8 : decision.index * 8 + 8])
         indices.append(decision.index)
+        dataset.go.set()
     assert sorted(indices) == list(range(12))
     assert indices[0] != 0
 
