@@ -1,12 +1,18 @@
-"""A real service for the clients to talk to."""
+"""A real service for the clients to talk to; random numbers that depend on no other test."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from app.serving import running
 from app.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
