@@ -132,8 +132,12 @@ def test_the_same_scores_the_same_cutoff(text: str) -> None:
 @given(values=Values, power=st.sampled_from([-20, -1, 3, 40]), shift=st.integers(-8, 8))
 def test_decisions_do_not_depend_on_the_unit(text: str, values: Floats, power: int, shift: int) -> None:
     """Exactly so for powers of two and shifts that cost no digits."""
-    assert flagged(text, (values + shift) * 2.0**power) == flagged(text, values) or "gaussian" in text
-    assert_allclose(cutoff(text, (values + shift) * 2.0**power), (cutoff(text, values) + shift) * 2.0**power, rtol=1e-6)
+    here, there = flagged(text, values), flagged(text, (values + shift) * 2.0**power)
+    # Of five scores of which four are equal the fifth lies two deviations above the mean: rounding decides of it alone.
+    clear = np.abs(values - cutoff(text, values)) > 1e-9 if "std" in text else np.ones(len(values), bool)
+    assert np.array(there)[clear].tolist() == np.array(here)[clear].tolist() or "gaussian" in text
+    got, unit = cutoff(text, (values + shift) * 2.0**power), 2.0**power
+    assert_allclose(got, (cutoff(text, values) + shift) * unit, rtol=1e-6, atol=1e-6 * unit)  # it may lie at 0
 
 
 @pytest.mark.parametrize("text", ["otsu()", "kmeans()", "gaussian_mixture()"])
