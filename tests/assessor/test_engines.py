@@ -135,7 +135,7 @@ def test_an_interrupted_run_leaves_nothing_running(name: str, sent: signal.Signa
         assert len(pids) == 2
         assert all(map(_lives, pids))
         driver.send_signal(sent)
-        driver.wait(30)
+        driver.wait(120)
     _wait_for(lambda: not any(map(_lives, pids)))
 
 
@@ -165,7 +165,7 @@ def test_a_script_without_a_guard_is_told_what_to_do(tmp_path: Path) -> None:
         "print(list(open_engine('processes', workers=1).run(add, 0, [1], print)))\n"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert "EngineError: expected a worker process to start" in done.stderr
     assert "if __name__ == '__main__'" in done.stderr
@@ -180,8 +180,7 @@ def _lives(pid: int) -> bool:
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if condition():
-            return
+    deadline = time.monotonic() + 180  # Ray alone takes half a minute to start on a busy machine
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to be so in three minutes"
         time.sleep(0.1)
-    raise AssertionError("it did not come to be so in a minute")

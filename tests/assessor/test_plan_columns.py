@@ -91,7 +91,7 @@ def test_a_loaded_plan_is_sent_to_other_processes_by_its_name(file: Path) -> Non
     ranks = [context.Process(target=_look_up, args=(str(file), pickled, answers)) for _ in range(2)]
     for rank in ranks:
         rank.start()
-    told = [answers.get(timeout=60) for _ in ranks]
+    told = [answers.get(timeout=300) for _ in ranks]
     for rank in ranks:
         rank.join()
     assert told == [(True, PLAN.normalize.tolist())] * 2

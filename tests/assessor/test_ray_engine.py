@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -28,10 +29,9 @@ def pids_of(engine: Engine) -> set[int]:
 
 def both_pids_of(engine: Engine) -> set[int]:
     """Return the process numbers of an engine's two workers, once both have come up."""
-    deadline = monotonic() + 60
-    pids: set[int] = set()
-    while len(pids) < 2 and monotonic() < deadline:
-        pids |= pids_of(engine)
+    deadline = monotonic() + 120
+    while len(pids := pids_of(engine)) != 2:
+        assert monotonic() < deadline, pids
     return pids
 
 
@@ -40,13 +40,14 @@ class KillAll(NoProgress):
 
     def __init__(self, engine: Engine) -> None:
         self.pids = both_pids_of(engine)
-        self.killed = False
+        self.killed: list[int] = []
 
     def advance(self, n: int) -> None:
         if n > 1 and not self.killed:
-            self.killed = True
             for pid in self.pids:
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # Ray ends a worker now and then that has nothing to do
+                    os.kill(pid, signal.SIGKILL)
+                    self.killed.append(pid)
 
 
 def test_workers_killed_in_mid_run_cost_nothing_but_their_blocks(tmp_path: Path) -> None:
@@ -59,7 +60,6 @@ def test_workers_killed_in_mid_run_cost_nothing_but_their_blocks(tmp_path: Path)
         )
         after = pids_of(engine)
     assert killer.killed
-    assert len(killer.pids) == 2
     assert not after & killer.pids
     assert assessed.profile.to_bytes() == profile_array(x, batch_sizes=[8]).to_bytes()
 
@@ -109,10 +109,10 @@ def test_a_process_has_one_ray() -> None:
 
 
 def test_a_cluster_that_does_not_answer_is_named_at_once() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", "nonsense"):
-        with pytest.raises(EngineError, match=f"expected a Ray at {address}; it cannot be reached"):
-            open_engine(f"ray={address}").__enter__()
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # and does not listen, nor can any other
+        port = held.getsockname()[1]
+        for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", "nonsense"):
+            with pytest.raises(EngineError, match=f"expected a Ray at {address}; it cannot be reached"):
+                open_engine(f"ray={address}").__enter__()
     assert not ray.is_initialized()
