@@ -67,6 +67,12 @@ OBJECT = {"ETag": '"1"', "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
 """Headers that every S3 object has."""
 
 
+class Server(ThreadingHTTPServer):
+    """One that keeps connections waiting: where five do, as is the rule, a sixth is heard a second later or more."""
+
+    request_queue_size = 128
+
+
 @contextmanager
 def scripted(
     answers: Mapping[tuple[str, int], Answer] | Answer, host: str = "127.0.0.1"
@@ -110,7 +116,7 @@ def scripted(
                 return answers
             return answers.get((self.command, number)) or answers[(self.command, -1)]
 
-    server = ThreadingHTTPServer((host, 0), Handler)
+    server = Server((host, 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -151,7 +157,7 @@ def endless(head: bytes) -> Iterator[str]:
 
         do_HEAD = do_GET  # noqa: N815 - the base class looks for this name
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -222,7 +228,7 @@ class Gated:
 
             do_HEAD = do_GET  # noqa: N815 - the base class looks for this name
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server = Server(("127.0.0.1", 0), Handler)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         self.url = f"http://127.0.0.1:{server.server_port}"

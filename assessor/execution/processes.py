@@ -158,6 +158,9 @@ class ProcessEngine:
         self._crew.remove(worker)
         worker.connection.close()
         worker.process.join(STOP_S)
+        if worker.process.exitcode is None:  # without its pipe it is of no use, nor can it be asked
+            worker.process.kill()
+            worker.process.join()
         code = worker.process.exitcode
         killed = code is not None and code < 0
         if not worker.came_up and not killed:

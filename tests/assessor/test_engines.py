@@ -98,6 +98,16 @@ def test_a_worker_killed_while_it_starts_is_replaced(monkeypatch: pytest.MonkeyP
         assert killed[0] not in engine.pids
 
 
+def test_a_worker_that_stays_without_its_pipe_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that the system is slow to end: it has died of no error of ours, such as a script without a guard."""
+    monkeypatch.setattr(processes, "STOP_S", 0.05)
+    with ProcessEngine(1) as engine:
+        [(task, lost)] = engine.run(work.hang_up, None, [7], print)
+    assert task == 7
+    assert isinstance(lost, WorkerLostError)
+    assert "it ended by signal SIGKILL in each of 3 attempts" in str(lost)
+
+
 def test_a_worker_gets_its_next_task_before_the_caller_has_the_result() -> None:
     """Else it would wait as long as the caller takes, which merges."""
     with ProcessEngine(1) as engine:

@@ -1,10 +1,12 @@
 """Functions for the workers of the engines' tests; run as a program, it works until it is interrupted."""
 
+import gc
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from assessor.execution import open_engine
@@ -37,6 +39,14 @@ def tell_process(shared: None, task: int, report: Report) -> int:
 def fail(shared: None, task: int, report: Report) -> int:
     """Raise what no engine knows."""
     raise ZeroDivisionError(f"task {task}")
+
+
+def hang_up(shared: None, task: int, report: Report) -> int:
+    """Close this process's pipe, and stay."""
+    for pipe in [thing for thing in gc.get_objects() if isinstance(thing, Connection)]:
+        pipe.close()
+    time.sleep(600)
+    return task
 
 
 def wait_long(shared: str, task: int, report: Report) -> int:
