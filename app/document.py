@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 
 from app.auth import TOKEN_FORM
 from app.auth.access import is_open
+from app.jobs.schemas import INGEST_LIST
 from app.observability.requests import PROBES
 from app.openapi import PROBLEMS_KEY
 from app.problems import KINDS, MEDIA_TYPE
@@ -170,6 +171,8 @@ def _describe_choices(document: dict[str, Any], settings: Settings) -> None:
     for name in ("IngestShard", "NewIngest"):
         text = next(kind for kind in schemas[name]["format"]["anyOf"] if kind["type"] == "string")
         text["enum"] = list(formats.names())
+    ingest = document["paths"]["/v1/assessments/{assessment_id}/shards:ingest"]["post"]["requestBody"]["content"][_JSON]
+    ingest["schema"] = {"anyOf": [ingest["schema"], INGEST_LIST]}
     sizes = schemas["NewAssessment"]["batch_sizes"]
     sizes["maxItems"] = settings.max_batch_sizes
     one = next(p for p in document["paths"]["/v1/assess"]["post"]["parameters"] if p["name"] == "batch_size")

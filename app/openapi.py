@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.ingest import SNIFFED_MEDIA_TYPE
-from app.plan_answers import ARROW, JSON
+from app.plan_answers import ARROW, ARROW_STREAM, JSON
 from app.problems import KINDS
 from assessor.advice.choices import KINDS as CHOICES
 from assessor.formats import MEDIA_TYPES
@@ -61,11 +61,13 @@ PLAN_SCHEMA: dict[str, Any] = {
     },
 }
 
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
 PLAN_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The plan: as JSON, or, where Accept names it and likes JSON no better, an Arrow file: a row a "
-        "batch, all else of the JSON in the schema's metadata normgauge",
-        "content": {JSON: {"schema": PLAN_SCHEMA}, ARROW: {"schema": {"type": "string", "format": "binary"}}},
+        "description": "The plan: as JSON, or, where Accept names it and likes JSON no better, an Arrow file or "
+        "stream: a row a batch, all else of the JSON in the schema's metadata normgauge",
+        "content": {JSON: {"schema": PLAN_SCHEMA}, **dict.fromkeys((ARROW, ARROW_STREAM), _BINARY)},
     }
 }
 

@@ -1,4 +1,6 @@
-"""Plans as answers: JSON, or in columns (an Arrow file, which `Plan.load` maps) where Accept asks for them."""
+"""Plans as answers: JSON, or columns where Accept asks for them: an Arrow file, which `Plan.load` maps, or a stream."""
+
+from typing import Literal
 
 from fastapi import Request, Response
 
@@ -6,24 +8,29 @@ from assessor import Plan
 from assessor.plan_arrow import dump_columns
 
 ARROW = "application/vnd.apache.arrow.file"
+ARROW_STREAM = "application/vnd.apache.arrow.stream"
 JSON = "application/json"
-_ARROW_BEGINS = b"ARROW1"
+Columns = Literal["file", "stream"]
+_BEGINS = {ARROW: b"ARROW1", ARROW_STREAM: b"\xff\xff\xff\xff"}
 
 
-def wants_columns(request: Request) -> bool:
-    """Return whether a request names the Arrow file among what it accepts, and likes JSON no better."""
-    return prefers_arrow(",".join(request.headers.getlist("accept")))
+def wanted_columns(request: Request) -> Columns | None:
+    """Return the Arrow form that a request names among what it accepts, where it likes JSON no better."""
+    return preferred_columns(",".join(request.headers.getlist("accept")))
 
 
-def prefers_arrow(accept: str) -> bool:
+def preferred_columns(accept: str) -> Columns | None:
     """Return the same of the text of an Accept header (RFC 9110, 12.5.1); whatever else it names, the answer is JSON.
 
-    >>> prefers_arrow("application/vnd.apache.arrow.file, application/json;q=0.5"), prefers_arrow("*/*")
-    (True, False)
+    >>> preferred_columns("application/vnd.apache.arrow.file, application/json;q=0.5"), preferred_columns("*/*")
+    ('file', None)
     """
     likes = dict(map(_like, accept.split(",")))
     json = next((likes[name] for name in (JSON, "application/*", "*/*") if name in likes), 0.0)
-    return likes.get(ARROW, 0.0) > 0 and likes[ARROW] >= json
+    file, stream = likes.get(ARROW, 0.0), likes.get(ARROW_STREAM, 0.0)
+    if max(file, stream) <= 0 or max(file, stream) < json:
+        return None
+    return "file" if file >= stream else "stream"
 
 
 def _like(item: str) -> tuple[str, float]:
@@ -35,12 +42,12 @@ def _like(item: str) -> tuple[str, float]:
         return name, 0.0
 
 
-def encode_plan(plan: Plan, *, columns: bool) -> bytes:
+def encode_plan(plan: Plan, *, columns: Columns | None) -> bytes:
     """Return a plan as it is answered; blocks."""
-    return dump_columns(plan) if columns else plan.to_json().encode()
+    return plan.to_json().encode() if columns is None else dump_columns(plan, stream=columns == "stream")
 
 
 def plan_response(content: bytes) -> Response:
     """Return the answer that holds what `encode_plan` made."""
-    media_type = ARROW if content.startswith(_ARROW_BEGINS) else JSON
+    media_type = next((name for name, begin in _BEGINS.items() if content.startswith(begin)), JSON)
     return Response(content, media_type=media_type, headers={"Vary": "Accept"})

@@ -50,7 +50,7 @@ class Moments:
 
     Attributes:
         count: values per feature; 0 is the identity of `merge`.
-        mean: float64, any shape.
+        mean: float64, any shape; numbers, lists and other dtypes are taken as such.
         m2: float64, the shape of `mean`; >= 0.
 
     Source: Chan, Golub & LeVeque 1983, doi:10.1080/00031305.1983.10483115.
@@ -65,9 +65,13 @@ class Moments:
     mean: Floats
     m2: Floats
 
+    def __post_init__(self) -> None:
+        for name in ("mean", "m2"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64))
+
     @classmethod
     def empty(cls, shape: tuple[int, ...] = ()) -> "Moments":
-        """Return the identity of `merge` for features of this shape."""
+        """Return the identity of `merge` for features of this shape; of shape (), for features of any."""
         return cls(0, np.zeros(shape), np.zeros(shape))
 
     @classmethod
@@ -93,6 +97,9 @@ class Moments:
             ShapeError: the features' shapes differ.
         """
         if self.mean.shape != other.mean.shape:
+            for nothing, rest in ((self, other), (other, self)):
+                if nothing.count == 0 and not nothing.mean.shape:
+                    return rest
             raise ShapeError(f"expected moments of features of shape {self.mean.shape}; got {other.mean.shape}")
         if self.count == 0:
             return other

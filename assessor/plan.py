@@ -170,6 +170,10 @@ class Plan:
 
         return arrow_table(self)
 
+    def to_frame(self) -> "pyarrow.Table":
+        """Return `to_arrow`, under the name that data frames are asked for by; `.to_pandas()` goes on from there."""
+        return self.to_arrow()
+
     def check_order(self, order: SampleOrder, n_rows: int, batch_size: int, drop_last: bool) -> None:
         """Check that batches laid out so are those that were assessed.
 

@@ -57,14 +57,14 @@ def write_plan(plan: Plan, path: str | PathLike[str]) -> None:
     write_columns(path, *_told(plan))
 
 
-def dump_columns(plan: Plan) -> bytes:
-    """Return the bytes of the file that `write_plan` writes.
+def dump_columns(plan: Plan, *, stream: bool = False) -> bytes:
+    """Return the bytes of the file that `write_plan` writes, or of the same as a stream, which cannot be mapped.
 
     Raises:
         SettingError: pyarrow is not installed.
     """
     sink = _library("a plan in columns").BufferOutputStream()
-    _write(sink, *_told(plan))
+    _write(sink, *_told(plan), stream=stream)
     content: bytes = sink.getvalue().to_pybytes()
     return content
 
@@ -102,7 +102,13 @@ def write_columns(
         _write(sink, description, columns)
 
 
-def _write(sink: Any, description: Mapping[str, Any], columns: Mapping[str, NDArray[Any] | PackedBits]) -> None:
+def _write(
+    sink: Any,
+    description: Mapping[str, Any],
+    columns: Mapping[str, NDArray[Any] | PackedBits],
+    *,
+    stream: bool = False,
+) -> None:
     arrow = _library("a plan in columns")
     arrays = {}
     for name, column in columns.items():
@@ -113,7 +119,7 @@ def _write(sink: Any, description: Mapping[str, Any], columns: Mapping[str, NDAr
             data = arrow.py_buffer(np.ascontiguousarray(column, np.float64))
             arrays[name] = arrow.Array.from_buffers(arrow.float64(), len(column), [None, data])
     batch = arrow.RecordBatch.from_pydict(arrays, metadata=_metadata(description))
-    with arrow.ipc.new_file(sink, batch.schema) as writer:
+    with (arrow.ipc.new_stream if stream else arrow.ipc.new_file)(sink, batch.schema) as writer:
         writer.write_batch(batch)
 
 

@@ -97,7 +97,7 @@ class Profiler:
 
         Args:
             block: shape (n, *sample_shape), n >= 0, of booleans, integers or floats of at most 64 bits; bfloat16 (torch
-                tensors, arrays of ml_dtypes) is widened piece by piece.
+                tensors, arrays of ml_dtypes) is widened piece by piece. Shape (n,) is read as (n, 1).
             dtype: name of the dtype in the file, where the block was widened from it (bfloat16).
 
         Raises:
@@ -112,6 +112,7 @@ class Profiler:
                 self.add(widen(bits[start : start + step]), dtype=NAME)
             return
         rows = as_numbers(block)
+        rows = rows[:, None] if rows.ndim == 1 else rows
         dtype = NAME if bits is not None else dtype
         if np.ma.is_masked(block):
             raise NonFiniteError("expected values everywhere; the array has masked ones: remove or impute them first")
@@ -192,12 +193,7 @@ class Profiler:
         """Settle what depends on the sample shape, known with the first block."""
         if not shape:
             raise ShapeError("expected rows of shape (n, *); got a scalar: give it an axis of samples")
-        sample = shape[1:] or (1,)
-        if len(shape) == 1:
-            raise ShapeError(
-                f"expected rows of shape (n, features) or more axes; got shape {shape}: "
-                "reshape to (n, 1) if each row is one number"
-            )
+        sample = shape[1:]
         if 0 in sample:
             raise EmptyShardError(f"expected at least one feature; got rows of shape {sample}")
         self._row_values = int(np.prod(sample))

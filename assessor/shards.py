@@ -21,7 +21,7 @@ READ_BYTES = 1 << 20
 
 
 def profile_shard(
-    source: str | PathLike[str] | BinaryIO,
+    stream_or_path: str | PathLike[str] | BinaryIO,
     *,
     format: str | None = None,
     batch_sizes: Sequence[int],
@@ -37,7 +37,7 @@ def profile_shard(
     """Return the profile of a shard, read as a stream where its format allows it (docs/formats.md).
 
     Args:
-        source: a path, or a binary stream at the shard's first byte; a folder's path stands for the pictures in it.
+        stream_or_path: a path, or a binary stream at the shard's first byte; a folder's path stands for its pictures.
         format: a name in `formats`; None recognizes it: CSV and JSON by the end of the path, others by the first bytes.
         batch_sizes, first_row, feature_axis, calibration_rows, reference, nonfinite: see `Profiler`.
         labels: shape (rows,), integers, for formats that carry none.
@@ -60,9 +60,9 @@ def profile_shard(
     )
     report = on_bytes or _ignore
     settings = replace(settings, missing=nonfinite != "raise")
-    if not isinstance(source, str | PathLike):
-        return _profile(_parts(source, None, format, settings, report), profiler, labels)
-    path = Path(source)
+    if not isinstance(stream_or_path, str | PathLike):
+        return _profile(_parts(stream_or_path, None, format, settings, report), profiler, labels)
+    path = Path(stream_or_path)
     if path.is_dir():
         refuse_columns("folder of pictures", settings)
         if format is not None:

@@ -78,12 +78,12 @@ def channel_norms(weight: Tensor, dim: int) -> Tensor:
 
 
 def bounded_weight_norm(
-    model: nn.Module,
+    module: nn.Module,
     *,
     learnable_gain: bool = False,
     where: Callable[[str, nn.Module], bool] | None = None,
 ) -> int:
-    """Bound the weights of the model's linear and convolution layers, in place; return how many layers.
+    """Bound the weights of a module's linear and convolution layers, in place; return how many layers.
 
     The weight becomes a torch parametrization: `layer.weight` is computed from
     `layer.parametrizations.weight.original`. Use it with mean-only batch norm and without weight decay. Make
@@ -91,7 +91,7 @@ def bounded_weight_norm(
     is left as it is.
 
     Args:
-        model: a layer, or any module that contains layers.
+        module: a layer, or a model that contains layers.
         learnable_gain: the released variant, with a gain per channel whose total norm is fixed. Without it
             all channels of a layer get the same norm, so the function computed changes at once.
         where: called with path and layer; bound it or not.
@@ -110,11 +110,11 @@ def bounded_weight_norm(
     """
     found = [
         (path, layer)
-        for path, layer in model.named_modules()
+        for path, layer in module.named_modules()
         if isinstance(layer, LAYERS) and (where is None or where(path, layer))
     ]
     if not found:
-        raise OptionError(f"expected linear or convolution layers; got {type(model).__name__} without any")
+        raise OptionError(f"expected linear or convolution layers; got {type(module).__name__} without any")
     fresh = [(path, layer) for path, layer in found if not _is_bounded(layer)]
     for path, layer in fresh:
         if not bool((channel_norms(layer.weight, _dim(layer)) > 0).all()):
@@ -128,14 +128,14 @@ def bounded_weight_norm(
     return len(fresh)
 
 
-def remove_bounded_weight_norm(model: nn.Module) -> int:
+def remove_bounded_weight_norm(module: nn.Module) -> int:
     """Make the bounded weights plain parameters with their present values, in place; return how many layers.
 
     >>> layer = nn.Linear(4, 3)
     >>> bounded_weight_norm(layer), remove_bounded_weight_norm(layer), type(layer.weight).__name__
     (1, 1, 'Parameter')
     """
-    bounded = [layer for layer in model.modules() if _is_bounded(layer)]
+    bounded = [layer for layer in module.modules() if _is_bounded(layer)]
     for layer in bounded:
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
     return len(bounded)

@@ -37,7 +37,7 @@ class _InputMoments:
         self.count = total
 
 
-def calibrate(model: nn.Module, batches: Iterable[Any], *, exact: bool = True) -> tuple[str, ...]:
+def calibrate(model: nn.Module, loader: Iterable[Any], *, exact: bool = True) -> tuple[str, ...]:
     """Set running mean and variance of the model's norms to those of the data; return the norms' paths.
 
     The statistics are those of each norm's inputs over all batches together, as inference sees them: in eval
@@ -48,7 +48,8 @@ def calibrate(model: nn.Module, batches: Iterable[Any], *, exact: bool = True) -
 
     Args:
         model: any module, called with the batch alone.
-        batches: tensors, or tuples whose first entry is the batch; must be iterable many times if exact.
+        loader: a DataLoader or a list of tensors, or of tuples whose first entry is the batch; must be iterable
+            many times if exact.
         exact: one pass per norm, in the order of execution, each stopped at its norm. Otherwise one pass for
             all, where each norm sees inputs made with the former statistics of the norms before it: exact
             for a model with one norm, and where former and new statistics agree.
@@ -64,7 +65,7 @@ def calibrate(model: nn.Module, batches: Iterable[Any], *, exact: bool = True) -
     >>> norm.running_mean.item(), norm.running_var.item()
     (2.0, 4.0)
     """
-    if exact and iter(batches) is batches:
+    if exact and iter(loader) is loader:
         raise OptionError(
             "expected batches that can be iterated many times; got an iterator: pass a DataLoader or a list, "
             "or exact=False"
@@ -74,10 +75,10 @@ def calibrate(model: nn.Module, batches: Iterable[Any], *, exact: bool = True) -
     model.eval()
     try:
         if not exact:
-            return tuple(_measure(model, norms, batches))
-        calls = _calls(model, norms, batches)
+            return tuple(_measure(model, norms, loader))
+        calls = _calls(model, norms, loader)
         for path, count in calls.items():
-            _measure(model, {path: norms[path]}, batches, stop=count == 1)
+            _measure(model, {path: norms[path]}, loader, stop=count == 1)
         return tuple(calls)
     finally:
         for module, mode in modes:

@@ -16,6 +16,7 @@ from norms.base import ChannelNorm
 from norms.channels_last import ChannelsLast
 from norms.conversion_report import Row, table
 from norms.errors import ConversionError, NormError, OptionError
+from norms.kalman_trace import CarriedPriors, carry_priors
 from norms.modes import population
 from norms.registry import accepted, check_options, create
 from norms.rewiring import rewire
@@ -31,7 +32,7 @@ class Conversion:
     """A converted model, and what was done to it. `str()` gives the report as a table.
 
     Attributes:
-        model: the model with its new norms.
+        model: the model with its new norms; with prior=..., what `carry_priors` makes of it.
         report: a row for every norm found.
         optimizer_changes: which parameters left or joined which group of the optimizer.
     """
@@ -42,6 +43,7 @@ class Conversion:
     _swaps: list[tuple[str, nn.Module, nn.Module]] = field(default_factory=list, repr=False)
     _optimizer: Optimizer | None = field(default=None, repr=False)
     _homes: dict[str, int] = field(default_factory=dict, repr=False)
+    _without_priors: nn.Module | None = field(default=None, repr=False)
 
     @property
     def changed(self) -> int:
@@ -61,6 +63,8 @@ class Conversion:
         Raises:
             ConversionError: a converted norm has been replaced since.
         """
+        if self._swaps and self._without_priors is not None:
+            self.model = self._without_priors
         for path, _, new in self._swaps:
             if self.model.get_submodule(path) is not new:
                 raise ConversionError(
@@ -116,12 +120,15 @@ def convert(
             others (`Conversion.optimizer_changes`).
         **options: of the new norm, and with adaptive=True also skip, evaluation, rule, min_examples.
             They take precedence over what is carried over; device and dtype must be those of the weights.
+            With `prior` the norms called "kalman" hand their states on too, by `carry_priors`, which makes a model
+            of its own that shares all layers.
 
     Raises:
         UnknownNormError: no norm called `name`.
         OptionError: an option that the norm does not take, or that does not fit one of the norms; the message says
             where. The model is then as it was.
-        ConversionError: a copy of a model with modules that are not initialized.
+        ConversionError: a copy of a model with modules that are not initialized; with `prior`, a model that cannot
+            be traced.
 
     >>> from torch import nn
     >>> print(convert(nn.Sequential(nn.BatchNorm1d(2), nn.ReLU()), "layer"))
@@ -174,13 +181,29 @@ def convert(
     for path, _, new in conversion._swaps:
         conversion.model = _put(conversion.model, path, new)
     conversion.report = tuple(rows)
+    carried = _carried(conversion) if options.get("prior") is not None else None
     if optimizer is not None:
         after = dict(conversion.model.named_parameters())
         moved = [(parameter, copied[id(parameter)]) for parameter in before.values() if id(parameter) in copied]
         paths = [path for path, _, _ in conversion._swaps]
         done = rewire(optimizer, before, after, moved, paths)
         conversion.optimizer_changes, conversion._homes = done.notes, done.homes
+    if carried is not None:
+        conversion._without_priors, conversion.model = conversion.model, carried.model
+        conversion.report = tuple(_with_prior(row, carried.report) for row in rows)
     return conversion
+
+
+def _carried(conversion: Conversion) -> CarriedPriors | None:
+    """Return what `carry_priors` makes of the model; None where there is nothing to do."""
+    if all(not path for path, _, _ in conversion._swaps):
+        return None
+    try:
+        return carry_priors(conversion.model)
+    except NormError:
+        conversion._optimizer = None  # it has not followed yet
+        conversion.revert()
+        raise
 
 
 def _copy(model: nn.Module, copied: dict[int, Any]) -> nn.Module:
@@ -221,6 +244,12 @@ def _replace(source: Source, name: str, options: dict[str, Any], *, anew: bool) 
     parts = [f"dropped: {', '.join(sorted(dropped))}"] if dropped else []
     parts += [f"new: {', '.join(sorted(started))}"] if started else []
     return new, "; ".join(parts) or "weights and buffers kept"
+
+
+def _with_prior(row: Row, carried: tuple[Row, ...]) -> Row:
+    """Return the row of a norm with what is to be said of its prior."""
+    told = [other.reason for other in carried if other.path in (row.path, f"{row.path}.norm")]
+    return row._replace(reason="; ".join([row.reason, *told]))
 
 
 def _walk(

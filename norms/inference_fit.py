@@ -16,7 +16,7 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 def fit_inference_weight(
     model: nn.Module,
-    batches: Batches,
+    loader: Batches,
     *,
     candidates: Sequence[float] = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0),
     loss: Loss = F.cross_entropy,
@@ -28,7 +28,7 @@ def fit_inference_weight(
 
     Args:
         model: with BatchGroupNorm or GhostBatchNorm layers.
-        batches: pairs (x, y), iterated once a candidate: a DataLoader or a list.
+        loader: pairs (x, y), iterated once a candidate: a DataLoader or a list.
         candidates: weights in [0, 1].
         loss: mean over the samples of a batch.
 
@@ -52,12 +52,12 @@ def fit_inference_weight(
         for layer in layers:
             layer.inference_weight = weight
 
-    return choose(model, batches, candidates, apply, loss)
+    return choose(model, loader, candidates, apply, loss)
 
 
 def search_inference_statistics(
     model: nn.Module,
-    batches: Batches,
+    loader: Batches,
     *,
     candidates: Sequence[InferenceStatistics] | None = None,
     loss: Loss = F.cross_entropy,
@@ -66,7 +66,7 @@ def search_inference_statistics(
 
     Args:
         model: with BatchLayerNorm layers.
-        batches: pairs (x, y), iterated once a candidate: a DataLoader or a list. Use the batch size of
+        loader: pairs (x, y), iterated once a candidate: a DataLoader or a list. Use the batch size of
             inference: the weights and the "current" statistics depend on it.
         candidates: None: all 16.
         loss: mean over the samples of a batch.
@@ -89,7 +89,7 @@ def search_inference_statistics(
             layer.inference = inference
 
     tried = InferenceStatistics.choices() if candidates is None else candidates
-    return choose(model, batches, tried, apply, loss)
+    return choose(model, loader, tried, apply, loss)
 
 
 def _layers(model: nn.Module, kind: type[Layer], name: str) -> list[Layer]:

@@ -22,6 +22,9 @@ from norms.statistics import (
     standardize,
 )
 
+PRIORS = ("sampled", "moments")
+"""As released, by drawing an image; and in closed form."""
+
 
 class KalmanNorm(RunningNorm):
     """Batch norm whose moments are fused with a prior (m_pre, v_pre), here with p = `gain`:
@@ -45,9 +48,11 @@ class KalmanNorm(RunningNorm):
         learnable_gain: learn p (as `gain_logit`, one number a layer).
         examples_per_group: samples a group; None: the whole batch.
         guard: 100 in the released code.
+        prior: how `carry_priors` makes the prior of the state that comes: "sampled" or "moments"; None leaves it to
+            `carry_priors`. `convert` calls that where it is given one.
 
     Raises:
-        OptionError: gain outside [0, 1] (or at an end, if learned), examples_per_group < 1, guard <= 0.
+        OptionError: gain outside [0, 1] (or at an end, if learned), examples_per_group < 1, guard <= 0, another prior.
         InputError: in training, one value per channel and group; a prior of another shape.
 
     Source: Wang, Peng, Luo, Wang & Lin, arXiv 1802.03133; wanggrun/Kalman-Normalization, kalman_norm.py.
@@ -68,6 +73,7 @@ class KalmanNorm(RunningNorm):
         learnable_gain: bool = False,
         examples_per_group: int | None = None,
         guard: float = 100.0,
+        prior: str | None = None,
         eps: float = 1e-5,
         momentum: float | None = 0.1,
         affine: bool = True,
@@ -92,10 +98,13 @@ class KalmanNorm(RunningNorm):
             )
         if not guard > 0:
             raise OptionError(f"expected guard > 0; got {guard}: the released code has 100")
+        if prior not in (None, *PRIORS):
+            raise OptionError(f"expected prior 'sampled' or 'moments'; got {prior!r}")
         self.gain = gain
         self.learnable_gain = learnable_gain
         self.examples_per_group = examples_per_group
         self.guard = guard
+        self.prior = prior
         logit = torch.tensor(log(gain / (1 - gain)), device=device, dtype=dtype) if learnable_gain else None
         self.register_parameter("gain_logit", None if logit is None else nn.Parameter(logit))
 
@@ -141,7 +150,7 @@ class KalmanNorm(RunningNorm):
         """Return the options, as in torch."""
         return (
             f"{super().extra_repr()}, gain={self.gain}, learnable_gain={self.learnable_gain}, "
-            f"examples_per_group={self.examples_per_group}"
+            f"examples_per_group={self.examples_per_group}" + (f", prior={self.prior}" if self.prior else "")
         )
 
     def _without_prior(self, x: Tensor, update: bool) -> Tensor:

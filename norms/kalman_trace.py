@@ -10,10 +10,11 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from norms import kalman_state
+from norms.adaptive import AdaptiveNorm
 from norms.base import ChannelNorm
 from norms.conversion_report import Row, table
 from norms.errors import ConversionError, OptionError
-from norms.kalman import KalmanNorm
+from norms.kalman import PRIORS, KalmanNorm
 from norms.per_sample import NoNorm
 
 MODULE_ACTIVATIONS = {
@@ -82,7 +83,7 @@ class _Tracer(fx.Tracer):
         return isinstance(m, ChannelNorm) or super().is_leaf_module(m, module_qualified_name)
 
 
-def carry_priors(model: nn.Module, *, prior: str = "sampled") -> CarriedPriors:
+def carry_priors(model: nn.Module, *, prior: str | None = None) -> CarriedPriors:
     """Return the model with every Kalman norm's state handed on to the next, as its prior.
 
     `convert(model, "kalman", examples_per_group=...)` makes the norms; this joins them. A state goes through
@@ -92,11 +93,12 @@ def carry_priors(model: nn.Module, *, prior: str = "sampled") -> CarriedPriors:
     Args:
         model: with KalmanNorm layers, of a structure that torch.fx can trace: no branches that depend on data
             or on the training mode.
-        prior: "sampled" as released, which draws from torch's random numbers, or "moments", in closed form.
+        prior: "sampled" as released, which draws from torch's random numbers, or "moments", in closed form; None:
+            the `prior` that the norms were made with, else "sampled".
 
     Raises:
-        OptionError: no KalmanNorm, or another prior.
-        ConversionError: the model cannot be traced.
+        OptionError: no KalmanNorm, another prior, or norms made with different ones.
+        ConversionError: the model cannot be traced, has gates, or carries priors already.
 
     Source: wanggrun/Kalman-Normalization, cifar-kn-microbatch.py.
 
@@ -106,13 +108,24 @@ def carry_priors(model: nn.Module, *, prior: str = "sampled") -> CarriedPriors:
     0     KalmanNorm  KalmanNorm  no       no norm before it
     3     KalmanNorm  KalmanNorm  yes      prior from 0, relu, 2
     """
-    if prior not in ("sampled", "moments"):
+    if prior not in (None, *PRIORS):
         raise OptionError(f"expected prior 'sampled' or 'moments'; got {prior!r}")
-    if not any(isinstance(module, KalmanNorm) for module in model.modules()):
+    norms = [module for module in model.modules() if isinstance(module, KalmanNorm)]
+    if not norms:
         raise OptionError(
             f"expected a model with KalmanNorm layers; got {type(model).__name__} without any: "
             "convert(model, 'kalman', ...) makes them"
         )
+    if any(isinstance(module, AdaptiveNorm) for module in model.modules()):
+        raise ConversionError(
+            "expected a model without gates, whose decisions a traced graph does not see; got one with an AdaptiveNorm"
+            ": carry the priors first, or use the Kalman norms without priors"
+        )
+    if carries_priors(model):
+        raise ConversionError("expected a model that carries no priors yet; got one that does: take the one it is of")
+    named = sorted({norm.prior for norm in norms if norm.prior is not None})
+    if prior is None and len(named) > 1:
+        raise OptionError(f"expected one prior; the norms were made with {' and '.join(named)}: pass prior=...")
     try:
         graph = _Tracer().trace(model)
     except Exception as error:  # whatever the model's own code raises on a proxy
@@ -120,11 +133,17 @@ def carry_priors(model: nn.Module, *, prior: str = "sampled") -> CarriedPriors:
             f"expected a model that torch.fx can trace; {type(model).__name__} gave {type(error).__name__}: "
             f"{error}: take branches on data out of its forward, or use the Kalman norms without priors"
         ) from error
-    joiner = _Joiner(model, graph, sampled=prior == "sampled")
+    joiner = _Joiner(model, graph, sampled=(prior or (*named, "sampled")[0]) == "sampled")
     rows = joiner.join()
     graph.lint()
     joined = fx.GraphModule(model, graph, class_name=type(model).__name__)
     return CarriedPriors(joined.train(model.training), rows)
+
+
+def carries_priors(model: nn.Module) -> bool:
+    """Return whether `carry_priors` made the model, or a part of it."""
+    graphs = (module.graph for module in model.modules() if isinstance(module, fx.GraphModule))
+    return any(node.kwargs.get("with_state") for graph in graphs for node in graph.nodes)
 
 
 class _Joiner:

@@ -4,7 +4,7 @@ from typing import Any
 
 from app.jobs.board import Board
 from app.jobs.records import Job, Lease
-from app.plan_answers import encode_plan
+from app.plan_answers import Columns, encode_plan
 from app.records import Assessment
 from app.service import Service, check_complete
 
@@ -26,7 +26,7 @@ def ask_for_plan(service: Service, assessment_id: str, spec: dict[str, Any], mad
     Args:
         service: as the assessment's owner sees it.
         assessment_id: of the assessment.
-        spec: the arguments of `Service.plan_stored`; and "columns", true, where it is to be in columns.
+        spec: the arguments of `Service.plan_stored`; and "columns", "file" or "stream", where it is to be in columns.
         made_of: see `plan_parts`.
 
     Raises:
@@ -42,5 +42,6 @@ def make_plan_bytes(service: Service, lease: Lease) -> bytes:
         AssessorError, ProblemError: as `Service.plan_stored`.
     """
     spec = dict(lease.spec)
-    columns = spec.pop("columns", False)
+    asked = spec.pop("columns", None)
+    columns: Columns | None = "file" if asked is True else asked  # True: a job from before there were streams
     return encode_plan(service.owned_by(lease.key_id).plan_stored(lease.assessment_id, **spec), columns=columns)

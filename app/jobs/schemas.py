@@ -38,7 +38,7 @@ class IngestShard(BaseModel):
 
 
 class NewIngest(BaseModel):
-    """The objects that are to become shards: a list, or a pattern."""
+    """The objects that are to become shards: a list, or a pattern; or the list alone, of objects or of their URIs."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -67,6 +67,13 @@ class NewIngest(BaseModel):
     first_index: _Index = Field(default=0, description="With a pattern: index of the first shard.")
     first_row: _Row | None = Field(default=None, description="With a pattern: row at which the first shard begins.")
     format: _Format = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_list(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return {"shards": [{"uri": item} if isinstance(item, str) else item for item in value]}
 
     @model_validator(mode="after")
     def _check_one(self) -> Self:
@@ -100,6 +107,20 @@ class NewIngest(BaseModel):
             format_name = item.format or self.format
             shards.append({"uri": uri, "index": index, "first_row": item.first_row, "format": format_name})
         return {"shards": shards}
+
+
+INGEST_LIST: dict[str, Any] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "anyOf": [
+            {"type": "string", "maxLength": LONGEST_URI, **_ADDRESS},
+            {"$ref": "#/components/schemas/IngestShard"},
+        ]
+    },
+    "examples": [["s3://data/digits/a.npy", "s3://data/digits/b.npy"]],
+}
+"""What `NewIngest` takes beside an object, for the document."""
 
 
 class Progress(BaseModel):

@@ -12,7 +12,7 @@ from app.openapi import (
     problem_responses,
     shard_body,
 )
-from app.plan_answers import encode_plan, plan_response, wants_columns
+from app.plan_answers import encode_plan, plan_response, wanted_columns
 from app.routes.checks import check_batch_sizes, check_method
 from app.schemas import AssessQuery, check_query
 from app.service import ServiceDep
@@ -46,6 +46,6 @@ async def assess_shard(request: Request, query: Annotated[AssessQuery, Query()],
         options = query.make_plan_options()
         made = make_plan(profile, method=method, batch_size=query.batch_size, **options)
         service.metrics.planned(made)
-        return encode_plan(made, columns=wants_columns(request))
+        return encode_plan(made, columns=wanted_columns(request))
 
     return plan_response(await service.blocking(plan))

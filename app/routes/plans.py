@@ -8,7 +8,7 @@ from app.jobs.board import Board
 from app.jobs.planning import ask_for_plan, plan_parts
 from app.jobs.schemas import JobState
 from app.openapi import PLAN_RESPONSE, REQUEST_PROBLEMS, problem_responses
-from app.plan_answers import encode_plan, plan_response, wants_columns
+from app.plan_answers import encode_plan, plan_response, wanted_columns
 from app.routes.checks import check_method
 from app.routes.jobs import told_of
 from app.schemas import PlanQuery, check_query
@@ -52,13 +52,13 @@ async def get_plan(
     assessment, made_of, n_rows = await service.blocking(lambda: plan_parts(service, assessment_id))
     spec = {"batch_size": query.batch_size, "method": query.method, **query.make_plan_options()}
     n_batches = -(-n_rows // max(1, query.batch_size or min(assessment.batch_sizes)))
-    columns = wants_columns(request)
+    columns = wanted_columns(request)
     asked = prefer is not None and "respond-async" in [part.strip().lower() for part in prefer.split(",")]
     if asked or n_batches > service.settings.max_plan_batches:
         spec["method"] = spec["method"] or assessment.method  # named or not, it is the same plan
         check_method(spec["method"], query.threshold)
-        if columns:
-            spec["columns"] = True
+        if columns is not None:
+            spec["columns"] = columns
         job = await service.blocking(lambda: ask_for_plan(service, assessment_id, spec, made_of))
         if job.state == "succeeded":
             board = Board(service.store, max_jobs=service.settings.max_jobs)

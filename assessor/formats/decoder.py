@@ -57,7 +57,7 @@ class TensorReader:
 
     Args:
         name: "x", "y", or "sample" for an array that is one sample.
-        shape: shape of the tensor, (rows, *sample_shape).
+        shape: shape of the tensor, (rows, *sample_shape); "x" of shape (rows,) is read as (rows, 1).
         dtype: how the bytes are stored; bfloat16 is stored as uint16 and `label` says so.
     """
 
@@ -69,6 +69,8 @@ class TensorReader:
 
     def __post_init__(self) -> None:
         self._rest = bytearray()
+        if self.name == "x" and len(self.shape) == 1:
+            self.shape = (*self.shape, 1)
         if len(self.shape) > MAX_AXES or not all(0 <= n < 2**63 for n in self.shape):
             raise ShapeError(
                 f"expected at most {MAX_AXES} axes of less than 2^63; got {len(self.shape)} axes, "
@@ -78,11 +80,6 @@ class TensorReader:
         if self.name == "y" and (len(self.shape) != 1 or self.label not in INTEGERS):
             raise LabelError(
                 f"expected y of shape (rows,) and an integer dtype; got shape {self.shape}, dtype {self.label}"
-            )
-        if self.name == "x" and len(self.shape) < 2:
-            raise ShapeError(
-                f"expected x of shape (rows, features) or more axes; got {self.shape!r:.80}: "
-                "reshape to (rows, 1) if each row is one number"
             )
         if not self.shape:
             raise ShapeError(f"expected at least one axis in {self.name}; got a single number: give it an axis")

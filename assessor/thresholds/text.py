@@ -27,7 +27,7 @@ def parse_threshold(text: str | float) -> tuple[str, Threshold]:
     Raises:
         SettingError: not of that form. UnknownNameError: a threshold that is not registered.
 
-    >>> parse_threshold("max(fixed(.1),null(0.01))")[0], parse_threshold(2)[0], parse_threshold("quantile:.9")[0]
+    >>> parse_threshold("max(.1,null(0.01))")[0], parse_threshold(2)[0], parse_threshold("quantile:.9")[0]
     ('max(fixed(0.1), null(0.01))', 'fixed(2)', 'quantile(0.9)')
     """
     if isinstance(text, str):
@@ -101,8 +101,10 @@ class _Reader:
             texts.append(text)
             arguments.append(value)
         self._take()
-        wants_parts = name == "max"
-        if any(callable(argument) != wants_parts for argument in arguments):
+        if name == "max":  # of thresholds, where a number is a fixed one
+            texts = [text if callable(part) else f"fixed({text})" for text, part in zip(texts, arguments, strict=True)]
+            arguments = [part if callable(part) else fixed(part) for part in arguments]
+        elif any(map(callable, arguments)):
             raise self._error()
         try:
             threshold = factory(*arguments)

@@ -51,7 +51,9 @@ REFUSALS = {
     "complex dtype": Refusal(
         lambda: npy(np.ones((2, 2), np.complex64)), "unsupported-dtype", ("expected", "complex64", "convert")
     ),
-    "one axis": Refusal(lambda: npy(np.ones(5)), "shape-mismatch", ("(rows, features)", "(5,)", "reshape")),
+    "no axis": Refusal(
+        lambda: npy(np.array(5.0)), "shape-mismatch", ("at least one axis", "single number", "give it an axis")
+    ),
     "shorter than its header": Refusal(
         lambda: npy(rows(8))[:-10],
         "malformed-shard",

@@ -69,6 +69,21 @@ def test_a_pattern_of_objects_is_read_in_order(service: httpx.Client, s3: S3) ->
     check_plan(service, assessment, x)
 
 
+def test_a_list_of_uris_will_do(service: httpx.Client, folder: Path) -> None:
+    x = rows(40)
+    uris = [f"file://{folder}/{name}.npy" for name in "ab"]
+    for name, part in zip("ab", np.split(x, [25]), strict=True):
+        (folder / f"{name}.npy").write_bytes(npy(part))
+    for body in (uris, [{"uri": uris[0]}, uris[1]]):
+        assessment = create(service)
+        job = service.post(f"{assessment}/shards:ingest", json=body)
+        assert job.status_code == 202, job.text
+        assert wait(service, job.headers["location"])["state"] == "succeeded"
+        check_plan(service, assessment, x)
+    for wrong in ([], [7], [[uris[0]]]):
+        check_problem(service.post(f"{assessment}/shards:ingest", json=wrong), 422, "invalid-request", "shards")
+
+
 @pytest.mark.databases
 def test_a_shard_is_the_one_that_put_makes(service: httpx.Client, folder: Path) -> None:
     x, y = rows(40), np.arange(40) % 3

@@ -1,17 +1,20 @@
 """Plans of assessments: whatever the cutting, the order and the parallelism, the plan of a single pass."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow
+import pyarrow.ipc
 import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
-from app.plan_answers import ARROW, prefers_arrow
+from app.plan_answers import ARROW, ARROW_STREAM, preferred_columns
 from app.problems import ProblemError
 from app.profile_cache import ProfileCache
 from app.records import Shard
@@ -131,6 +134,11 @@ def test_plan_in_columns(client: httpx.Client, tmp_path: Path) -> None:
         assert response.headers["content-type"] == ARROW
         assert response.headers["vary"] == "Accept"
         assert response.content == (tmp_path / "expected.arrow").read_bytes()
+    for ask in (partial(client.get, f"{path}/plan"), partial(client.post, "/v1/assess", content=npy(x))):
+        streamed = ask(params=query, headers={"Accept": ARROW_STREAM})
+        assert (streamed.status_code, streamed.headers["content-type"]) == (200, ARROW_STREAM)
+        table = pyarrow.ipc.open_stream(streamed.content).read_all()
+        assert table.equals(pyarrow.ipc.open_file(kept.content).read_all(), check_metadata=True)
     (tmp_path / "came.arrow").write_bytes(kept.content)
     assert Plan.load(tmp_path / "came.arrow") == expected
     assert client.get(f"{path}/plan", params=query).text == expected.to_json()
@@ -141,22 +149,25 @@ def test_plan_in_columns(client: httpx.Client, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("accept", "expected"),
     [
-        (ARROW, True),
-        (ARROW.upper() + " ; q=0.3", True),
-        (f"text/html, {ARROW};q=0.5, */*;q=0.5", True),
-        (f"{ARROW};q=0.5, application/json", False),
-        (f"{ARROW};q=0.5, application/*;q=0.6", False),
-        (f"{ARROW};q=0.5, application/json;q=0.1, */*", True),
-        (f"{ARROW};q=0", False),
-        (f"{ARROW};q=nonsense", False),
-        ("application/vnd.apache.arrow.stream", False),
-        ("*/*", False),
-        (";;,=,", False),
-        ("", False),
+        (ARROW, "file"),
+        (ARROW.upper() + " ; q=0.3", "file"),
+        (f"text/html, {ARROW};q=0.5, */*;q=0.5", "file"),
+        (f"{ARROW};q=0.5, application/json", None),
+        (f"{ARROW};q=0.5, application/*;q=0.6", None),
+        (f"{ARROW};q=0.5, application/json;q=0.1, */*", "file"),
+        (f"{ARROW};q=0", None),
+        (f"{ARROW};q=nonsense", None),
+        (ARROW_STREAM, "stream"),
+        (f"{ARROW_STREAM}, {ARROW}", "file"),
+        (f"{ARROW_STREAM}, {ARROW};q=0.9, */*;q=0.1", "stream"),
+        (f"{ARROW_STREAM};q=0.5, application/json", None),
+        ("*/*", None),
+        (";;,=,", None),
+        ("", None),
     ],
 )
-def test_which_form_is_preferred(accept: str, expected: bool) -> None:
-    assert prefers_arrow(accept) is expected
+def test_which_form_is_preferred(accept: str, expected: str | None) -> None:
+    assert preferred_columns(accept) == expected
 
 
 def test_unknown_parameter(client: httpx.Client, assessment: str) -> None:

@@ -55,6 +55,25 @@ def test_the_empty_value_is_the_identity(x: Floats) -> None:
         assert_array_equal(same.m2, moments.m2)
 
 
+def test_the_empty_value_of_no_shape_is_the_identity_of_every_shape() -> None:
+    moments = Moments.of(np.eye(3))
+    assert moments.merge(Moments.empty()) is moments
+    assert Moments.empty().merge(moments) is moments
+    with pytest.raises(ShapeError, match=r"shape \(3,\); got \(2,\)"):
+        moments.merge(Moments.empty((2,)))
+
+
+@pytest.mark.parametrize("kind", [list, np.float32, np.int64])
+def test_numbers_of_any_kind_are_merged_in_float64(kind: Any) -> None:
+    a, b = Moments(2, kind([1, 4]), kind([2, 8])), Moments(1, kind([5, 0]), kind([0, 0]))
+    merged = a.merge(b)
+    check(merged, np.array([[0.0, 2.0], [2.0, 6.0], [5.0, 0.0]]))
+    assert merged.mean.dtype == merged.m2.dtype == a.mean.dtype == np.float64
+    numbers: list[Any] = [1.0, 2.0, 5, 0]
+    both = Moments(2, *numbers[:2]).merge(Moments(1, *numbers[2:]))
+    assert both.variance == pytest.approx(np.var([0, 2, 5]))
+
+
 @pytest.mark.parametrize("offset", [0.0, 1e6, -1e6, 1e9])
 def test_an_offset_leaves_the_variance(offset: float) -> None:
     x = np.random.default_rng(1).normal(size=(1000, 5))

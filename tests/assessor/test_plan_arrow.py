@@ -28,6 +28,7 @@ def test_columns_and_metadata() -> None:
 
 def test_it_survives_a_file() -> None:
     plan = assess(np.random.default_rng(1).normal(size=(40, 5)), batch_size=8)
+    assert plan.to_frame().equals(plan.to_arrow(), check_metadata=True)
     sink = pyarrow.BufferOutputStream()
     with pyarrow.ipc.new_file(sink, plan.to_arrow().schema) as writer:
         writer.write_table(plan.to_arrow())

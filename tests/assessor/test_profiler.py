@@ -205,11 +205,10 @@ class Unreadable:
 
 BAD_ARRAYS: list[tuple[Any, type[AssessorError], str]] = [
     (np.zeros((0, 3)), EmptyShardError, "expected at least one row; the shard has none: leave it out"),
-    ([], ShapeError, r"expected rows of shape \(n, features\) or more axes; got shape \(0,\)"),
+    ([], EmptyShardError, "expected at least one row; the shard has none: leave it out"),
     (np.zeros((3, 0)), EmptyShardError, r"expected at least one feature; got rows of shape \(0,\)"),
     (np.zeros((3, 4, 0)), EmptyShardError, "expected at least one feature"),
     (3.0, ShapeError, "got a scalar: give it an axis of samples"),
-    ([1.0, 2.0], ShapeError, r"got shape \(2,\): reshape to \(n, 1\)"),
     ([[1.0], [2.0, 3.0]], ShapeError, "expected rows of one shape; got ragged data"),
     (np.array([[1, None]]), DtypeError, "got dtype object: convert the data to numbers first"),
     ([[10**400]], DtypeError, "got dtype object"),
@@ -235,6 +234,20 @@ def test_bad_arrays(x: Any, error: type[AssessorError], message: str) -> None:
         profile_array(x, batch_sizes=[2])
     with pytest.raises(error, match=message):
         assess(x, batch_size=2)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "bfloat16"])
+@pytest.mark.parametrize("n", [1, 11])
+def test_rows_of_one_number_are_one_feature(dtype: str, n: int) -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    x = np.random.default_rng(3).uniform(0, 9, n).astype(getattr(ml_dtypes, dtype, dtype))
+    profile = profile_array(x, batch_sizes=[2])
+    assert profile.sample_shape == (1,)
+    assert profile.to_bytes() == profile_array(x[:, None], batch_sizes=[2]).to_bytes()
+    profiler = Profiler(batch_sizes=[2])
+    profiler.add(x[:, None])
+    profiler.add(x)
+    assert profiler.finish().n_rows == 2 * n
 
 
 def test_a_masked_array_without_a_mask_is_an_array() -> None:

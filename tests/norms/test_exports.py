@@ -1,5 +1,9 @@
 """The public names of the folder; a change here is a change of the interface."""
 
+import inspect
+
+import pytest
+
 import norms
 from norms.registry import NORMS
 
@@ -13,6 +17,20 @@ decay_gamma decayless_learning_rate deciding_gates fit_inference_weight gamma_de
 parameter_groups remove_bounded_weight_norm rule_from_dict search_inference_statistics self_normalize
 set_decision set_rule synchronize
 """
+PARAMETERS = {
+    "adapt_input": "model",
+    "AdaptiveNorm": "norm skip",
+    "bounded_weight_norm": "module",
+    "calibrate": "model loader",
+    "convert": "model name where",
+    "create": "name num_features",
+    "fit_inference_weight": "model loader",
+    "gamma_decay": "model",
+    "parameter_groups": "model",
+    "search_inference_statistics": "model loader",
+    "self_normalize": "model",
+    "set_decision": "model normalize",
+}
 REGISTERED = [
     "batch",
     "layer",
@@ -42,3 +60,9 @@ def test_every_exported_name_exists() -> None:
 
 def test_registered_names_are_frozen() -> None:
     assert list(NORMS) == REGISTERED
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_first_parameters_are_frozen(name: str) -> None:
+    first = PARAMETERS[name].split()
+    assert list(inspect.signature(getattr(norms, name)).parameters)[: len(first)] == first

@@ -10,7 +10,17 @@ from scipy.integrate import quad
 from scipy.special import erf
 from torch import Tensor, nn
 
-from norms import ConversionError, InputError, KalmanNorm, OptionError, carry_priors, convert, parameter_groups
+from norms import (
+    ConversionError,
+    InputError,
+    KalmanNorm,
+    OptionError,
+    adapt_input,
+    carry_priors,
+    convert,
+    create,
+    parameter_groups,
+)
 from norms.kalman_state import State, add, settle, through
 from tests.norms.reference import Floats
 
@@ -244,6 +254,74 @@ def test_a_carried_model_trains_and_infers(kind: str) -> None:
     assert all(p.grad.isfinite().all() for p in carried.parameters() if p.grad is not None)
     # The layers are shared, and inference needs no prior: both models infer the same.
     torch.testing.assert_close(carried.eval()(x), model.eval()(x))
+
+
+def test_convert_takes_the_prior_too() -> None:
+    model = Residual()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    conversion = convert(model, "kalman", examples_per_group=2, prior="moments", inplace=True, optimizer=optimizer)
+    carried = conversion.model
+    assert [row.reason.split("; ")[-1] for row in conversion.report] == [
+        "no norm before it",
+        "prior from norm0, relu, conv1",
+        "prior from norm1, relu, conv2",
+        "prior from (norm0, relu) + (norm2)",
+    ]
+    x = torch.randn(6, 2, 5, 5)
+    plain = copy.deepcopy(model)  # the layers are the carried model's
+    torch.testing.assert_close(carried(x), carry_priors(plain).model(x))
+    assert {id(p) for p in carried.parameters()} == {id(p) for p in optimizer.param_groups[0]["params"]}
+    again = convert(carried, "kalman", examples_per_group=2, prior="moments")
+    assert not again.changed
+    torch.testing.assert_close(again.model(x), copy.deepcopy(carried)(x))
+    with pytest.raises(ConversionError, match="carries no priors yet"):
+        convert(carried, "kalman", prior="sampled")
+    assert conversion.revert() is model
+    assert isinstance(model.norm1, nn.BatchNorm2d)
+    assert conversion.revert() is model
+    model(x)
+
+
+def test_a_norm_may_name_its_prior() -> None:
+    last = KalmanNorm(2)
+    model = nn.Sequential(create("kalman", 2, prior="moments"), nn.ReLU(), nn.Linear(2, 2), last)
+    x = torch.randn(8, 2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        want = copy.deepcopy(carry_priors(model, prior="moments").model)(x)
+    torch.testing.assert_close(carry_priors(model).model(x), want)
+    assert "prior=moments" in repr(model[0])
+    assert convert(nn.BatchNorm1d(2), "kalman", prior="sampled").model.prior == "sampled"
+    last.prior = "sampled"
+    with pytest.raises(OptionError, match="made with moments and sampled: pass prior="):
+        carry_priors(model)
+    with pytest.raises(OptionError, match="prior 'sampled' or 'moments'; got 'none'"):
+        KalmanNorm(2, prior="none")
+
+
+def test_a_model_that_cannot_be_traced_is_left_as_it_was() -> None:
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.norm(x) if x.sum() > 0 else x
+            return out
+
+    model = Branching()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ConversionError, match=r"expected a model that torch\.fx can trace"):
+        convert(model, "kalman", prior="sampled", learnable_gain=True, inplace=True, optimizer=optimizer)
+    assert type(model.norm) is nn.BatchNorm1d
+    assert len(optimizer.param_groups[0]["params"]) == 2
+
+
+@pytest.mark.parametrize("gated", [lambda m: convert(m, "kalman", adaptive=True).model, lambda m: adapt_input(m, 2)])
+def test_a_gate_is_not_traced_away(gated: Callable[[nn.Module], nn.Module]) -> None:
+    model = gated(nn.Sequential(KalmanNorm(2), nn.ReLU(), nn.Linear(2, 2), KalmanNorm(2)))
+    with pytest.raises(ConversionError, match="expected a model without gates"):
+        carry_priors(model)
 
 
 def test_copies_of_a_carried_model() -> None:
