@@ -15,15 +15,17 @@ _HEADER = re.compile(r'"?[^\W\d][\w ]*"?')
 
 
 def read_labels(path: Path) -> NDArray[np.int64]:
-    """Return the labels in an npy file, or in a text file with one integer a line (a first line of words is skipped).
+    """Return the labels in an npy file, or in a text with one integer a line (a first line of words is skipped).
+
+    A text may come from a pipe, which is read once.
 
     Raises:
         LabelError: names the file and, in a text, the line.
         OSError: the file cannot be read.
     """
     with path.open("rb") as stream:
-        is_npy = stream.read(len(_NPY)) == _NPY
-    return _read_npy(path) if is_npy else _read_text(path)
+        begins = stream.read(len(_NPY))
+        return _read_npy(path) if begins == _NPY else _read_text(path, begins + stream.read())
 
 
 def with_labels(profile: Profile, labels: NDArray[np.int64], *, source: Path) -> Profile:
@@ -43,6 +45,8 @@ def with_labels(profile: Profile, labels: NDArray[np.int64], *, source: Path) ->
 
 
 def _read_npy(path: Path) -> NDArray[np.int64]:
+    if not path.is_file():
+        raise LabelError(f"expected labels in npy as a file; {path} is none: save them, or send one integer a line")
     try:
         # Mapped first: a header that promises more than the file holds allocates nothing.
         values: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -58,9 +62,9 @@ def _read_npy(path: Path) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def _read_text(path: Path) -> NDArray[np.int64]:
+def _read_text(path: Path, content: bytes) -> NDArray[np.int64]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise LabelError(f"expected labels as npy or as text with one integer a line; {path} is neither") from error
     while lines and not lines[-1].strip():

@@ -1,6 +1,8 @@
 """`normgauge assess`: labels, saved profiles, and files to write."""
 
+import os
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,21 @@ def test_an_npy_header_that_promises_too_much_allocates_nothing(tmp_path: Path) 
     path.write_bytes(npy_head((1 << 50,), "<i8"))
     with pytest.raises(LabelError, match="is not usable"):
         read_labels(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("sent", [b"class\n" + b"\n".join(b"%d" % label for label in LABELS), npy(LABELS)])
+def test_labels_from_a_pipe_are_read_once(tmp_path: Path, sent: bytes) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(sent,), daemon=True)
+    writer.start()
+    if sent == npy(LABELS):
+        with pytest.raises(LabelError, match=r"in npy as a file; .*pipe is none: save them"):
+            read_labels(path)
+    else:
+        assert read_labels(path).tolist() == LABELS.tolist()
+        writer.join()
 
 
 def test_a_saved_profile_gives_the_plans_of_the_data(
