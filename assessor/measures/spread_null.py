@@ -5,17 +5,18 @@ lighter-tailed than they are, two scales heavier. So where the batches fall into
 scales, and the kinds are told apart again by the null that follows.
 """
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
 from assessor.measures.scores import FOUND, Reach
 from assessor.measures.spread_parts import location_part, scale_part
 from assessor.moments import Floats
-from assessor.nulls import AlikeFeatures, Null, means_unlike, normal_pool, residual_pool, scales_unlike
+from assessor.nulls import AlikeFeatures, Null, Statistic, means_unlike, normal_pool, residual_pool, scales_unlike
 from assessor.splitting import split_in_two
 from assessor.view import BatchView
 
-PARTS = (scale_part, location_part)
 GROUP_ALPHA = 0.01
 """Batches above this quantile of the null are the flagged kind."""
 MIN_SHARE = 0.05
@@ -37,11 +38,20 @@ class SpreadNull:
     Args:
         counts, n_varying: shape (batches,): values per feature and features that vary, of the batches with a score.
         pool: residuals; where they are too few, those of normal data.
+        share: of the spread of the variances in the location part.
         n_kinds: how many kinds of batches gave their own residuals.
     """
 
-    def __init__(self, counts: NDArray[np.int64], n_varying: NDArray[np.int64], pool: Floats, n_kinds: int = 1) -> None:
-        self._counts, self._n_varying, self.pool, self.n_kinds = counts, n_varying, pool, n_kinds
+    def __init__(
+        self,
+        counts: NDArray[np.int64],
+        n_varying: NDArray[np.int64],
+        pool: Floats,
+        share: float,
+        n_kinds: int = 1,
+    ) -> None:
+        self._counts, self._n_varying, self.pool, self.share, self.n_kinds = counts, n_varying, pool, share, n_kinds
+        self._parts: tuple[Statistic, Statistic] = (scale_part, partial(location_part, share=share))
         self._alike: dict[int, AlikeFeatures] = {}
         self._nulls: dict[int, tuple[Null, Null, Null]] = {}
         self.fell_back = False
@@ -65,7 +75,7 @@ class SpreadNull:
     def means(self, count: int, n_varying: int) -> tuple[float, float]:
         """Return the null means of the scale and the location part."""
         if count not in self._nulls:
-            scale_mean, location_mean = self._features(count).means(n_varying, PARTS)
+            scale_mean, location_mean = self._features(count).means(n_varying, self._parts)
             return scale_mean, location_mean
         at = np.array([n_varying])
         scale, location, _ = self._nulls[count]
@@ -89,7 +99,7 @@ class SpreadNull:
             here = self._counts == count
             n_varying, cutoff = int(np.median(self._n_varying[here])), float(np.median(cutoffs[here]))
             alike = self._features(count)
-            score = _Larger(*self.means(count, n_varying))
+            score = _Larger(self._parts, self.means(count, n_varying))
             false = alike.found(n_varying, score, cutoff, None)
             scales[nearest == count] = found_scales = alike.found(n_varying, score, cutoff, scales_unlike)
             means[nearest == count] = found_means = alike.found(n_varying, score, cutoff, means_unlike)
@@ -106,7 +116,7 @@ class SpreadNull:
 
     def _draw(self, count: int, n_varying: NDArray[np.int64]) -> tuple[Null, Null, Null]:
         """Return the nulls of the scale part, the location part and the score."""
-        scale, location = self._features(count).nulls(n_varying, PARTS)
+        scale, location = self._features(count).nulls(n_varying, self._parts)
         pairs = zip(scale.draws, location.draws, strict=True)
         return scale, location, Null(scale.n_features, [np.maximum(s - s.mean(), m - m.mean()) for s, m in pairs])
 
@@ -129,24 +139,28 @@ class SpreadNull:
 class _Larger:
     """The score of drawn batches: the larger part less its null mean."""
 
-    def __init__(self, scale_mean: float, location_mean: float) -> None:
-        self._scale_mean, self._location_mean = scale_mean, location_mean
+    def __init__(self, parts: tuple[Statistic, Statistic], null_means: tuple[float, float]) -> None:
+        self._parts, self._null_means = parts, null_means
 
     def __call__(self, mean: Floats, variance: Floats) -> Floats:
-        scale, location = scale_part(mean, variance) - self._scale_mean, location_part(mean, variance)
-        return np.asarray(np.maximum(scale, location - self._location_mean))
+        return np.maximum(
+            *(part(mean, variance) - null for part, null in zip(self._parts, self._null_means, strict=True))
+        )
 
 
-def fit_null(view: BatchView, defined: NDArray[np.bool_], scale: Floats, location: Floats, *, own: bool) -> SpreadNull:
+def fit_null(
+    view: BatchView, defined: NDArray[np.bool_], scale: Floats, location: Floats, share: float, *, own: bool
+) -> SpreadNull:
     """Return the null, from the residuals of each kind of batches where there are two.
 
     Args:
         defined: which batches have a score.
         scale, location: the parts of those.
+        share: of the spread of the variances in the location part.
         own: from the data's residuals; else from normal values.
     """
     counts, n_varying = view.counts[defined].astype(np.int64), view.records["n_varying"][defined].astype(np.int64)
-    null = SpreadNull(counts, n_varying, residual_pool(view.profile) if own else normal_pool())
+    null = SpreadNull(counts, n_varying, residual_pool(view.profile) if own else normal_pool(), share)
     if not own or null.fell_back or not defined.any():
         return null
     batches = view.profile.calibration.rows // view.batch_size
@@ -163,7 +177,7 @@ def fit_null(view: BatchView, defined: NDArray[np.bool_], scale: Floats, locatio
         of_batch[defined] = kinds
         group = np.zeros(len(batches), np.bool_)
         group[within] = of_batch[batches[within]]
-        null = SpreadNull(counts, n_varying, residual_pool(view.profile, group), n_kinds=2)
+        null = SpreadNull(counts, n_varying, residual_pool(view.profile, group), share, n_kinds=2)
     return null
 
 

@@ -35,7 +35,8 @@ def plain_parts(batch: list[list[float]]) -> tuple[float, float]:
     scale = (3 * q - p) / 2
     between = math.fsum((m - centre) ** 2 for m, _ in moments) / n
     within = math.fsum(v for _, v in moments) / n
-    return scale, -math.log(1 - between / (within + between)) / 2
+    std = math.fsum(math.sqrt(v) for _, v in moments) / n
+    return scale, -math.log(1 - between / (within + between)) / 2 + math.log(within / std**2) / 4
 
 
 def plan_of(x: Floats, size: int, **options: Any) -> Plan:
@@ -117,6 +118,24 @@ def test_unlike_features_are_found_and_alike_ones_left(name: str, size: int, fea
     assert plan_of(x, size).flagged_fraction <= 0.045
     assert plan_of(x * np.exp(0.5 * z), size).flagged_fraction >= 0.97
     assert plan_of(x + z, size).flagged_fraction >= 0.97
+
+
+@pytest.mark.parametrize("name", ["standard_exponential", "random", "poisson"])
+@pytest.mark.parametrize(("size", "features"), [(8, 64), (4, 256), (2, 512)])
+def test_scales_that_move_the_means_are_found(name: str, size: int, features: int) -> None:
+    """Positive values times a scale a feature; 400 batches for each of three draws of the scales."""
+    rng = np.random.default_rng(13)
+    found = []
+    for _ in range(3):
+        x = (
+            rng.poisson(3.0, (400 * size, features))
+            if name == "poisson"
+            else getattr(rng, name)((400 * size, features))
+        )
+        z = rng.standard_normal(features)
+        assert plan_of(x, size).flagged_fraction <= 0.045
+        found.append(plan_of(x * np.exp(0.5 * (z - z.mean()) / z.std()), size).flagged_fraction)
+    assert min(found) >= 0.97
 
 
 def test_undefined_and_fallbacks_are_said() -> None:
