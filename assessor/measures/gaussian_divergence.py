@@ -48,7 +48,7 @@ def gaussian_divergence(view: BatchView, *, null: str = "residual") -> Scores:
             if alike.enough:
                 nulls[count] = alike.null(n_varying[defined & (counts == count)], _divergence)
         if len(nulls) < len(np.unique(counts[defined])):
-            why = "there is no calibration sample" if not pool.size else "too few residuals differ"
+            why = "there is no calibration sample" if not pool.values.size else "too few residuals differ"
             notes.append(f"the null is the closed form for normal data, since {why}")
 
     expected = normal_divergence(counts, np.maximum(n_varying, 1))

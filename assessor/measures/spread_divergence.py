@@ -4,7 +4,7 @@ With m_f, v_f the moments of the features that vary within the batch, m, V the p
 r_f = v_f + (m_f - m)^2:
 
     scale    = 7 ln mean_f r_f^(1/2) - 12 ln mean_f r_f^(1/4) - ln( mean_f r_f ) / 2
-    location = ln( V / mean_f v_f ) / 2 + c p_v,    p_v = ln( mean_f v_f / (mean_f v_f^(1/2))^2 )
+    location = ln( V / mean_f v_f ) / 2 + p_v / 4,    p_v = ln( mean_f v_f / (mean_f v_f^(1/2))^2 )
 
 each less its mean when all features are alike; the score is the larger. Both estimate the divergence H of
 `gaussian_divergence` where only scales, or (p_v apart) only locations, differ: for scales log-normal(s), H = s^2, and
@@ -17,8 +17,8 @@ instead of v_f use that alike features share a location.
 Where scales move the means along (positive data times a scale a feature) the narrow features lie apart from the others,
 so that their r_f are not small and the scale part sees little; nor do the means differ by as much as a standard
 deviation. There the two are seen together: p_v, which is s^2 for scales log-normal(s) wherever the features lie, is
-counted with the location, by so much as the noise of scales alone and of means alone allows: c = 1/4, and 0 where most
-values repeat others (`spread_parts.share_of`). docs/methods.md has what each step brought.
+counted with the location, by so much as the noise of scales alone and of means alone allows. docs/methods.md has what
+each step brought.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from assessor.errors import SettingError
 from assessor.measures.scores import Measure, Reach, Scores, measures
 from assessor.measures.spread_null import SpreadNull, fit_null
-from assessor.measures.spread_parts import location_from, location_part, scale_from, scale_part, share_of
+from assessor.measures.spread_parts import SPREAD_SHARE, location_from, location_part, scale_from, scale_part
 from assessor.measures.varying import defined_batches, notes_on
 from assessor.moments import Floats
 from assessor.view import BatchView
@@ -51,14 +51,13 @@ def spread_divergence(view: BatchView, *, null: str = "residual") -> Scores:
     if null not in ("residual", "normal"):
         raise SettingError(f"expected null 'residual' or 'normal'; got {null!r}")
     defined = defined_batches(view)
-    share = share_of(view.profile.calibration.values)
-    scale, location = _parts_of_records(view, defined, share)
-    alike = fit_null(view, defined, scale, location, share, own=null == "residual")
+    scale, location = _parts_of_records(view, defined)
+    alike = fit_null(view, defined, scale, location, own=null == "residual")
     scale, location = scale - alike.scale_mean, location - alike.location_mean
 
     notes = list(notes_on(view, defined))
     if alike.fell_back and null == "residual":
-        why = "there is no calibration sample" if not alike.pool.size else "too few residuals differ"
+        why = "there is no calibration sample" if not alike.pool.values.size else "too few residuals differ"
         notes.append(f"the null is that of normal data, since {why}")
     if alike.n_kinds > 1:
         notes.append(
@@ -84,11 +83,11 @@ def spread_divergence(view: BatchView, *, null: str = "residual") -> Scores:
     )
 
 
-def _parts_of_records(view: BatchView, defined: NDArray[np.bool_], share: float) -> tuple[Floats, Floats]:
+def _parts_of_records(view: BatchView, defined: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     records = view.records[defined]
     between, pooled = records["location_variance"], records["pooled_variance"]
     scale = scale_from(pooled, records["mean_root"], records["mean_quarter"])
-    return scale, location_from(between, records["mean_variance"], records["mean_std"], share)
+    return scale, location_from(between, records["mean_variance"], records["mean_std"])
 
 
 def _fill(defined: NDArray[np.bool_], column: Floats, other: float) -> Floats:
@@ -112,7 +111,7 @@ def _rule(view: BatchView, alike: SpreadNull, n_varying: NDArray[np.int64]) -> d
         "counts": counts,
         "scale_null": [scale for scale, _ in means],
         "location_null": [location for _, location in means],
-        "spread_share": alike.share,
+        "spread_share": SPREAD_SHARE,
         "feature_axis": view.profile.feature_axis,
     }
 

@@ -5,18 +5,17 @@ lighter-tailed than they are, two scales heavier. So where the batches fall into
 scales, and the kinds are told apart again by the null that follows.
 """
 
-from functools import partial
-
 import numpy as np
 from numpy.typing import NDArray
 
 from assessor.measures.scores import FOUND, Reach
 from assessor.measures.spread_parts import location_part, scale_part
 from assessor.moments import Floats
-from assessor.nulls import AlikeFeatures, Null, Statistic, means_unlike, normal_pool, residual_pool, scales_unlike
+from assessor.nulls import AlikeFeatures, Null, Pool, means_unlike, normal_pool, residual_pool, scales_unlike
 from assessor.splitting import split_in_two
 from assessor.view import BatchView
 
+PARTS = (scale_part, location_part)
 GROUP_ALPHA = 0.01
 """Batches above this quantile of the null are the flagged kind."""
 MIN_SHARE = 0.05
@@ -38,20 +37,11 @@ class SpreadNull:
     Args:
         counts, n_varying: shape (batches,): values per feature and features that vary, of the batches with a score.
         pool: residuals; where they are too few, those of normal data.
-        share: of the spread of the variances in the location part.
         n_kinds: how many kinds of batches gave their own residuals.
     """
 
-    def __init__(
-        self,
-        counts: NDArray[np.int64],
-        n_varying: NDArray[np.int64],
-        pool: Floats,
-        share: float,
-        n_kinds: int = 1,
-    ) -> None:
-        self._counts, self._n_varying, self.pool, self.share, self.n_kinds = counts, n_varying, pool, share, n_kinds
-        self._parts: tuple[Statistic, Statistic] = (scale_part, partial(location_part, share=share))
+    def __init__(self, counts: NDArray[np.int64], n_varying: NDArray[np.int64], pool: Pool, n_kinds: int = 1) -> None:
+        self._counts, self._n_varying, self.pool, self.n_kinds = counts, n_varying, pool, n_kinds
         self._alike: dict[int, AlikeFeatures] = {}
         self._nulls: dict[int, tuple[Null, Null, Null]] = {}
         self.fell_back = False
@@ -75,7 +65,7 @@ class SpreadNull:
     def means(self, count: int, n_varying: int) -> tuple[float, float]:
         """Return the null means of the scale and the location part."""
         if count not in self._nulls:
-            scale_mean, location_mean = self._features(count).means(n_varying, self._parts)
+            scale_mean, location_mean = self._features(count).means(n_varying, PARTS)
             return scale_mean, location_mean
         at = np.array([n_varying])
         scale, location, _ = self._nulls[count]
@@ -99,7 +89,7 @@ class SpreadNull:
             here = self._counts == count
             n_varying, cutoff = int(np.median(self._n_varying[here])), float(np.median(cutoffs[here]))
             alike = self._features(count)
-            score = _Larger(self._parts, self.means(count, n_varying))
+            score = _Larger(*self.means(count, n_varying))
             false = alike.found(n_varying, score, cutoff, None)
             scales[nearest == count] = found_scales = alike.found(n_varying, score, cutoff, scales_unlike)
             means[nearest == count] = found_means = alike.found(n_varying, score, cutoff, means_unlike)
@@ -116,7 +106,7 @@ class SpreadNull:
 
     def _draw(self, count: int, n_varying: NDArray[np.int64]) -> tuple[Null, Null, Null]:
         """Return the nulls of the scale part, the location part and the score."""
-        scale, location = self._features(count).nulls(n_varying, self._parts)
+        scale, location = self._features(count).nulls(n_varying, PARTS)
         pairs = zip(scale.draws, location.draws, strict=True)
         return scale, location, Null(scale.n_features, [np.maximum(s - s.mean(), m - m.mean()) for s, m in pairs])
 
@@ -132,35 +122,32 @@ class SpreadNull:
     def _shape(self) -> str:
         if self.fell_back:
             return "taken as normal"
-        z = (self.pool - self.pool.mean()) / self.pool.std()
+        values = self.pool.values
+        z = (values - values.mean()) / values.std()
         return f"whose residuals have skewness {(z**3).mean():.2g} and kurtosis {(z**4).mean():.2g}"
 
 
 class _Larger:
     """The score of drawn batches: the larger part less its null mean."""
 
-    def __init__(self, parts: tuple[Statistic, Statistic], null_means: tuple[float, float]) -> None:
-        self._parts, self._null_means = parts, null_means
+    def __init__(self, scale_mean: float, location_mean: float) -> None:
+        self._scale_mean, self._location_mean = scale_mean, location_mean
 
     def __call__(self, mean: Floats, variance: Floats) -> Floats:
-        return np.maximum(
-            *(part(mean, variance) - null for part, null in zip(self._parts, self._null_means, strict=True))
-        )
+        scale, location = scale_part(mean, variance) - self._scale_mean, location_part(mean, variance)
+        return np.asarray(np.maximum(scale, location - self._location_mean))
 
 
-def fit_null(
-    view: BatchView, defined: NDArray[np.bool_], scale: Floats, location: Floats, share: float, *, own: bool
-) -> SpreadNull:
+def fit_null(view: BatchView, defined: NDArray[np.bool_], scale: Floats, location: Floats, *, own: bool) -> SpreadNull:
     """Return the null, from the residuals of each kind of batches where there are two.
 
     Args:
         defined: which batches have a score.
         scale, location: the parts of those.
-        share: of the spread of the variances in the location part.
         own: from the data's residuals; else from normal values.
     """
     counts, n_varying = view.counts[defined].astype(np.int64), view.records["n_varying"][defined].astype(np.int64)
-    null = SpreadNull(counts, n_varying, residual_pool(view.profile) if own else normal_pool(), share)
+    null = SpreadNull(counts, n_varying, residual_pool(view.profile) if own else normal_pool())
     if not own or null.fell_back or not defined.any():
         return null
     batches = view.profile.calibration.rows // view.batch_size
@@ -177,7 +164,7 @@ def fit_null(
         of_batch[defined] = kinds
         group = np.zeros(len(batches), np.bool_)
         group[within] = of_batch[batches[within]]
-        null = SpreadNull(counts, n_varying, residual_pool(view.profile, group), share, n_kinds=2)
+        null = SpreadNull(counts, n_varying, residual_pool(view.profile, group), n_kinds=2)
     return null
 
 

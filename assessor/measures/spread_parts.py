@@ -8,17 +8,6 @@ SPREAD_SHARE = 0.25
 """Share of p_v = ln( mean v / (mean v^(1/2))^2 ), the spread of the v_f alone, that counts with the location. Of .15 to
 .75 the one that finds most of exponential values times log-normal(0.5) scales (B = 4, F = 64: .62 -> .81; B = 8: .97 ->
 .996) and takes at most .002 from what is found of scales alone or means alone at B >= 4 and F >= 64."""
-MAX_REPEATED = 0.5
-"""Share of repeated values from which p_v does not count: residuals of the features' few values lie close to each other
-but not on each other, so alike features drawn from them have variances near 0 where a batch's own have 0 and are left
-out (Bernoulli(0.3), B = 4, F = 64: unlike means found 1.00 -> .91)."""
-
-
-def share_of(values: Floats) -> float:
-    """Return the share of p_v for data of which these are sampled values, shape (rows, features)."""
-    ordered = np.sort(values, axis=0)
-    repeated = (ordered[1:] == ordered[:-1]).mean() if len(values) > 1 else 0.0
-    return 0.0 if repeated > MAX_REPEATED else SPREAD_SHARE
 
 
 def scale_part(mean: Floats, variance: Floats) -> Floats:
@@ -34,11 +23,11 @@ def scale_from(mean: Floats, root: Floats, quarter: Floats) -> Floats:
     return np.asarray(7 * np.log(root) - 12 * np.log(quarter) - np.log(mean) / 2)
 
 
-def location_part(mean: Floats, variance: Floats, share: float = SPREAD_SHARE) -> Floats:
-    """Return ln(V / mean v) / 2 + share p_v over the last axis, V = mean v + var(m)."""
-    return location_from(mean.var(axis=-1), variance.mean(axis=-1), np.sqrt(variance).mean(axis=-1), share)
+def location_part(mean: Floats, variance: Floats) -> Floats:
+    """Return ln(V / mean v) / 2 + SPREAD_SHARE p_v over the last axis, V = mean v + var(m)."""
+    return location_from(mean.var(axis=-1), variance.mean(axis=-1), np.sqrt(variance).mean(axis=-1))
 
 
-def location_from(between: Floats, within: Floats, std: Floats, share: float) -> Floats:
+def location_from(between: Floats, within: Floats, std: Floats) -> Floats:
     """Return the location part from var(m) and the means over features of v and v^(1/2)."""
-    return np.asarray(np.log1p(between / within) / 2 + share * (np.log(within) - 2 * np.log(std)))
+    return np.asarray(np.log1p(between / within) / 2 + SPREAD_SHARE * (np.log(within) - 2 * np.log(std)))

@@ -10,7 +10,7 @@ from scipy.stats import chi2
 
 from assessor import Plan, SettingError, assess, make_plan, normal_divergence, profile_array
 from assessor.measures.gaussian_divergence import _divergence
-from assessor.nulls import MAX_COUNT, MAX_WIDTH, AlikeFeatures, Null, residual_pool
+from assessor.nulls import MAX_COUNT, MAX_WIDTH, AlikeFeatures, Null, Pool, residual_pool
 from tests.assessor import reference
 from tests.tolerances import NATS, Z
 
@@ -23,7 +23,7 @@ def profile_and_plan(x: Floats, size: int, **options: Any) -> Plan:
 
 
 def draw_null(pool: Floats, count: int, n_features: NDArray[np.int64]) -> Null:
-    return AlikeFeatures(pool, count).null(n_features, _divergence)
+    return AlikeFeatures(Pool.whole(pool), count).null(n_features, _divergence)
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 8, 16, 50])
@@ -191,14 +191,14 @@ def test_without_a_calibration_sample_the_closed_form_is_taken_and_the_plan_says
     plan = make_plan(profile, method="gaussian")
     assert "the null is the closed form for normal data, since there is no calibration sample" in plan.notes
     assert_array_equal(plan.scores, make_plan(profile, method="gaussian", null="normal").scores)
-    assert residual_pool(profile).size == 0
+    assert residual_pool(profile).values.size == 0
     with_sample = make_plan(profile_array(x, batch_sizes=[8]), method="gaussian")
     assert not any("closed form" in note for note in with_sample.notes)
 
 
 def test_residuals_are_standardized_by_feature() -> None:
     x = RNG.normal([1.0, -50.0, 0.0], [1.0, 20.0, 0.0], size=(500, 3))
-    pool = residual_pool(profile_array(x, batch_sizes=[8], calibration_rows=1000))
+    pool = residual_pool(profile_array(x, batch_sizes=[8], calibration_rows=1000)).values
     assert pool.shape == (1000,), "the constant feature is left out"
     expected = (x[:, :2] - x[:, :2].mean(axis=0)) / x[:, :2].std(axis=0)
     assert_allclose(np.sort(pool), np.sort(expected.ravel()), atol=1e-12)

@@ -127,15 +127,54 @@ def test_scales_that_move_the_means_are_found(name: str, size: int, features: in
     rng = np.random.default_rng(13)
     found = []
     for _ in range(3):
-        x = (
-            rng.poisson(3.0, (400 * size, features))
-            if name == "poisson"
-            else getattr(rng, name)((400 * size, features))
-        )
+        shape = (400 * size, features)
+        x: Floats = rng.poisson(3.0, shape).astype(float) if name == "poisson" else getattr(rng, name)(shape)
         z = rng.standard_normal(features)
         assert plan_of(x, size).flagged_fraction <= 0.045
         found.append(plan_of(x * np.exp(0.5 * (z - z.mean()) / z.std()), size).flagged_fraction)
     assert min(found) >= 0.97
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "pixels", "mostly zeros"])
+@pytest.mark.parametrize(("size", "features"), [(4, 512), (8, 128)])
+def test_unlike_features_of_repeated_values_are_found(name: str, size: int, features: int) -> None:
+    """Residuals of several features pooled found .04 of the batches with scales, 4 x 512 of mostly zeros."""
+    from sklearn.datasets import load_digits
+
+    rng = np.random.default_rng(14)
+    shape = (500 * size, features)
+    x: Floats = (rng.random(shape) < 0.3).astype(np.float64)
+    if name == "pixels":
+        x = rng.choice(load_digits().data.ravel(), shape)
+    elif name == "mostly zeros":
+        x *= rng.standard_exponential(shape)
+    z = rng.standard_normal(features)
+    z = (z - z.mean()) / z.std()
+    assert plan_of(x, size).flagged_fraction <= 0.045
+    assert plan_of((x - x.mean()) * np.exp(0.5 * z), size).flagged_fraction >= 0.97
+    assert plan_of(x + x.std() * z, size).flagged_fraction >= 0.97
+
+
+def test_a_drawn_feature_of_repeated_values_has_them_from_one_feature() -> None:
+    rng = np.random.default_rng(15)
+    # Each feature has another number of ones, and so two residuals of its own.
+    x = rng.permuted(np.arange(600)[:, None] < 100 + 10 * np.arange(40), axis=0).astype(float)
+    x[:, 0] = 7.0
+    pool = residual_pool(profile_array(x * rng.lognormal(0, 1, 40), batch_sizes=[4]))
+    columns = np.stack([x[:, f] for f in range(1, 40)])
+    standardized = (columns - columns.mean(axis=1, keepdims=True)) / columns.std(axis=1, keepdims=True)
+    assert_allclose(np.sort(pool.values), np.sort(standardized.ravel()), atol=1e-9)
+    drawn = pool.draw(np.arange(2000), 12)
+    atoms = np.sort(standardized, axis=1)[:, [0, -1]]
+    for values in drawn:
+        distance = np.abs(values[:, None, None] - atoms).min(axis=2)  # of each value from each feature's two
+        assert distance.max(axis=0).min() < 1e-9
+    assert {len(np.unique(values)) for values in drawn} <= {1, 2}
+    # Every feature is drawn about as often: 2000 / 39, some 51.
+    nearest = [np.abs(values[:, None, None] - atoms).min(axis=2).max(axis=0).argmin() for values in drawn]
+    assert np.bincount(nearest, minlength=39).min() > 20
+    variance = AlikeFeatures(pool, 2)._variance
+    assert variance.min() > 1, "two equal values have no variance, and are left out"
 
 
 def test_undefined_and_fallbacks_are_said() -> None:
