@@ -367,6 +367,8 @@ class ServiceProtocol(HttpToolsProtocol):
 
     def _on_head_timeout(self) -> None:
         self._head_timer = None
+        if self._refused:
+            return
         if self.cycle is not None and not self.cycle.response_complete:
             self._start_head_timer()  # the request before it is still being answered
             return

@@ -55,7 +55,10 @@ class GrowingArray(Generic[T]):
         if self._file is None:
             return np.frombuffer(self._bytes, self._dtype)
         self._write()
-        mapped = mmap.mmap(self._file.fileno(), self._filed_bytes, access=mmap.ACCESS_READ)
+        try:
+            mapped = mmap.mmap(self._file.fileno(), self._filed_bytes, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise no_room(self._filed_bytes, error) from error
         return np.frombuffer(mapped, self._dtype)
 
     def __len__(self) -> int:
@@ -69,6 +72,7 @@ class GrowingArray(Generic[T]):
                 self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # closed with this object
                 weakref.finalize(self, self._file.close)
             left = memoryview(self._bytes)
+            self._file.seek(self._filed_bytes)  # what an earlier attempt wrote of them is written again
             while left:
                 left = left[self._file.write(left) :]
         except OSError as error:

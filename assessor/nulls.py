@@ -33,7 +33,10 @@ MAX_POINTS = 16
 
 
 MAX_REPEATED = 0.5
-"""Share of repeated values from which a drawn feature takes its values from one feature."""
+"""Share of repeated values above which a drawn feature takes its values from one feature."""
+MIN_APART = 32
+"""Sampled rows at which such a feature does not have its usual value, for half of the features at least: of fewer its
+spread is not known, and alike batches would look unlike (a nonzero in fifty, 128 rows: all of them)."""
 MIN_GROUP = 100
 """Sampled rows from which the smaller kind of batches takes its own means and scales: fewer lighten its tails (51 rows
 of Laplace data in a tenth of the batches, B = 4, F = 512: 4 % of the alike batches flagged instead of 1 %)."""
@@ -111,10 +114,9 @@ def residual_pool(profile: Profile, group: NDArray[np.bool_] | None = None) -> P
 
     Features constant over the dataset are left out. Empty when the profile has no calibration sample.
 
-    Where most values repeat others (counts, pixels, zeros) a drawn feature has all of its values from one feature,
-    standardized over the sampled rows: those of several would lie close to each other but not on each other, and have a
-    variance near 0 where a batch's own have 0 and are left out. (Pixels, B = 2, F = 64: unlike scales found .44 -> .95;
-    seven zeros in ten, B = 4, F = 512, positive values with unlike scales: .04 -> .99.)
+    Where most values repeat others (counts, pixels, zeros) a drawn feature has all of its values from one feature.
+    Those of several would lie close to each other but not on each other, and have a variance near 0 where those of a
+    batch have 0 and are left out. (Pixels, B = 2, F = 64: unlike scales found .44 -> .96.)
 
     Args:
         group: shape (sampled rows,): in which of two kinds of batches each row lies. Values are then standardized
@@ -125,16 +127,16 @@ def residual_pool(profile: Profile, group: NDArray[np.bool_] | None = None) -> P
     values = profile.calibration.values
     if not values.size:
         return Pool.whole(np.zeros(0))
-    repeated = _repeated(values) > MAX_REPEATED
-    if group is None and not repeated:
+    if group is None:
         features = sampled_features(profile.n_features)
         moments = profile.moments
-        return Pool.whole(_standardized(values, moments.mean[features], moments.variance[features]).ravel())
-    kinds = [values] if group is None else sorted((values[group == kind] for kind in (False, True)), key=len)
-    # Around the first row, so that what is constant has a variance of 0 and no rounding.
-    moved = [x - x[:1] for x in kinds if len(x) >= MIN_GROUP or x is kinds[-1]]
-    tables = [_standardized(x, x.mean(axis=0), x.var(axis=0)) for x in moved]
-    if repeated and any(table.size for table in tables):
+        tables = [_standardized(values, moments.mean[features], moments.variance[features])]
+    else:
+        kinds = sorted((values[group == kind] for kind in (False, True)), key=len)
+        # Around the first row, so that what is constant has a variance of 0 and no rounding.
+        moved = [x - x[:1] for x in kinds if len(x) >= MIN_GROUP or x is kinds[-1]]
+        tables = [_standardized(x, x.mean(axis=0), x.var(axis=0)) for x in moved]
+    if all(map(_repeats, tables)):
         return Pool.by_feature(tables)
     return Pool.whole(np.concatenate([table.ravel() for table in tables]))
 
@@ -145,10 +147,18 @@ def _standardized(values: Floats, mean: Floats, variance: Floats) -> Floats:
     return np.asarray((values[:, varies] - mean[varies]) / np.sqrt(variance[varies]))
 
 
-def _repeated(values: Floats) -> float:
-    """Return the share of a feature's values that another one of them equals."""
-    ordered = np.sort(values, axis=0)
-    return float((ordered[1:] == ordered[:-1]).mean()) if len(values) > 1 else 0.0
+def _repeats(table: Floats) -> bool:
+    """Return whether features, shape (rows, features), repeat most values and are each known well by themselves."""
+    if len(table) < 2 * MIN_APART or not table.shape[1]:
+        return False
+    ordered = np.sort(table, axis=0)
+    same = ordered[1:] == ordered[:-1]
+    varying = ~same.all(axis=0)
+    if not varying.any():
+        return False
+    # Where one value is more than half of them it is the middle one too.
+    apart = (ordered != ordered[len(ordered) // 2]).sum(axis=0)
+    return bool(same[:, varying].mean() > MAX_REPEATED and np.median(apart[varying]) >= MIN_APART)
 
 
 def normal_pool() -> Pool:

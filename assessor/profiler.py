@@ -112,6 +112,8 @@ class Profiler:
                 self.add(widen(bits[start : start + step]), dtype=NAME)
             return
         rows = as_numbers(block)
+        if rows.shape == (0,):
+            return  # no rows, of whatever shape
         rows = rows[:, None] if rows.ndim == 1 else rows
         dtype = NAME if bits is not None else dtype
         if np.ma.is_masked(block):

@@ -114,9 +114,6 @@ def spread_divergence(rule: Rule, x: NDArray[np.float64]) -> float:
     root = np.sqrt(squared)
     scale = 7 * math.log(root.mean()) - 12 * math.log(np.sqrt(root).mean()) - math.log(squared.mean()) / 2
     location = math.log1p(float(mean.var() / variance.mean())) / 2
-    # plans from before the spread of the variances counted with the location have no share of it
-    spread = math.log(variance.mean()) - 2 * math.log(np.sqrt(variance).mean())
-    location += float(rule.get("spread_share", 0.0)) * spread
     # null means fall about as 1/count, so between the counts of the rule they are linear in it
     places = -1 / np.asarray(rule["counts"], np.float64)
     scale_null, location_null = (

@@ -16,7 +16,7 @@ from norms.base import ChannelNorm
 from norms.channels_last import ChannelsLast
 from norms.conversion_report import Row, table
 from norms.errors import ConversionError, NormError, OptionError
-from norms.kalman_trace import CarriedPriors, carry_priors
+from norms.kalman_trace import CarriedPriors, carries_priors, carry_priors
 from norms.modes import population
 from norms.registry import accepted, check_options, create
 from norms.rewiring import rewire
@@ -128,7 +128,7 @@ def convert(
         OptionError: an option that the norm does not take, or that does not fit one of the norms; the message says
             where. The model is then as it was.
         ConversionError: a copy of a model with modules that are not initialized; with `prior`, a model that cannot
-            be traced.
+            be traced; a model that carries priors, unless to "kalman".
 
     >>> from torch import nn
     >>> print(convert(nn.Sequential(nn.BatchNorm1d(2), nn.ReLU()), "layer"))
@@ -138,6 +138,11 @@ def convert(
     gate_options = {k: options.pop(k) for k in GATE_OPTIONS if adaptive and k in options}
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     check_options(name, options)
+    if carries_priors(model) and (name != "kalman" or adaptive):
+        raise ConversionError(
+            "expected a model whose norms are called one by one; got one whose Kalman norms hand their states on: "
+            "convert the model that it was made of (Conversion.revert gives it back)"
+        )
     copied: dict[int, Any] = {}
     conversion = Conversion(model if inplace else _copy(model, copied), _optimizer=optimizer)
     before = dict(model.named_parameters())
@@ -181,7 +186,7 @@ def convert(
     for path, _, new in conversion._swaps:
         conversion.model = _put(conversion.model, path, new)
     conversion.report = tuple(rows)
-    carried = _carried(conversion) if options.get("prior") is not None else None
+    carried = _carried(conversion, options["prior"]) if options.get("prior") is not None else None
     if optimizer is not None:
         after = dict(conversion.model.named_parameters())
         moved = [(parameter, copied[id(parameter)]) for parameter in before.values() if id(parameter) in copied]
@@ -194,13 +199,13 @@ def convert(
     return conversion
 
 
-def _carried(conversion: Conversion) -> CarriedPriors | None:
+def _carried(conversion: Conversion, prior: str) -> CarriedPriors | None:
     """Return what `carry_priors` makes of the model; None where there is nothing to do."""
     if all(not path for path, _, _ in conversion._swaps):
         return None
     try:
-        return carry_priors(conversion.model)
-    except NormError:
+        return carry_priors(conversion.model, prior=prior)
+    except Exception:
         conversion._optimizer = None  # it has not followed yet
         conversion.revert()
         raise

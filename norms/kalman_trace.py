@@ -137,7 +137,11 @@ def carry_priors(model: nn.Module, *, prior: str | None = None) -> CarriedPriors
     rows = joiner.join()
     graph.lint()
     joined = fx.GraphModule(model, graph, class_name=type(model).__name__)
-    return CarriedPriors(joined.train(model.training), rows)
+    joined.training = model.training
+    for path, module in joined.named_modules():
+        if path and module is not (own := model.get_submodule(path)):  # a container made anew; layers are shared
+            module.training = own.training
+    return CarriedPriors(joined, rows)
 
 
 def carries_priors(model: nn.Module) -> bool:
@@ -170,6 +174,11 @@ class _Joiner:
     def _norm(self, node: fx.Node, source: fx.Node | None) -> Row:
         prior = self.states.get(source) if source is not None else None
         trail = self.trails.get(source, "no norm before it") if source is not None else ""
+        if not node.args:
+            raise ConversionError(
+                f"expected the norm {node.target} to be called with its input as the first argument; got "
+                f"{', '.join(node.kwargs) or 'nothing'} by name: write norm(x) in the model's forward"
+            )
         node.args = (node.args[0], prior)
         beside = {name: value for name, value in node.kwargs.items() if name in ("residual", "relu")}
         node.kwargs = {**beside, "with_state": True}

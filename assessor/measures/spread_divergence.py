@@ -4,21 +4,15 @@ With m_f, v_f the moments of the features that vary within the batch, m, V the p
 r_f = v_f + (m_f - m)^2:
 
     scale    = 7 ln mean_f r_f^(1/2) - 12 ln mean_f r_f^(1/4) - ln( mean_f r_f ) / 2
-    location = ln( V / mean_f v_f ) / 2 + p_v / 4,    p_v = ln( mean_f v_f / (mean_f v_f^(1/2))^2 )
+    location = -ln( 1 - var_f(m_f) / V ) / 2
 
 each less its mean when all features are alike; the score is the larger. Both estimate the divergence H of
-`gaussian_divergence` where only scales, or (p_v apart) only locations, differ: for scales log-normal(s), H = s^2, and
-so are q = 4 ln( mean r^(1/2) / (mean r^(1/4))^2 ) and p = ln( mean r / (mean r^(1/2))^2 ), for any common shape of the
+`gaussian_divergence` where only scales, or only locations, differ: for scales log-normal(s), H = s^2, and so are
+q = 4 ln( mean r^(1/2) / (mean r^(1/4))^2 ) and p = ln( mean r / (mean r^(1/2))^2 ), for any common shape of the
 features, since moments of a product of independent factors are the products of theirs. The scale part is
 (3 q - p) / 2: p answers most to single features far out, which heavy tails make by themselves, and taking some of it
 off lowers the noise more than the effect. H itself averages ln v_f, which at small B varies far more. Powers of r_f
-instead of v_f use that alike features share a location.
-
-Where scales move the means along (positive data times a scale a feature) the narrow features lie apart from the others,
-so that their r_f are not small and the scale part sees little; nor do the means differ by as much as a standard
-deviation. There the two are seen together: p_v, which is s^2 for scales log-normal(s) wherever the features lie, is
-counted with the location, by so much as the noise of scales alone and of means alone allows. docs/methods.md has what
-each step brought.
+instead of v_f use that alike features share a location. docs/calibration.md has what each step brought.
 """
 
 from collections.abc import Mapping
@@ -29,7 +23,7 @@ from numpy.typing import NDArray
 from assessor.errors import SettingError
 from assessor.measures.scores import Measure, Reach, Scores, measures
 from assessor.measures.spread_null import SpreadNull, fit_null
-from assessor.measures.spread_parts import SPREAD_SHARE, location_from, location_part, scale_from, scale_part
+from assessor.measures.spread_parts import location_part, scale_from, scale_part
 from assessor.measures.varying import defined_batches, notes_on
 from assessor.moments import Floats
 from assessor.view import BatchView
@@ -87,7 +81,7 @@ def _parts_of_records(view: BatchView, defined: NDArray[np.bool_]) -> tuple[Floa
     records = view.records[defined]
     between, pooled = records["location_variance"], records["pooled_variance"]
     scale = scale_from(pooled, records["mean_root"], records["mean_quarter"])
-    return scale, location_from(between, records["mean_variance"], records["mean_std"])
+    return scale, np.asarray(np.log1p(between / np.maximum(pooled - between, 1e-300)) / 2)
 
 
 def _fill(defined: NDArray[np.bool_], column: Floats, other: float) -> Floats:
@@ -111,7 +105,6 @@ def _rule(view: BatchView, alike: SpreadNull, n_varying: NDArray[np.int64]) -> d
         "counts": counts,
         "scale_null": [scale for scale, _ in means],
         "location_null": [location for _, location in means],
-        "spread_share": SPREAD_SHARE,
         "feature_axis": view.profile.feature_axis,
     }
 

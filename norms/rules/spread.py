@@ -16,15 +16,13 @@ class SpreadDivergenceRule(Rule):
     """Heterogeneity: the larger of the scale and the location part, each less its null mean, > cutoff.
 
     scale = 7 ln mean r^(1/2) - 12 ln mean r^(1/4) - ln(mean r) / 2, r_f = v_f + (m_f - m)^2;
-    location = ln(1 + var_f(m_f) / mean v_f) / 2 + spread_share ln(mean v_f / (mean v_f^(1/2))^2);
-    over the features that vary within the batch.
+    location = ln(1 + var_f(m_f) / mean v_f) / 2; over the features that vary within the batch.
 
     Attributes:
         cutoff: in nats.
         counts: numbers of values per feature for which the null means are known, ascending.
         scale_null, location_null: the parts' means when all features are alike, by count; between counts they
             are taken as linear in 1 / count.
-        spread_share: how much of the spread of the v_f counts with the location; 0 in plans from before it did.
         feature_axis: "element" or "channel".
 
     Source: the assessor's spread_divergence.
@@ -34,7 +32,6 @@ class SpreadDivergenceRule(Rule):
     counts: tuple[int, ...] = ()
     scale_null: tuple[float, ...] = ()
     location_null: tuple[float, ...] = ()
-    spread_share: float = 0.0
     feature_axis: str = "element"
 
     def score(self, x: Tensor) -> Tensor:
@@ -49,9 +46,7 @@ class SpreadDivergenceRule(Rule):
         root = squared.sqrt()
         logs = [torch.log(part.sum() / count) for part in (root, root.sqrt(), squared)]
         scale = 7 * logs[0] - 12 * logs[1] - logs[2] / 2
-        within, std = variance.sum() / count, variance.sqrt().sum() / count
         location = torch.log1p(distance.sum() / variance.sum()) / 2
-        location = location + self.spread_share * (torch.log(within) - 2 * torch.log(std))
         if not self.counts:
             return torch.full_like(scale, torch.nan)
         scale_null, location_null = (self._at(samples, null) for null in (self.scale_null, self.location_null))

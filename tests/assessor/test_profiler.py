@@ -28,6 +28,7 @@ from assessor import (
     profile_array,
 )
 from assessor import batches as batches_module
+from assessor.growing import GrowingArray
 from assessor.kernels import warm
 from tests.assessor import reference
 from tests.tolerances import STORED, SUMS
@@ -472,6 +473,36 @@ def test_a_stream_of_many_rows_takes_little_memory() -> None:
     assert held < 1 << 20
     assert profile.n_rows == 510_000
     assert len(profile.lanes[2].records) == 255_000
+
+
+def test_no_rows_settle_no_shape() -> None:
+    profiler = Profiler(batch_sizes=[2])
+    profiler.add([])
+    profiler.add(X)
+    profiler.add([])
+    assert profiler.finish().to_bytes() == profile_array(X, batch_sizes=[2]).to_bytes()
+
+
+def test_what_a_full_disk_took_in_part_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller that made room may go on; nothing stands in the column twice."""
+    column = GrowingArray(np.dtype(np.float64), 16)
+    column.extend(np.arange(5.0))
+    file: Any = column._file
+
+    class Full:
+        def write(self, data: memoryview) -> int:
+            file.write(data[:8])
+            raise OSError(28, "No space left on device")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(file, name)
+
+    monkeypatch.setattr(column, "_file", Full())
+    with pytest.raises(NoRoomError):
+        column.extend(np.arange(5.0, 9.0))
+    monkeypatch.setattr(column, "_file", file)
+    column.extend(np.arange(9.0, 12.0))
+    assert column.finish().tolist() == list(range(12))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to fill")

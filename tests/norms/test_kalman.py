@@ -424,3 +424,49 @@ def test_bad_use_is_refused() -> None:
         KalmanNorm(C, guard=0)
     with pytest.raises(InputError, match=r"prior of shape \(2, 3\), \(groups, channels\); got \(1, 3\)"):
         KalmanNorm(C, examples_per_group=2)(torch.randn(4, C), prior(1)[0])
+
+
+class ByName(nn.Module):
+    """Calls its norm with a keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Linear(2, 2), nn.BatchNorm1d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(input=self.first(x))
+        return y
+
+
+def test_a_conversion_with_prior_that_fails_leaves_the_model_alone() -> None:
+    model = ByName()
+    with pytest.raises(ConversionError, match="the norm norm to be called with its input as the first argument"):
+        convert(model, "kalman", prior="moments", inplace=True)
+    assert type(model.norm) is nn.BatchNorm1d
+
+
+def test_carrying_priors_keeps_each_layer_in_its_mode() -> None:
+    inner = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    model = nn.Sequential(inner, nn.ReLU(), nn.Linear(2, 2), nn.BatchNorm1d(2)).train()
+    inner.eval()
+    done = convert(model, "kalman", prior="moments", inplace=True)
+    modes = {path: module.training for path, module in done.model.named_modules()}
+    assert modes[""]
+    assert modes["3"]
+    assert not any(modes[path] for path in ("0", "0.0", "0.1"))
+    done.revert()
+    assert not inner[1].training
+    assert model.training
+
+
+def test_the_prior_asked_for_goes_before_those_of_norms_left_out() -> None:
+    model = nn.Sequential(KalmanNorm(2, prior="sampled"), nn.ReLU(), nn.Linear(2, 2), nn.BatchNorm1d(2))
+    done = convert(model, "kalman", prior="moments", where=lambda path, _: path == "3")
+    assert "prior from 0" in str(done)
+
+
+def test_a_model_that_carries_priors_is_not_converted_to_another_norm() -> None:
+    model = convert(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), "kalman", prior="moments").model
+    for name, adaptive in (("batch", False), ("kalman", True)):
+        with pytest.raises(ConversionError, match=r"hand their states on: convert the model that it was made of"):
+            convert(model, name, adaptive=adaptive)
