@@ -205,7 +205,7 @@ def _carried(conversion: Conversion, prior: str) -> CarriedPriors | None:
         return None
     try:
         return carry_priors(conversion.model, prior=prior)
-    except Exception:
+    except Exception:  # whatever it is, the model is as it was
         conversion._optimizer = None  # it has not followed yet
         conversion.revert()
         raise
