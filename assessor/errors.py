@@ -32,7 +32,7 @@ AssessorError
 `code` is stable: the service builds the problem type from it, clients the error class.
 """
 
-import tempfile
+import os
 
 
 class AssessorError(ValueError):
@@ -114,10 +114,11 @@ class NoRoomError(SettingError):
 
 
 def no_room(size_bytes: int, error: OSError) -> NoRoomError:
-    """Return the error for a temporary file of this size that could not be written."""
+    """Return the error for a temporary file of this size that could not be written; it names no path, for services."""
+    why = os.strerror(error.errno) if error.errno else type(error).__name__
     return NoRoomError(
-        f"expected room for a temporary file of {size_bytes} bytes in {tempfile.gettempdir()}; "
-        f"got {error}: make room, or set TMPDIR to a folder that has it"
+        f"expected room for a temporary file of {size_bytes} bytes in the temporary folder; "
+        f"got {why}: make room, or set TMPDIR to a folder that has it"
     )
 
 

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -76,6 +77,23 @@ def test_connection_cut_in_mid_body(client: httpx.Client, server_url: str, frami
     assert client.get(path).json()["shards"] == []
     assert client.put(f"{path}/shards/0", content=data).status_code == 201
     assert client.get(f"{path}/plan").text == assess(rows(100_000), batch_size=4).to_json()
+
+
+def test_no_room_for_the_columns_of_a_profile(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """100,000 rows have more of them than are held in memory; 1,000 have not."""
+    path = create(client)
+
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device", "/var/tmp/secret")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("assessor.growing.tempfile.TemporaryFile", full)
+        response = client.put(f"{path}/shards/0", content=npy(rows(100_000)))
+        check_problem(response, 507, "no-room", "room for a temporary file", "No space left on device", "make room")
+        assert "/var" not in response.text
+        assert tempfile.gettempdir() not in response.text
+        assert client.put(f"{path}/shards/0", content=npy(rows(1000))).status_code == 201
+    assert client.put(f"{path}/shards/1?first_row=1000", content=npy(rows(100_000))).status_code == 201
 
 
 def test_cut_connection_is_no_error_in_the_log(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:

@@ -153,6 +153,10 @@ def test_constant_features_repeat_nothing() -> None:
     x = rng.laplace(size=(600, 90))
     x[:, :60] = 3.0
     assert len(residual_pool(profile_array(x, batch_sizes=[4])).begins) == 1
+    # In one row that is not sampled they do vary, so that they are not left out as constant.
+    sampled = profile_array(x, batch_sizes=[4], calibration_rows=200).calibration.rows
+    x[np.setdiff1d(np.arange(600), sampled)[0], :60] = 4.0
+    assert len(residual_pool(profile_array(x, batch_sizes=[4], calibration_rows=200)).begins) == 1
 
 
 def test_a_drawn_feature_of_repeated_values_has_them_from_one_feature() -> None:
