@@ -2,7 +2,8 @@
 
 What follows from the rest is left out: the number of a batch (from the spans), the pooled variance (the sum of the
 mean variance and the location variance, to the bit), columns that are zero throughout, and the number of varying
-features where it is that of all. Version 1 held them, and is still read.
+features where it is that of all. Sampled values, most of a profile, are float32 where that holds them exactly, as it
+does for data of float32. Version 2 held them as float64, version 1 also what follows; both are still read.
 """
 
 import json
@@ -18,18 +19,25 @@ from safetensors import SafetensorError
 from assessor.batches import RECORD, Lane
 from assessor.calibration import MAX_FEATURES, Calibration
 from assessor.errors import FormatError
-from assessor.moments import Moments, MomentsTree
+from assessor.moments import Floats, Moments, MomentsTree
 from assessor.profile import NONFINITE, Profile, Schema
 from assessor.rows import RowTable, Spans
 
-SCHEMA, EARLIER = "normgauge.profile/2", "normgauge.profile/1"
+SCHEMA = "normgauge.profile/3"
+EARLIER = ("normgauge.profile/1", "normgauge.profile/2")
+SAMPLED = "calibration.values"
 MAY_BE_ZERO = ("constant_second_moment", "constant_second_moment_low")
 DERIVED = ("index", "pooled_variance")
 Tensors = dict[str, NDArray[Any]]
 Columns = dict[str, tuple[NDArray[Any], ...]]
 """What is written, by name; of two arrays, one after the other along a new first axis."""
 
-_NAMES = {np.dtype(np.int64): "I64", np.dtype(np.float64): "F64", np.dtype(np.int32): "I32"}
+_NAMES = {
+    np.dtype(np.int64): "I64",
+    np.dtype(np.float64): "F64",
+    np.dtype(np.float32): "F32",
+    np.dtype(np.int32): "I32",
+}
 _ORDER = list(_NAMES)
 """That of the safetensors library, which sorts by type first."""
 
@@ -81,7 +89,7 @@ def _columns_of(profile: Profile) -> Columns:
     if profile.rows.labels is not None:
         columns["rows.labels"] = (profile.rows.labels,)
     columns["calibration.rows"] = (profile.calibration.rows,)
-    columns["calibration.values"] = (profile.calibration.values,)
+    columns[SAMPLED] = (_narrowest(profile.calibration.values),)
     if profile.reference is not None:
         columns[f"reference.{profile.reference.count}"] = (profile.reference.mean, profile.reference.m2)
     for size, lane in profile.lanes.items():
@@ -98,6 +106,13 @@ def _columns_of(profile: Profile) -> Columns:
             for (level, index), node in tree.nodes.items():
                 columns[f"lane.{size}.{prefix}.{level}.{index}.{node.count}"] = (node.mean, node.m2)
     return columns
+
+
+def _narrowest(values: Floats) -> NDArray[Any]:
+    """Return the values as float32 where that changes none, else as they are."""
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    return narrow if (narrow == values).all() else values
 
 
 def _describe(profile: Profile) -> dict[str, Any]:
@@ -126,7 +141,7 @@ def load_profile(data: bytes) -> Profile:
         known = header["schema"]
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FormatError(f"expected a profile written by to_bytes; got other bytes: {error}") from error
-    if known not in (SCHEMA, EARLIER):
+    if known not in (SCHEMA, *EARLIER):
         raise FormatError(f"expected a profile of schema {SCHEMA}; got {known!r:.80}: profile the data again")
     try:
         profile = _build(header, tensors)
@@ -141,10 +156,10 @@ def _build(header: dict[str, Any], tensors: Tensors) -> Profile:
         tuple(header["sample_shape"]),
         header["feature_axis"],
         header["calibration_rows"],
-        header["nonfinite"] if header["schema"] == SCHEMA else "raise",
+        "raise" if header["schema"] == EARLIER[0] else header["nonfinite"],
     )
     for name, tensor in tensors.items():
-        if tensor.dtype not in _NAMES:
+        if tensor.dtype not in _NAMES or (tensor.dtype == np.float32 and name != SAMPLED):
             raise ValueError(f"{name:.80} of dtype {tensor.dtype}")
     if schema.nonfinite not in NONFINITE:
         raise ValueError(f"nonfinite {schema.nonfinite!r:.80}")
@@ -157,7 +172,8 @@ def _build(header: dict[str, Any], tensors: Tensors) -> Profile:
     n_rows = sum(stop - start for start, stop in rows.spans)
     if n_rows != len(rows.means):
         raise ValueError(f"columns of another length than {n_rows} rows")
-    calibration = Calibration(schema.calibration_rows, tensors["calibration.rows"], tensors["calibration.values"])
+    values = tensors[SAMPLED].astype(np.float64, copy=False)
+    calibration = Calibration(schema.calibration_rows, tensors["calibration.rows"], values)
     lanes = {size: _load_lane(tensors, size, rows.spans, schema.n_features) for size in header["batch_sizes"]}
     reference = None
     for name, pair in tensors.items():

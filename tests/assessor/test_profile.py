@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from hypothesis import given, settings
+from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
@@ -156,16 +157,38 @@ def test_what_follows_from_the_rest_is_not_written() -> None:
     assert np.array_equal(records["pooled_variance"], records["mean_variance"] + records["location_variance"])
 
 
-def test_profiles_of_version_1_are_still_read() -> None:
-    """The file was written by the release before, of the array below."""
+@pytest.mark.parametrize(("version", "nonfinite"), [(1, "raise"), (2, "exclude")])
+def test_profiles_of_earlier_versions_are_still_read(version: int, nonfinite: str) -> None:
+    """The files were written by the releases that had these versions, of the array below."""
     x = np.arange(66.0).reshape(22, 3) ** 1.5
     x[:, 1], x[4:8, 2] = 2.0, 7.0
-    now = profile_array(x.astype(np.float32), batch_sizes=[4], labels=np.arange(22) % 2, calibration_rows=4)
-    then = Profile.from_bytes((Path(__file__).parent / "files" / "version1.profile").read_bytes())
+    labels = np.arange(22) % 2
+    now = profile_array(x.astype(np.float32), batch_sizes=[4], labels=labels, calibration_rows=4, nonfinite=nonfinite)
+    then = Profile.from_bytes((Path(__file__).parent / "files" / f"version{version}.profile").read_bytes())
     assert then.schema == now.schema
     assert then.to_bytes() == now.to_bytes()
     assert make_plan(then) == make_plan(now)
     assert merge([then, Profile.empty()]) is then
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [("float32", 4), ("float64", 8), ("int64", 4)])
+def test_sampled_values_are_float32_where_that_holds_them_exactly(dtype: str, factor: int) -> None:
+    x = data("float64", 300, (5,))
+    if dtype == "int64":
+        x = np.rint(x * 2**10)
+    profile = profile_array(x.astype(dtype), batch_sizes=[4])
+    stored = safetensors.numpy.load(profile.to_bytes())["calibration.values"]
+    assert stored.nbytes == 300 * 5 * factor
+    read = Profile.from_bytes(profile.to_bytes()).calibration.values
+    assert read.dtype == np.float64
+    assert_array_equal(read, profile.calibration.values)
+
+
+@given(hnp.arrays(np.float64, (6, 2), elements=st.floats(-1e150, 1e150)))
+def test_no_sampled_value_is_changed_by_writing_it(x: NDArray[np.float64]) -> None:
+    profile = profile_array(x, batch_sizes=[2])
+    read = Profile.from_bytes(profile.to_bytes()).calibration.values
+    assert read.tobytes() == profile.calibration.values.tobytes()
 
 
 @pytest.mark.parametrize(("dtype", "axes", "axis", "labelled"), CASES)
@@ -260,8 +283,8 @@ def test_a_batch_that_overflows_only_when_its_parts_meet() -> None:
 def test_bytes_that_are_no_profile() -> None:
     profile = profile_array(data("float32", 30, (3,)), batch_sizes=[4, 7], first_row=2, labels=np.arange(30))
     whole = profile.to_bytes()
-    other = whole.replace(b"normgauge.profile/2", b"normgauge.profile/9")
-    with pytest.raises(FormatError, match=r"schema normgauge.profile/2; got 'normgauge.profile/9'"):
+    other = whole.replace(b"normgauge.profile/3", b"normgauge.profile/9")
+    with pytest.raises(FormatError, match=r"schema normgauge.profile/3; got 'normgauge.profile/9'"):
         Profile.from_bytes(other)
     for bad in (b"", b"{}", b"abc", whole[:7], whole[:100], whole[:-1], whole + b"\0"):
         with pytest.raises(FormatError, match="expected a profile written by to_bytes; got other bytes"):
