@@ -5,6 +5,7 @@ The rows with the smallest hash of (seed, global row number) are kept: a bottom-
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,14 @@ def default_rows(n_features: int) -> int:
     return min(4096, max(128, MAX_VALUES // min(n_features, MAX_FEATURES)))
 
 
+@lru_cache(maxsize=64)
 def sampled_features(n_features: int) -> NDArray[np.int64]:
-    """Return the features that are kept of each row: all, or MAX_FEATURES of them chosen by hash, sorted."""
+    """Return the features that are kept of each row: all, or MAX_FEATURES of them chosen by hash, sorted; read-only."""
     features = np.arange(n_features, dtype=np.int64)
-    if n_features <= MAX_FEATURES:
-        return features
-    return np.sort(np.argsort(hash_rows(SEED, features), kind="stable")[:MAX_FEATURES])
+    if n_features > MAX_FEATURES:
+        features = np.sort(np.argsort(hash_rows(SEED, features), kind="stable")[:MAX_FEATURES])
+    features.flags.writeable = False
+    return features
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,16 +61,6 @@ class Calibration:
         full = self.size and len(self.rows) == self.size
         return int(hash_rows(SEED, self.rows[-1:])[0]) if full else None
 
-    def up_to(self, bar: int | None) -> "Calibration":
-        """Return the rows whose hash is at most `bar`, the `bar` of another sample; all for None.
-
-        Joined with that other sample they give what all rows would.
-        """
-        if bar is None or not len(self.rows):
-            return self
-        count = int(np.searchsorted(hash_rows(SEED, self.rows), np.uint64(bar), side="right"))
-        return Calibration(self.size, self.rows[:count], self.values[:count])
-
 
 def join_samples(samples: Sequence[Calibration]) -> Calibration:
     """Return the sample of all rows of samples of one size and width, at least one."""
@@ -85,10 +78,18 @@ def join_samples(samples: Sequence[Calibration]) -> Calibration:
 
 
 class CalibrationBuilder:
-    """Collects the sample of one shard, row by row number, in any order; holds no more values than the sample has."""
+    """Collects the sample of one shard, row by row number, in any order; holds no more values than the sample has.
 
-    def __init__(self, size: int, n_features: int) -> None:
+    Args:
+        size: rows to keep at most; 0 for none.
+        n_features: of the data.
+        bar: `Calibration.bar` of rows whose sample will be joined with this one: those above it are not kept; None for
+            all.
+    """
+
+    def __init__(self, size: int, n_features: int, bar: int | None = None) -> None:
         self._size = size
+        self._bar = bar
         self._features = sampled_features(n_features)
         self._rows = np.zeros(0, np.int64)
         self._hashes = np.zeros(0, np.uint64)
@@ -103,8 +104,8 @@ class CalibrationBuilder:
         hashes = hash_rows(SEED, rows)
         n_before = len(self._rows)
         offered = np.arange(len(rows))
-        if n_before == self._size:
-            offered = np.flatnonzero(hashes < self._hashes.max())
+        if self._bar is not None:
+            offered = np.flatnonzero(hashes <= np.uint64(self._bar))
             if not len(offered):
                 return
         keep = np.zeros(n_before + len(offered), np.bool_)
@@ -114,6 +115,8 @@ class CalibrationBuilder:
         self._rows = np.concatenate([self._rows, np.zeros(len(places) - len(dropped), np.int64)])
         self._hashes = np.concatenate([self._hashes, np.zeros(len(places) - len(dropped), np.uint64)])
         self._rows[places], self._hashes[places] = rows[taken], hashes[taken]
+        if len(self._rows) == self._size:
+            self._bar = int(self._hashes.max())
         self._place(places, rows[taken], values, taken)
 
     def _place(

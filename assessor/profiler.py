@@ -44,6 +44,8 @@ class Profiler:
         nonfinite: what becomes of rows that hold NaN or infinity: "raise" an error that names batch and row; "exclude"
             them from all moments, so that their batches are judged by their other rows; or "normalize": exclude them
             and mark their batches to be normalized.
+        sample_bar: `Calibration.bar` of rows that will be merged with these: no row above it can be in the sample of
+            all, so none is kept. None keeps the whole sample.
         in_memory_bytes: most bytes to hold in memory of each column that grows with the rows (their means, labels, the
             batches' records); more wait in temporary files, and the profile's columns are then mapped from these. None
             for all. A row takes 8 bytes (16 with labels, 8 more for images), a batch 92 for each batch size.
@@ -61,6 +63,7 @@ class Profiler:
         calibration_rows: int | None = None,
         reference: Profile | None = None,
         nonfinite: str = "raise",
+        sample_bar: int | None = None,
         in_memory_bytes: int | None = None,
     ) -> None:
         self._batch_sizes = check_batch_sizes(batch_sizes)
@@ -75,6 +78,7 @@ class Profiler:
         if calibration_rows is not None:
             self._calibration_rows = _whole_number("calibration_rows", calibration_rows)
         self._reference = _checked_reference(reference, feature_axis)
+        self._sample_bar = sample_bar
         self._schema: Schema | None = None
         self._dtypes: set[str] = set()
         self._lanes: list[LaneBuilder] = []
@@ -213,7 +217,7 @@ class Profiler:
             LaneBuilder(b, schema.n_features, schema.values_per_row, reference, self._in_memory_bytes)
             for b in self._batch_sizes
         ]
-        self._calibration = CalibrationBuilder(size, schema.n_features)
+        self._calibration = CalibrationBuilder(size, schema.n_features, self._sample_bar)
 
     def _take(self, rows: NDArray[Any]) -> None:
         """Reduce as many rows as end with a batch of the largest size; keep the others until more come.
@@ -222,7 +226,7 @@ class Profiler:
         """
         assert self._schema is not None
         row_bytes = rows.dtype.itemsize * self._row_values
-        stride = self._batch_sizes[-1] if self._batch_sizes[-1] * row_bytes <= MAX_PENDING_BYTES else 1
+        stride = self._stride(row_bytes)
         self.rows += len(rows)
         after = (self._first_row + self.rows) % stride
         if after and len(rows) <= after:
@@ -238,6 +242,19 @@ class Profiler:
             rows, whole = rows[head:], whole - head
         self._add_rows(rows[:whole])
         self._keep(rows[whole:])
+
+    def _stride(self, row_bytes: int) -> int:
+        """Return the rows that are reduced together at the least."""
+        return self._batch_sizes[-1] if self._batch_sizes[-1] * row_bytes <= MAX_PENDING_BYTES else 1
+
+    def best_cuts(self, row_bytes: int) -> tuple[int, int]:
+        """Return after how many more rows, and then after each how many, blocks best end: no row waits for the next.
+
+        Args:
+            row_bytes: of the rows as they are added.
+        """
+        stride = self._stride(row_bytes)
+        return -(self._first_row + self.rows) % stride, stride
 
     def _keep(self, rows: NDArray[Any]) -> None:
         if len(rows):

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from numpy.typing import ArrayLike
 
+from assessor.cuts import best_cuts, piece_bytes
 from assessor.errors import EmptyShardError, LabelError, SettingError
 from assessor.folders import read_folder
 from assessor.formats.decoder import Decoder, Part, formats
@@ -61,7 +62,7 @@ def profile_shard(
     report = on_bytes or _ignore
     settings = replace(settings, missing=nonfinite != "raise")
     if not isinstance(stream_or_path, str | PathLike):
-        return _profile(_parts(stream_or_path, None, format, settings, report), profiler, labels)
+        return _profile(_parts(stream_or_path, None, format, settings, report, profiler), profiler, labels)
     path = Path(stream_or_path)
     if path.is_dir():
         refuse_columns("folder of pictures", settings)
@@ -69,7 +70,7 @@ def profile_shard(
             raise SettingError(f"expected no format for a folder, which holds pictures; got {format!r:.80}: leave it")
         return _profile(read_folder(path, settings, report), profiler, labels)
     with path.open("rb") as stream:
-        return _profile(_parts(stream, path, format, settings, report), profiler, labels)
+        return _profile(_parts(stream, path, format, settings, report, profiler), profiler, labels)
 
 
 def _profile(parts: Iterable[Part], profiler: Profiler, labels: ArrayLike | None) -> Profile:
@@ -88,9 +89,17 @@ def _profile(parts: Iterable[Part], profiler: Profiler, labels: ArrayLike | None
 
 
 def _parts(
-    stream: BinaryIO, path: Path | None, format: str | None, settings: DecodeSettings, on_bytes: Callable[[int], None]
+    stream: BinaryIO,
+    path: Path | None,
+    format: str | None,
+    settings: DecodeSettings,
+    on_bytes: Callable[[int], None],
+    profiler: Profiler,
 ) -> Iterator[Part]:
-    """Yield the rows of a stream; of a file in place, where its path is known and only a whole file can be read."""
+    """Yield the rows of a stream; of a file in place, where its path is known and only a whole file can be read.
+
+    What is yielded must have been given to the profiler before the next is asked for.
+    """
     piece = stream.read(READ_BYTES)
     if not piece:
         raise EmptyShardError("expected a shard; it has no bytes: leave it out")
@@ -106,7 +115,7 @@ def _parts(
     while piece:
         yield from decoder.feed(piece)
         on_bytes(len(piece))
-        piece = stream.read(READ_BYTES)
+        piece = stream.read(piece_bytes(best_cuts(decoder, profiler), READ_BYTES))
     yield from decoder.finish()
 
 

@@ -90,7 +90,7 @@ def profile_sources(
         listed = find_sources(places, shared.stores, skip=skip)
         looked = look_at(listed, shared, engine, skip=skip, checkpoint=kept, progress=told)
         size = block_bytes or choose_block_bytes(sum(extent.source.size_bytes for extent in looked.extents))
-        placed = place_blocks(looked.extents, size)
+        placed = place_blocks(looked.extents, size, max(shared.batch_sizes))
         gathering = Gathering(placed, looked.uncounted, skip=skip)
         waiting = []
         for item in placed:
@@ -116,12 +116,12 @@ def choose_block_bytes(total_bytes: int) -> int:
     return int(min(1 << (wanted.bit_length() - 1), LARGEST_BLOCK))
 
 
-def place_blocks(extents: Sequence[Extent], block_bytes: int) -> list[Placed]:
+def place_blocks(extents: Sequence[Extent], block_bytes: int, batch_size: int) -> list[Placed]:
     """Return all blocks of the objects, each with the number of its first row in the dataset."""
     placed: list[Placed] = []
     first = 0
     for extent in extents:
-        for block in cut(extent, block_bytes):
+        for block in cut(extent, block_bytes, first_row=first, batch_size=batch_size):
             placed.append(Placed(len(placed), block, first + block.first))
         first += extent.rows
     return placed

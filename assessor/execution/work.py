@@ -45,7 +45,7 @@ class Settings:
         self.profiler(0)
         object.__setattr__(self, "decode", replace(self.decode, missing=self.nonfinite != "raise"))
 
-    def profiler(self, first_row: int) -> Profiler:
+    def profiler(self, first_row: int, sample_bar: int | None = None) -> Profiler:
         """Return a profiler of rows from `first_row` on. Raises SettingError."""
         return Profiler(
             batch_sizes=self.batch_sizes,
@@ -54,6 +54,7 @@ class Settings:
             calibration_rows=self.calibration_rows,
             reference=self.reference,
             nonfinite=self.nonfinite,
+            sample_bar=sample_bar,
         )
 
 
@@ -157,7 +158,7 @@ def profile_blocks(settings: Settings, task: Reading, report: Report) -> Profile
     failures = []
     for placed in task.placed:
         try:
-            profile = _profile(settings, placed, report)
+            profile = _profile(settings, placed, task.bar, report)
         except AssessorError as error:
             failures.append((placed.number, describe(error, placed.block.source)))
             continue
@@ -166,9 +167,7 @@ def profile_blocks(settings: Settings, task: Reading, report: Report) -> Profile
         numbers.setdefault(kind, []).append(placed.number)
     parts = []
     for kind, tree in trees.items():
-        profile = tree.finish()
-        sample = profile.calibration.up_to(task.bar)
-        parts.append(Part(kind, tuple(numbers[kind]), replace(profile, calibration=sample).to_bytes()))
+        parts.append(Part(kind, tuple(numbers[kind]), tree.finish().to_bytes()))
     return Profiled(tuple(parts), tuple(failures))
 
 
@@ -179,11 +178,11 @@ def describe(error: AssessorError, source: Source) -> Failure:
     return Failure(text if uri in text else f"{uri}: {text}", type(error), transient, uri)
 
 
-def _profile(settings: Settings, placed: Placed, report: Report) -> Profile:
+def _profile(settings: Settings, placed: Placed, bar: int | None, report: Report) -> Profile:
     block = placed.block
     store = _store(block.source.uri.scheme, block.source.uri.container, settings.stores)
-    profiler = settings.profiler(placed.first_row)
-    for part in read_block(store, block, settings.decode, report):
+    profiler = settings.profiler(placed.first_row, bar)
+    for part in read_block(store, block, settings.decode, report, profiler.best_cuts):
         if part.name == "x":
             profiler.add(part.block, dtype=part.dtype)
         else:

@@ -90,21 +90,26 @@ class TensorReader:
                 f"expected samples of at most {self.settings.max_features} values; got shape {self.shape[1:]}, "
                 f"{items} values: is the first axis the samples? else raise the limit"
             )
-        self._row_bytes = items * self.dtype.itemsize
-        self.n_bytes = self._row_bytes * self.shape[0]
+        self.row_bytes = items * self.dtype.itemsize
+        self.n_bytes = self.row_bytes * self.shape[0]
+
+    @property
+    def unfinished_bytes(self) -> int:
+        """What it holds of a row whose other bytes have not come."""
+        return len(self._rest)
 
     def feed(self, data: memoryview) -> Iterator[Part]:
         """Yield the rows that `data` completes."""
-        if not self._row_bytes:
+        if not self.row_bytes:
             return
         if self._rest:
-            need = self._row_bytes - len(self._rest)
+            need = self.row_bytes - len(self._rest)
             self._rest += data[:need]
             data = data[need:]
-            if len(self._rest) == self._row_bytes:
+            if len(self._rest) == self.row_bytes:
                 yield self._part(bytes(self._rest))
                 self._rest.clear()
-        whole = len(data) // self._row_bytes * self._row_bytes
+        whole = len(data) // self.row_bytes * self.row_bytes
         if whole:
             yield self._part(data[:whole])
         self._rest += data[whole:]

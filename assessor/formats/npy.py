@@ -56,6 +56,11 @@ class NpyDecoder:
             )
         yield from self._reader.feed(view)
 
+    @property
+    def samples(self) -> TensorReader | None:
+        """The reader of the samples, while what comes is theirs."""
+        return self._reader if self._name == "x" else None
+
     def finish(self) -> tuple[Part, ...]:
         """Check that the array is complete."""
         if self._reader is None:

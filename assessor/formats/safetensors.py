@@ -72,6 +72,12 @@ class SafetensorsDecoder:
             view = view[len(piece) :]
             yield from self._readers[self._current].feed(piece)
 
+    @property
+    def samples(self) -> TensorReader | None:
+        """The reader of the samples, while what comes is theirs."""
+        reader = self._readers[self._current] if self._readers else None
+        return reader if reader is not None and reader.name == "x" else None
+
     def finish(self) -> tuple[Part, ...]:
         """Check that all tensors are complete."""
         if self._readers is None:

@@ -1,13 +1,15 @@
 """Objects cut into blocks of rows, each of which can be read by itself.
 
-npy and safetensors are cut at any row, Arrow files between record batches, Parquet between row groups; other formats
-are one block. The cutting depends on the object and `block_bytes` only, never on the number of workers.
+npy and safetensors are cut between batches, Arrow files between record batches, Parquet between row groups; other
+formats are one block. The cutting depends on the object, its first row and settings, never on the number of workers.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import BinaryIO, cast
 
+from assessor.cuts import ANYWHERE, Cuts
 from assessor.formats.arrow import CONTINUATION, ArrowDecoder
 from assessor.formats.decoder import Part
 from assessor.formats.parquet import ParquetDecoder
@@ -48,22 +50,23 @@ class Block:
         return self.extent.source
 
 
-def cut(extent: Extent, block_bytes: int) -> list[Block]:
+def cut(extent: Extent, block_bytes: int, *, first_row: int = 0, batch_size: int = 1) -> list[Block]:
     """Return the blocks of an object, in order: of about `block_bytes` where its format can be cut, at least one row.
 
     Args:
         extent: the object.
         block_bytes: >= 1.
+        first_row: number of the object's first row in the dataset.
+        batch_size: rows that are best left together, counted from the dataset's first row; they are where blocks are
+            at least twice as long. What is cut costs more than the rows of some batches.
     """
     if extent.tensors:
         row_bytes = -(-sum(_size(tensor.shape, tensor.stored) for tensor in extent.tensors) // extent.rows)
-        step = max(1, block_bytes // max(1, row_bytes))
-        starts = range(0, extent.rows, step)
-        whole = len(starts) == 1
+        edges = _edges(extent.rows, max(1, block_bytes // max(1, row_bytes)), first_row, batch_size)
+        whole = len(edges) == 2
         return [
-            Block(extent, first, rows, 0, 0, whole, rows * row_bytes)
-            for first in starts
-            if (rows := min(step, extent.rows - first))
+            Block(extent, first, stop - first, 0, 0, whole, (stop - first) * row_bytes)
+            for first, stop in pairwise(edges)
         ]
     runs: list[tuple[int, int]] = []
     at = size = 0
@@ -85,7 +88,22 @@ def cut(extent: Extent, block_bytes: int) -> list[Block]:
     return blocks
 
 
-def read_block(store: Store, block: Block, settings: DecodeSettings, on_bytes: Callable[[int], None]) -> Iterator[Part]:
+def _edges(rows: int, most: int, first_row: int, batch_size: int) -> list[int]:
+    """Return where to cut rows into parts of about `most`, all about as long: 0, ..., rows."""
+    n = max(1, round(rows / most))
+    edges = [rows * k // n for k in range(n + 1)]
+    if 2 * batch_size <= most:
+        edges[1:-1] = [edge - (first_row + edge) % batch_size for edge in edges[1:-1]]
+    return edges
+
+
+def read_block(
+    store: Store,
+    block: Block,
+    settings: DecodeSettings,
+    on_bytes: Callable[[int], None],
+    best_cuts: Callable[[int], Cuts] = lambda row_bytes: ANYWHERE,
+) -> Iterator[Part]:
     """Yield the rows of a block and their labels; a few megabytes are in memory at a time.
 
     Args:
@@ -93,13 +111,14 @@ def read_block(store: Store, block: Block, settings: DecodeSettings, on_bytes: C
         block: what to read.
         settings: limits, and which columns are what.
         on_bytes: called with the number of bytes of each piece read.
+        best_cuts: `Profiler.best_cuts` of the profiler that the rows are for.
 
     Raises:
         ShardError: the object is malformed. SourceError: it cannot be read, or has changed.
     """
     extent = block.extent
     if extent.tensors:
-        yield from _tensors(store, block, settings, on_bytes)
+        yield from _tensors(store, block, settings, on_bytes, best_cuts)
     elif block.whole:
         yield from decode_all(store, extent.source, extent.format, settings, on_bytes)
     elif extent.format == "parquet":
@@ -110,12 +129,20 @@ def read_block(store: Store, block: Block, settings: DecodeSettings, on_bytes: C
         yield from _record_batches(store, block, settings, on_bytes)
 
 
-def _tensors(store: Store, block: Block, settings: DecodeSettings, on_bytes: Callable[[int], None]) -> Iterator[Part]:
+def _tensors(
+    store: Store,
+    block: Block,
+    settings: DecodeSettings,
+    on_bytes: Callable[[int], None],
+    best_cuts: Callable[[int], Cuts],
+) -> Iterator[Part]:
     for tensor in block.extent.tensors:
         reader = tensor.reader(block.rows, settings)
         row_bytes = reader.n_bytes // block.rows
         start = tensor.offset + block.first * row_bytes
-        for piece in read_range(store, block.source, start, start + reader.n_bytes):
+        rows, stride = best_cuts(row_bytes) if reader.name == "x" else ANYWHERE
+        cuts = rows * row_bytes, stride * row_bytes
+        for piece in read_range(store, block.source, start, start + reader.n_bytes, cuts=cuts):
             yield from reader.feed(piece)
             on_bytes(len(piece))
 

@@ -4,7 +4,9 @@ import io
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 
+from assessor.cuts import ANYWHERE, Cuts, piece_bytes
 from assessor.sources.stores import Source, Store
 
 RANGE_BYTES = 4 << 20
@@ -15,15 +17,23 @@ CACHED_RANGES = 4
 """Ranges of a file that are kept for reading them again."""
 
 
-def read_range(store: Store, source: Source, start: int, stop: int) -> Iterator[memoryview]:
-    """Yield the bytes [start, stop) of an object, in order, in pieces of `RANGE_BYTES`.
+def read_range(store: Store, source: Source, start: int, stop: int, *, cuts: Cuts = ANYWHERE) -> Iterator[memoryview]:
+    """Yield the bytes [start, stop) of an object, in order, in pieces of at most `RANGE_BYTES`.
 
     At most `AHEAD` + 1 pieces are in memory at a time, whatever the range.
+
+    Args:
+        store: where it lies.
+        source: the object as it was found.
+        start, stop: the range.
+        cuts: where pieces best end, counted from `start`.
 
     Raises:
         SourceError: as `Store.read`.
     """
-    edges = [(at, min(at + RANGE_BYTES, stop)) for at in range(start, stop, RANGE_BYTES)]
+    second = start + piece_bytes(cuts, RANGE_BYTES)
+    starts = [*range(start, min(start + 1, stop)), *range(second, stop, piece_bytes((0, cuts[1]), RANGE_BYTES))]
+    edges = list(pairwise([*starts, stop]))
     if source.uri.scheme == "file" or len(edges) < 2:
         for begin, end in edges:
             yield store.view(source, begin, end)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from numpy.testing import assert_array_equal
 
-from assessor import hash_rows, merge, profile_array
+from assessor import Profiler, hash_rows, merge, profile_array
 from assessor.calibration import (
     MAX_FEATURES,
     MAX_VALUES,
@@ -17,6 +17,7 @@ from assessor.calibration import (
     join_samples,
     sampled_features,
 )
+from assessor.moments import Floats
 
 RNG = np.random.default_rng(21)
 
@@ -45,26 +46,33 @@ def test_the_sample_is_the_same_for_any_cutting_and_order(cuts: set[int], size: 
     assert_array_equal(sample.values, x[sample.rows])
 
 
+def sampled(x: Floats, first_row: int, size: int, bar: int | None) -> Calibration:
+    profiler = Profiler(batch_sizes=[4], first_row=first_row, calibration_rows=size, sample_bar=bar)
+    profiler.add(x)
+    return profiler.finish().calibration
+
+
 @given(st.integers(1, 199), st.integers(1, 220))
 def test_a_sample_needs_no_rows_above_the_bar_of_another(place: int, size: int) -> None:
     x = np.arange(400.0).reshape(200, 2)
-    spans = [(0, place), (place, 200)]
-    one, other = (
-        profile_array(x[a:b], batch_sizes=[4], first_row=a, calibration_rows=size).calibration for a, b in spans
-    )
+    one = sampled(x[:place], 0, size, None)
     assert (one.bar is None) == (place < size)
-    joined = join_samples([one, other.up_to(one.bar)])
+    joined = join_samples([one, sampled(x[place:], place, size, one.bar)])
     assert joined.rows.tolist() == smallest(200, size)
     assert_array_equal(joined.values, x[joined.rows])
 
 
-def test_of_rows_above_the_bar_none_are_kept() -> None:
-    hashes = hash_rows(SEED, np.arange(100))
-    sample = profile_array(RNG.normal(size=(100, 3)), batch_sizes=[4], calibration_rows=100).calibration
-    bar = int(np.sort(hashes)[9])
-    assert sample.up_to(bar).rows.tolist() == smallest(100, 10)
-    assert sample.up_to(bar - 1).rows.tolist() == smallest(100, 9)
-    assert sample.up_to(None) is sample
+@given(st.integers(1, 100), st.integers(0, 99), st.sets(st.integers(1, 99), max_size=4))
+def test_of_rows_above_the_bar_none_are_kept(size: int, place: int, cuts: set[int]) -> None:
+    bar = int(np.sort(hash_rows(SEED, np.arange(100)))[place])
+    x = RNG.normal(size=(100, 3))
+    profiler = Profiler(batch_sizes=[4], calibration_rows=size, sample_bar=bar)
+    for start, stop in pairwise(sorted({0, 100, *cuts})):
+        profiler.add(x[start:stop])
+    sample = profiler.finish().calibration
+    assert sample.rows.tolist() == smallest(100, min(size, place + 1))
+    assert_array_equal(sample.values, x[sample.rows])
+    assert sampled(x, 0, 100, bar - 1).rows.tolist() == smallest(100, place)
 
 
 def test_a_channel_gives_one_of_its_positions() -> None:

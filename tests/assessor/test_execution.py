@@ -163,7 +163,7 @@ def test_one_huge_file_is_cut_and_many_small_ones_are_put_together() -> None:
         source = Source(SourceUri.parse(f"s3://data/{name}"), rows * 4000, None)
         return Extent(source, "npy", rows, (Tensor("x", 128, (rows, 1000), "<f4", "float32"),))
 
-    placed = place_blocks([extent("big", 1000), *(extent(f"small{k}", 10) for k in range(50))], 400_000)
+    placed = place_blocks([extent("big", 1000), *(extent(f"small{k}", 10) for k in range(50))], 400_000, 1)
     tasks = list(group(placed, 400_000))
     assert [len(task) for task in tasks] == [*[1] * 10, 10, 10, 10, 10, 10]
     edges = [(p.first_row, p.first_row + p.block.rows) for task in tasks for p in task]

@@ -78,22 +78,23 @@ def test_a_poisoned_block_is_named_or_skipped(shards: Path, processes: ProcessEn
     np.save(shards / "1.npy", poisoned)
     with pytest.raises(NonFiniteError, match=r"1\.npy: expected finite values; row 105, element 3 is nan"):
         run(shards, engine=processes)
-    assessed = run(shards, engine=processes, on_error="skip")
+    # Blocks of less than two batches end anywhere: those of a file have 26, 27 and 27 rows.
+    assessed = run(shards, engine=processes, on_error="skip", batch_sizes=[16], block_bytes=30 * 24)
     [skipped] = assessed.skipped
-    assert (skipped.first_row, skipped.rows) == (100, 20)  # the block of 20 rows that holds row 105
+    assert (skipped.first_row, skipped.rows) == (80, 26)  # the block that holds row 105
     plan = assessed.plan(method="heterogeneity")
-    clean = profile_array(np.concatenate([X[:100], X[120:]]), batch_sizes=[8])
-    assert assessed.profile.moments.count == 220
+    clean = profile_array(np.concatenate([X[:80], X[106:]]), batch_sizes=[16])
+    assert assessed.profile.moments.count == 214
     np.testing.assert_allclose(assessed.profile.moments.mean, clean.moments.mean, atol=1e-12)
-    assert len(plan) == 30
-    # Rows 100 to 119 are batch 12 in half, 13 and 14.
-    assert np.flatnonzero(np.isnan(plan.scores)).tolist() == [13, 14]
-    assert any(note.startswith("20 rows in 3 batches could not be read and are in no moments") for note in plan.notes)
-    assert "4 of its rows could not be read and are left out" in plan[12].reason
-    assert plan[13].reason == (
-        "the score is undefined (too few rows are left); 8 of its rows could not be read and are left out; skipped"
+    assert len(plan) == 15
+    # Rows 80 to 105 are batch 5, and 10 of batch 6.
+    assert np.flatnonzero(np.isnan(plan.scores)).tolist() == [5]
+    assert any(note.startswith("26 rows in 2 batches could not be read and are in no moments") for note in plan.notes)
+    assert "10 of its rows could not be read and are left out" in plan[6].reason
+    assert plan[5].reason == (
+        "the score is undefined (too few rows are left); 16 of its rows could not be read and are left out; skipped"
     )
-    assert any("row 105" in note and "rows 100 to 119 count as left out" in note for note in plan.notes)
+    assert any("row 105" in note and "rows 80 to 105 count as left out" in note for note in plan.notes)
     assert Plan.from_json(plan.to_json()) == plan
     assert Profile.from_bytes(assessed.profile.to_bytes()).to_bytes() == assessed.profile.to_bytes()
 
@@ -103,7 +104,7 @@ def test_rows_that_are_skipped_keep_no_others_out_of_the_sample(shards: Path, pr
     poisoned[25, 3] = np.nan
     np.save(shards / "1.npy", poisoned)
     sample = run(shards, engine=processes, on_error="skip", calibration_rows=10).profile.calibration
-    rows = np.concatenate([np.arange(100), np.arange(120, 240)])
+    rows = np.concatenate([np.arange(96), np.arange(120, 240)])  # a block is three batches of 8
     assert sample.rows.tolist() == rows[np.argsort(hash_rows(SEED, rows))[:10]].tolist()
     np.testing.assert_array_equal(sample.values, X[sample.rows])
 
@@ -146,33 +147,34 @@ def test_an_interrupted_run_goes_on_without_reading_what_is_finished(
     class Interrupt(Told):
         def advance(self, n: int) -> None:
             super().advance(n)
-            if self.begun[-1][0] == "reading" and self.done[-1] >= 5 * 480:
+            if self.begun[-1][0] == "reading" and self.done[-1] >= 5 * 384:
                 raise KeyboardInterrupt
 
     kept = tmp_path / "kept"
+    fine: dict[str, Any] = {"checkpoint": kept, "block_bytes": 384}
     with pytest.raises(KeyboardInterrupt):
-        run(shards, checkpoint=kept, progress=Interrupt())
+        run(shards, **fine, progress=Interrupt())
     profiles = sorted(kept.glob("*.profile"))
-    assert len(profiles) == 4  # of 12 blocks; the fifth was read when the interrupt came
+    assert len(profiles) == 4  # of 15 blocks; the fifth was read when the interrupt came
     profiles[0].write_bytes(profiles[0].read_bytes()[:-10])  # cut off, as by a machine that went down
     with (kept / "extents.jsonl").open("a") as log:
         log.write('{"key": "torn')
     read.clear()
     told = Told()
-    assessed = run(shards, checkpoint=kept, progress=told)
+    assessed = run(shards, **fine, progress=told)
     assert assessed.profile.to_bytes() == profile_array(X, batch_sizes=[8]).to_bytes()
-    assert read == [(name, 480) for name, _ in read]  # no header
-    assert len(read) == 9  # twelve blocks but three
-    assert told.begun == [("looking", 3, 3, "sources"), ("reading", 12 * 480, 3 * 480, "B")]
+    assert read == [(name, 384) for name, _ in read]  # no header
+    assert len(read) == 12  # fifteen blocks but three
+    assert told.begun == [("looking", 3, 3, "sources"), ("reading", 15 * 384, 3 * 384, "B")]
     read.clear()
-    assert run(shards, checkpoint=kept).profile.to_bytes() == assessed.profile.to_bytes()
+    assert run(shards, **fine).profile.to_bytes() == assessed.profile.to_bytes()
     assert read == []
     # Other settings, or another object of the same name, are read.
-    run(shards, checkpoint=kept, batch_sizes=[4])
-    assert len(read) == 12
+    run(shards, **fine, batch_sizes=[4])
+    assert len(read) == 15
     read.clear()
     np.save(shards / "0.npy", X[:80] + 1)
-    changed = run(shards, checkpoint=kept)
+    changed = run(shards, **fine)
     assert {name for name, _ in read} == {"0.npy"}
     assert changed.profile.to_bytes() != assessed.profile.to_bytes()
 
