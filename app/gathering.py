@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from app.pieces import PiecePool
+from assessor.cuts import Cuts, piece_bytes
 
 LATENCY_S = 0.1
 """Longest time that bytes wait for others."""
@@ -16,6 +17,9 @@ _MOST_WAITING = 64
 """Chunks that wait on their own: of one byte each they would cost forty times their size, and long to move."""
 UNREAD_BYTES = 1 << 16
 """What is taken of a body before the application asks for it, and of a body that is small, without a buffer."""
+
+CUTS = "normgauge.cuts"
+"""The ASGI extension by which an application says where the pieces of a request's body best end (`Gatherer.cut`)."""
 
 
 class Gatherer:
@@ -39,6 +43,9 @@ class Gatherer:
         self._spare: bytearray | None = None
         self._wanted = False
         self._ended = False
+        self._taken_bytes = 0
+        self._limit = 0
+        self._cuts: Cuts | None = None
         self.complete = False
 
     @property
@@ -46,7 +53,7 @@ class Gatherer:
         """Whether nothing more should be read before this is taken."""
         if self._buffer is None:
             return self._waiting_bytes > UNREAD_BYTES
-        return self._filled == len(self._buffer)
+        return self._filled == self._limit
 
     @property
     def ready(self) -> bool:
@@ -66,11 +73,11 @@ class Gatherer:
     def room(self, most: int) -> memoryview:
         """Return where to read the next bytes to, at most so many: the buffer, or what is added to those that wait."""
         if self._buffer is None and self._wanted:
-            self._buffer, self._filled = self._pool.take(), 0
+            self._begin_buffer()
         self._fill()
         self._spare = None
-        if self._buffer is not None and self._filled < len(self._buffer):
-            return memoryview(self._buffer)[self._filled : self._filled + most]
+        if self._buffer is not None and self._filled < self._limit:
+            return memoryview(self._buffer)[self._filled : min(self._limit, self._filled + most)]
         self._spare = bytearray(min(most, UNREAD_BYTES))
         return memoryview(self._spare)
 
@@ -95,6 +102,10 @@ class Gatherer:
         if self.complete or self._waiting or self._buffer is not None:
             self._wake_when_ready()
 
+    def cut(self, cuts: Cuts) -> None:
+        """Let pieces end where they best do, counted from the body's first byte; none gets larger."""
+        self._cuts = cuts
+
     def end(self) -> None:
         """Say that the body is complete."""
         self.complete = True
@@ -110,6 +121,7 @@ class Gatherer:
         else:
             body = memoryview(self._buffer)[: self._filled]
             self._buffer, self._filled = None, 0
+        self._taken_bytes += len(body)
         self._wanted = False
         # What waits gets a buffer when it is wanted: there is one that fills, one that is worked on, and no third.
         self._ended = self.complete and not self._waiting_bytes
@@ -119,13 +131,21 @@ class Gatherer:
         """End without more."""
         self._stop_timer()
 
+    def _begin_buffer(self) -> None:
+        """Take a buffer, to be filled up to the last place where a piece best ends, if there is one in it."""
+        self._buffer, self._filled = self._pool.take(), 0
+        self._limit = len(self._buffer)
+        if self._cuts is not None:
+            self._limit = piece_bytes((self._cuts[0] - self._taken_bytes, self._cuts[1]), self._limit)
+
     def _fill(self) -> None:
         """Copy what waits to a buffer, where that is much."""
         while self._waiting and (self._buffer is not None or self._waiting_bytes > UNREAD_BYTES):
             if self._buffer is None:
-                self._buffer, self._filled = self._pool.take(), 0
+                self._begin_buffer()
+            assert self._buffer is not None
             chunk = self._waiting[0]
-            n = min(len(chunk), len(self._buffer) - self._filled)
+            n = min(len(chunk), self._limit - self._filled)
             if not n:
                 return
             self._buffer[self._filled : self._filled + n] = chunk if n == len(chunk) else memoryview(chunk)[:n]

@@ -1,13 +1,12 @@
 """From a request body to a profile: read as a stream, decoded, profiled and hashed in worker threads.
 
-Two pieces of the body are held at a time: one that is being worked on and one that is coming in. A body that ends early
-or a client that goes away raises before anything is stored, so nothing half-written can stay.
+A few pieces of the body are held at a time: one that is worked on, one that waits, and one that is coming in. A body
+that ends early or a client that goes away raises before anything is stored, so nothing half-written can stay.
 """
 
-import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -18,12 +17,15 @@ from fastapi import Request
 
 from app.digests import ContentDigests, ContentIdentity
 from app.encodings import ContentDecoder, encoding_of
+from app.gathering import CUTS
 from app.limits import allow_body
+from app.lines import Consumer, Lines, Piece
 from app.problems import ProblemError
 from app.records import Shard
 from app.service import Service
 from app.settings import Settings
 from assessor import EmptyShardError, Profile, Profiler
+from assessor.cuts import Cuts, best_cuts
 from assessor.formats import MEDIA_TYPES, RECOGNIZED_BYTES, Decoder, DecodeSettings, Part, decoder_for, formats
 from assessor.formats.decoder import MAX_HEADER_BYTES
 
@@ -85,6 +87,8 @@ class ShardReader:
         self._digest = ContentIdentity()
         self._size_bytes = 0
         self._undecoded_bytes = 0
+        self._decoded_bytes = 0
+        self.cuts: Cuts | None = None
         self._classes: set[int] = set()
         self._check_rows()
 
@@ -115,6 +119,7 @@ class ShardReader:
                 replace(_decode_settings(self._format_name, self._settings), missing=self._missing)
             )
         self._undecoded_bytes += len(piece)
+        self._decoded_bytes += len(piece)
         for part in self._decoder.feed(piece):
             self._undecoded_bytes = 0
             self._take(part)
@@ -122,6 +127,8 @@ class ShardReader:
         longest_row = self._settings.max_features * _LARGEST_VALUE_BYTES
         if self._format_name in _ROW_BY_ROW and self._undecoded_bytes > MAX_HEADER_BYTES + longest_row + len(piece):
             raise self._too_many_features(f"a row longer than {longest_row} bytes")
+        if self.cuts is None and (cuts := best_cuts(self._decoder, self._profiler)) is not None:
+            self.cuts = self._decoded_bytes + cuts[0], cuts[1]
 
     def finish(self) -> Ingested:
         """Return the profile of all that came.
@@ -209,7 +216,14 @@ def format_of(request: Request) -> str | None:
 
 
 class Sink(Protocol):
-    """What a body is read into. Nothing may be kept of a piece."""
+    """What a body is read into. Nothing may be kept of a piece.
+
+    Attributes:
+        cuts: where pieces best end, see `app.gathering.Gatherer.cut`; None where that is not known, or does not matter.
+    """
+
+    @property
+    def cuts(self) -> Cuts | None: ...  # noqa: D102  # see above
 
     def identify(self, piece: bytes | bytearray | memoryview) -> None:
         """Take the next piece for the identity."""
@@ -262,6 +276,8 @@ async def identify(request: Request, service: Service) -> str:
 class _Hasher:
     """A sink that only hashes."""
 
+    cuts = None
+
     def __init__(self) -> None:
         self.identity = ContentIdentity()
 
@@ -281,7 +297,7 @@ async def _consume(request: Request, sink: Sink, service: Service) -> None:
 
 
 class _Inlet:
-    """One body on its way: gathered to pieces, its digest checked, decompressed, and given to a sink."""
+    """One body on its way: its digest checked, decompressed, and given to a sink, a piece at a time."""
 
     def __init__(self, request: Request, sink: Sink, service: Service) -> None:
         self._service = service
@@ -293,74 +309,71 @@ class _Inlet:
             most = service.settings.max_decoded_bytes
             self._decoder = ContentDecoder(encoding, max_decoded_bytes=most)
         self._size_bytes = 0
+        cut = request.scope.get("extensions", {}).get(CUTS)
+        self._cut: Callable[[Cuts], None] | None = cut["cut"] if cut and encoding is None else None
 
     async def run(self, request: Request) -> None:
         """Read the body to its end."""
-        working: asyncio.Task[None] | None = None
+        lines = Lines(self._consumers(), self._on_done, most=lambda: self._service.pieces.buffers_an_upload)
         try:
             async for piece in request.stream():
-                if not piece:
-                    continue
-                if working is not None:
-                    await working
-                working = asyncio.create_task(self._work(piece))
-            if working is not None:
-                await working
+                if piece:
+                    self._size_bytes += len(piece)
+                    lines.put(piece)
+                    await lines.has_room()
+            await lines.end()
             self._check_end()
         finally:
-            # On an error or a disconnect the thread still runs: wait, so that no state is shared with it afterwards.
-            if working is not None and not working.done():
-                await asyncio.wait([working])
-            if working is not None and working.done() and not working.cancelled():
-                working.exception()  # seen, so that asyncio does not report it as forgotten
+            # On an error or a disconnect a thread may still run: wait, so that no state is shared with it afterwards.
+            await lines.abandon()
 
-    async def _work(self, piece: bytes | memoryview) -> None:
-        """Take one piece and give its buffer back."""
-        self._size_bytes += len(piece)
-        if self._decoder is not None:
-            works = [self._pass_on_decoded(self._decoder, piece)]
-        elif self._has_processors_left():
-            works = [self._decode(partial(self._sink.decode, piece)), self._hash(partial(self._sink.identify, piece))]
-        else:
-            works = [self._decode(partial(self._pass_on, piece))]
-        if self._digests:
-            works.append(self._hash(partial(self._digests.update, piece)))
-        failures = await asyncio.gather(*works, return_exceptions=True)
-        # Not where this was cancelled: a thread may still read it.
+    def _on_done(self, piece: Piece) -> None:
         self._service.pieces.give_back(piece)
-        for failure in failures:
-            if failure is not None:
-                raise failure
+        if self._cut is not None and (cuts := self._sink.cuts) is not None:
+            self._cut(cuts)
+            self._cut = None
+
+    def _consumers(self) -> list[tuple[Consumer, CapacityLimiter]]:
+        """Return what takes each piece, beside each other."""
+        decoding, hashing = self._service.decoding, self._service.limiter
+        consumers: list[tuple[Consumer, CapacityLimiter]]
+        if self._decoder is not None:
+            consumers = [(partial(self._pass_on_decoded, self._decoder), decoding)]
+        elif self._has_processors_left():
+            consumers = [(_at_once(self._sink.decode), decoding), (_at_once(self._sink.identify), hashing)]
+        else:
+            consumers = [(_at_once(self._pass_on), decoding)]
+        if self._digests:
+            consumers.append((_at_once(self._digests.update), hashing))
+        return consumers
 
     def _has_processors_left(self) -> bool:
-        """Return whether a piece may be hashed beside its decoding; else a second thread would only cost its start."""
+        """Return whether the body may be hashed beside its decoding; else a second thread would only cost its start."""
         return 2 * self._service.pieces.uploads < self._service.processors
 
-    def _pass_on(self, piece: bytes | memoryview) -> None:
+    def _pass_on(self, piece: Piece) -> None:
         self._sink.identify(piece)
         self._sink.decode(piece)
 
-    async def _pass_on_decoded(self, decoder: ContentDecoder, piece: bytes | memoryview) -> None:
+    def _pass_on_decoded(self, decoder: ContentDecoder, piece: Piece) -> Iterator[None]:
+        """Pass on what a piece is decoded to, in steps, so that a body which grows without end holds up no other."""
         decoder.feed(piece)
-
-        def step() -> bool:
-            decoded = decoder.take()
-            if decoded:
-                self._pass_on(decoded)
-            return bool(decoded)
-
-        # Each decoded piece waits its turn for a thread, so that a body which grows without end holds up no other.
-        while await self._decode(step):
-            pass
-
-    async def _decode(self, call: Callable[[], T]) -> T:
-        return await to_thread.run_sync(call, limiter=self._service.decoding)
-
-    async def _hash(self, call: Callable[[], None]) -> None:
-        await to_thread.run_sync(call, limiter=self._service.limiter)
+        while decoded := decoder.take():
+            self._pass_on(memoryview(decoded))
+            yield
 
     def _check_end(self) -> None:
         # First what was sent, then what it says: a body that was cut off on the way is told as that.
         self._digests.check()
         if self._decoder is not None and self._size_bytes:
             self._decoder.finish()
+
+
+def _at_once(take: Callable[[Piece], None]) -> Consumer:
+    """Return a consumer that takes a piece in one step."""
+
+    def consume(piece: Piece) -> Iterator[None]:
+        take(piece)
+        yield
+
+    return consume

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from app.problems import ProblemError
 
 SMALLEST_BYTES = 1 << 16
-_BUFFERS_AN_UPLOAD = 2
-"""One that is worked on while the other fills."""
 RETRY_AFTER_S = 1
 
 
@@ -35,9 +33,11 @@ class PiecePool:
         max_uploads: most uploads at once.
         total_bytes: what the buffers of all uploads together keep to, down to `SMALLEST_BYTES` a buffer.
         largest_bytes: largest buffer, for an upload that is alone.
+        processors: that the uploads share.
     """
 
-    def __init__(self, *, max_uploads: int, total_bytes: int, largest_bytes: int) -> None:
+    def __init__(self, *, max_uploads: int, total_bytes: int, largest_bytes: int, processors: int = 1) -> None:
+        self._processors = processors
         self._max_uploads = max_uploads
         self._total_bytes = total_bytes
         self._largest_bytes = largest_bytes
@@ -85,6 +85,15 @@ class PiecePool:
             self._free.append(buffer)
 
     @property
+    def buffers_an_upload(self) -> int:
+        """One that is worked on and one that fills; while processors are left, one more that waits for its worker.
+
+        Then no worker stands idle until the event loop has handed it the next piece. Where there are as many uploads as
+        processors, the others work meanwhile.
+        """
+        return 3 if max(1, self.uploads) < self._processors else 2
+
+    @property
     def held_bytes(self) -> int:
         """Size of all buffers that there are, free or not."""
         while self._gone:
@@ -94,7 +103,7 @@ class PiecePool:
     @property
     def size_bytes(self) -> int:
         """Size of the next buffer: a power of two."""
-        share = self._total_bytes // (_BUFFERS_AN_UPLOAD * max(1, self.uploads))
+        share = self._total_bytes // (self.buffers_an_upload * max(1, self.uploads))
         size = max(SMALLEST_BYTES, min(share, self._largest_bytes))
         return _power_of_two(size)
 

@@ -26,7 +26,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from app.gathering import UNREAD_BYTES, Gatherer
+from app.gathering import CUTS, UNREAD_BYTES, Gatherer
 from app.headers import SECURITY_HEADERS
 from app.pieces import PiecePool
 from app.problems import KINDS, MEDIA_TYPE, problem_document
@@ -206,6 +206,7 @@ class ServiceProtocol(HttpToolsProtocol):
             cycle.keep_alive = False  # for the same reason
         self._body_left = 0 if upgrade else _length_of(self.headers)
         self._body = Gatherer(self._pieces, self.loop, cycle.message_event.set)
+        self.scope["extensions"] = {CUTS: {"cut": self._body.cut}}
         # Before its task has begun, which the event loop does later.
         cycle.receive = partial(self._receive, cycle, self._body)  # type: ignore[method-assign]  # bodies are ours
 

@@ -86,6 +86,7 @@ class Service:
             max_uploads=self.settings.max_uploads,
             total_bytes=self.settings.upload_memory_bytes,
             largest_bytes=self.settings.piece_bytes,
+            processors=self.processors,
         )
 
     async def open(self) -> None:

@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     max_uploads: int = Field(default=64, ge=1, description="Most shard bodies coming in at once; then 503.")
     max_connections: int = Field(default=1024, ge=1, description="Most open connections; then 503.")
     upload_memory_bytes: int = Field(
-        default=2**23,
+        default=3 * 2**22,
         ge=2**17,
         description="Memory in which all bodies that come in are gathered, 64 KiB each at least.",
     )

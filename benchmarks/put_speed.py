@@ -67,6 +67,7 @@ def serve(kind: str, database: str, pipe: Connection) -> None:
                 max_uploads=settings.max_uploads,
                 total_bytes=settings.upload_memory_bytes,
                 largest_bytes=settings.piece_bytes,
+                processors=os.cpu_count() or 1,
             )
             protocol: Any = partial(ServiceProtocol, settings=settings, pieces=pool)
             app: Any = partial(discard, pieces=pool)

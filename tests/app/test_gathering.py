@@ -93,6 +93,40 @@ def test_one_piece_is_worked_on_while_one_fills_and_both_are_used_again() -> Non
     assert held == 2 * max(sizes)
 
 
+@given(PACKETS, st.integers(0, 10**6), st.integers(1, 5 * SMALLEST_BYTES), st.integers(0, 3))
+def test_pieces_end_with_cuts_once_these_are_known(sizes: list[int], first: int, stride: int, known: int) -> None:
+    body = b"".join(pattern(size, k)[:size] for k, size in enumerate(sizes))
+
+    async def run() -> list[bytes]:
+        pieces = pool()
+        gatherer = Gatherer(pieces, asyncio.get_running_loop(), lambda: None)
+        got, left = [], memoryview(body)
+        while left:
+            gatherer.want()
+            while left and not gatherer.full:  # as from a socket, straight into the room
+                room = gatherer.room(len(left))
+                n = min(len(room), 40_000, len(left))
+                room[:n] = left[:n]
+                gatherer.came(n)
+                left = left[n:]
+            piece, _ = gatherer.take()
+            got.append(bytes(piece))
+            pieces.give_back(piece)
+            if len(got) == known + 1:
+                gatherer.cut((first, stride))
+        gatherer.close()
+        return got
+
+    got = asyncio.run(run())
+    assert b"".join(got) == body
+    at = sum(map(len, got[: known + 1]))
+    for piece in got[known + 1 : -1]:
+        assert len(piece) <= 2 * SMALLEST_BYTES
+        cuts = [k for k in range(at + 2 * SMALLEST_BYTES, at, -1) if (k - first) % stride == 0]
+        at += len(piece)
+        assert at == cuts[0] if cuts else len(piece) == 2 * SMALLEST_BYTES
+
+
 def test_few_bytes_wait_a_moment_for_others_only() -> None:
     async def run() -> None:
         woken = asyncio.Event()
@@ -205,3 +239,15 @@ def test_a_buffer_that_no_one_gives_back_is_not_counted_for_ever() -> None:
     thread.join()
     del thread
     assert pieces.held_bytes == 0
+
+
+def test_a_third_buffer_while_processors_are_left() -> None:
+    pieces = PiecePool(max_uploads=9, total_bytes=12 << 20, largest_bytes=4 << 20, processors=3)
+    found = []
+    with ExitStack() as uploads:
+        for _ in range(4):
+            uploads.enter_context(pieces.upload())
+            found.append((pieces.buffers_an_upload, pieces.size_bytes >> 20))
+    assert found == [(3, 4), (3, 2), (2, 2), (2, 1)]
+    alone = PiecePool(max_uploads=9, total_bytes=12 << 20, largest_bytes=4 << 20, processors=1)
+    assert alone.buffers_an_upload == 2
