@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from assessor.batches import RECORD, Lane
-from assessor.calibration import MAX_FEATURES, Calibration
+from assessor.calibration import MAX_FEATURES, SEED, Calibration
 from assessor.errors import FormatError
 from assessor.moments import Floats, Moments, MomentsTree
+from assessor.order import hash_rows
 from assessor.profile import NONFINITE, Profile, Schema
 from assessor.rows import RowTable, Spans
 
@@ -110,7 +111,7 @@ def _columns_of(profile: Profile) -> Columns:
 
 def _narrowest(values: Floats) -> NDArray[Any]:
     """Return the values as float32 where that changes none, else as they are."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         narrow = values.astype(np.float32)
     return narrow if (narrow == values).all() else values
 
@@ -172,7 +173,12 @@ def _build(header: dict[str, Any], tensors: Tensors) -> Profile:
     n_rows = sum(stop - start for start, stop in rows.spans)
     if n_rows != len(rows.means):
         raise ValueError(f"columns of another length than {n_rows} rows")
-    values = tensors[SAMPLED].astype(np.float64, copy=False)
+    sampled = tensors[SAMPLED]
+    if sampled.dtype.kind != "f" or not np.isfinite(sampled).all():
+        raise ValueError(f"{SAMPLED} of dtype {sampled.dtype} that are not all finite numbers")
+    if tensors["calibration.rows"].dtype != np.int64:
+        raise ValueError(f"calibration.rows of dtype {tensors['calibration.rows'].dtype}")
+    values = sampled.astype(np.float64, copy=False)
     calibration = Calibration(schema.calibration_rows, tensors["calibration.rows"], values)
     lanes = {size: _load_lane(tensors, size, rows.spans, schema.n_features) for size in header["batch_sizes"]}
     reference = None
@@ -198,6 +204,9 @@ def _check(profile: Profile) -> None:
     width = min(profile.n_features, MAX_FEATURES) if profile.schema.calibration_rows else 0
     if calibration.values.shape != (len(calibration.rows), width):
         raise ValueError(f"a calibration sample of shape {calibration.values.shape}")
+    hashes = hash_rows(SEED, calibration.rows)
+    if len(hashes) > profile.schema.calibration_rows or (hashes[1:] <= hashes[:-1]).any():
+        raise ValueError(f"a calibration sample of {len(hashes)} rows that are too many or not in order")
     features = (profile.n_features,)
     for lane in profile.lanes.values():
         nodes = [node for tree in (lane.tree, *lane.cut.values()) for node in tree.nodes.values()]

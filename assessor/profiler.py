@@ -78,7 +78,13 @@ class Profiler:
         if calibration_rows is not None:
             self._calibration_rows = _whole_number("calibration_rows", calibration_rows)
         self._reference = _checked_reference(reference, feature_axis)
-        self._sample_bar = sample_bar
+        if sample_bar is not None and (
+            isinstance(sample_bar, bool)
+            or not isinstance(sample_bar, int | np.integer)
+            or not 0 <= sample_bar < 1 << 64
+        ):
+            raise SettingError(f"expected sample_bar to be None or an integer >= 0 and < 2^64; got {sample_bar!r:.80}")
+        self._sample_bar = None if sample_bar is None else int(sample_bar)
         self._schema: Schema | None = None
         self._dtypes: set[str] = set()
         self._lanes: list[LaneBuilder] = []

@@ -90,7 +90,7 @@ def profile_sources(
         listed = find_sources(places, shared.stores, skip=skip)
         looked = look_at(listed, shared, engine, skip=skip, checkpoint=kept, progress=told)
         size = block_bytes or choose_block_bytes(sum(extent.source.size_bytes for extent in looked.extents))
-        placed = place_blocks(looked.extents, size, max(shared.batch_sizes))
+        placed = place_blocks(looked.extents, size, max(map(int, shared.batch_sizes)))
         gathering = Gathering(placed, looked.uncounted, skip=skip)
         waiting = []
         for item in placed:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from numpy.testing import assert_array_equal
 
-from assessor import Profiler, hash_rows, merge, profile_array
+from assessor import Profiler, SettingError, hash_rows, merge, profile_array
 from assessor.calibration import (
     MAX_FEATURES,
     MAX_VALUES,
@@ -118,3 +118,9 @@ def test_an_empty_sample_takes_nothing_of_none() -> None:
     builder = CalibrationBuilder(0, 3)
     builder.add(0, np.ones((4, 3, 1)))
     assert len(builder.finish().rows) == 0
+
+
+@pytest.mark.parametrize("bar", [-1, 2**64, 1.5, True, "x"])
+def test_a_bar_is_a_hash(bar: object) -> None:
+    with pytest.raises(SettingError, match="expected sample_bar to be None or an integer"):
+        Profiler(batch_sizes=[4], sample_bar=bar)  # type: ignore[arg-type]  # what must be refused

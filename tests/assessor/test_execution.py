@@ -171,6 +171,13 @@ def test_one_huge_file_is_cut_and_many_small_ones_are_put_together() -> None:
     assert edges[-1][1] == 1500
 
 
+@pytest.mark.parametrize("size", [np.uint8(8), np.int8(100), np.int64(2**62)])
+def test_batch_sizes_may_be_numpys(size: Any, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", X)
+    assessed = profile_sources([f"{tmp_path}/x.npy"], batch_sizes=[size], engine="serial", block_bytes=400)
+    assert assessed.profile.to_bytes() == profile_array(X, batch_sizes=[int(size)]).to_bytes()
+
+
 @pytest.mark.parametrize(("total", "size"), [(0, 16 << 20), (1 << 40, 256 << 20), (1 << 43, 2 << 30)])
 def test_blocks_grow_with_the_dataset_only(total: int, size: int) -> None:
     assert choose_block_bytes(total) == size

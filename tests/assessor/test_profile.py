@@ -1,3 +1,5 @@
+import json
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -293,6 +295,46 @@ def test_bytes_that_are_no_profile() -> None:
         Profile.from_bytes(whole.replace(rb"\"spans\": [[2, 32]]", rb"\"spans\": [[2, 33]]"))
     with pytest.raises(FormatError, match="expected a consistent profile"):
         Profile.from_bytes(whole.replace(b"rows.means", b"rows.meanz"))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("calibration.values", lambda v: np.where(np.arange(v.size).reshape(v.shape) == 5, np.nan, v)),
+        ("calibration.values", lambda v: np.where(v > v.min(), v, -np.inf).astype(np.float64)),
+        ("calibration.values", lambda v: v.astype(np.int64)),
+        ("calibration.values", lambda v: v[:-1]),
+        ("calibration.rows", lambda v: v.astype(np.float64)),
+        ("calibration.rows", lambda v: v.astype(np.int32)),
+        ("calibration.rows", lambda v: v[::-1].copy()),
+        ("rows.means", lambda v: v.astype(np.float32)),
+    ],
+)
+def test_forged_samples_are_refused(name: str, change: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+    whole = profile_array(data("float32", 30, (3,)), batch_sizes=[4]).to_bytes()
+    tensors = safetensors.numpy.load(whole)
+    header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])["__metadata__"]
+    assert Profile.from_bytes(safetensors.numpy.save(tensors, header)).to_bytes() == whole
+    forged = safetensors.numpy.save(tensors | {name: change(tensors[name])}, header)
+    with pytest.raises(FormatError, match="expected a consistent profile"):
+        Profile.from_bytes(forged)
+
+
+def test_a_signalling_nan_in_a_sample_is_refused() -> None:
+    whole = profile_array(data("float32", 30, (3,)), batch_sizes=[4]).to_bytes()
+    for value in (b"\x01\x00\x80\x7f", b"\x00\x00\x80\xff"):
+        sampled = safetensors.numpy.load(whole)["calibration.values"].tobytes()
+        at = whole.index(sampled)
+        with pytest.raises(FormatError, match="not all finite"):
+            Profile.from_bytes(whole[:at] + value + whole[at + 4 :])
+
+
+def test_writing_heeds_no_setting_of_numpy() -> None:
+    x = np.array([[1.0, 1e-50], [2.0, 3e50]])
+    with np.errstate(all="raise"):
+        profile = profile_array(x, batch_sizes=[1])
+        written = profile.to_bytes()
+    assert_array_equal(Profile.from_bytes(written).calibration.values, profile.calibration.values)
 
 
 def test_altered_bytes_are_a_profile_or_a_format_error() -> None:
