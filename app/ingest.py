@@ -19,7 +19,7 @@ from app.digests import ContentDigests, ContentIdentity
 from app.encodings import ContentDecoder, encoding_of
 from app.gathering import CUTS
 from app.limits import allow_body
-from app.lines import Consumer, Lines, Piece
+from app.lines import Consumer, Lines, Piece, at_once
 from app.problems import ProblemError
 from app.records import Shard
 from app.service import Service
@@ -340,11 +340,11 @@ class _Inlet:
         if self._decoder is not None:
             consumers = [(partial(self._pass_on_decoded, self._decoder), decoding)]
         elif self._has_processors_left():
-            consumers = [(_at_once(self._sink.decode), decoding), (_at_once(self._sink.identify), hashing)]
+            consumers = [(at_once(self._sink.decode), decoding), (at_once(self._sink.identify), hashing)]
         else:
-            consumers = [(_at_once(self._pass_on), decoding)]
+            consumers = [(at_once(self._pass_on), decoding)]
         if self._digests:
-            consumers.append((_at_once(self._digests.update), hashing))
+            consumers.append((at_once(self._digests.update), hashing))
         return consumers
 
     def _has_processors_left(self) -> bool:
@@ -367,13 +367,3 @@ class _Inlet:
         self._digests.check()
         if self._decoder is not None and self._size_bytes:
             self._decoder.finish()
-
-
-def _at_once(take: Callable[[Piece], None]) -> Consumer:
-    """Return a consumer that takes a piece in one step."""
-
-    def consume(piece: Piece) -> Iterator[None]:
-        take(piece)
-        yield
-
-    return consume

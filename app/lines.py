@@ -16,6 +16,16 @@ Consumer = Callable[[Piece], Iterator[None]]
 """Takes a piece, in steps: after each, the thread may be given to someone else."""
 
 
+def at_once(take: Callable[[Piece], None]) -> Consumer:
+    """Return a consumer that takes a piece in one step."""
+
+    def consume(piece: Piece) -> Iterator[None]:
+        take(piece)
+        return iter(())  # no step is left, for which it would have to wait for a thread again
+
+    return consume
+
+
 @dataclass(eq=False)
 class _Handed:
     """A piece, and how many lines it is still on."""
@@ -43,13 +53,13 @@ class Lines:
         self._lines = [_Line(consumer, limiter, self._on_taken) for consumer, limiter in consumers]
         self._on_done = on_done
         self._most = most
-        self._outstanding = 0
+        self._outstanding: set[_Handed] = set()
         self._moved = asyncio.Event()
 
     def put(self, piece: Piece) -> None:
         """Hand a piece to all consumers; nothing may be written to it before it is done."""
-        self._outstanding += 1
         handed = _Handed(piece, len(self._lines))
+        self._outstanding.add(handed)
         for line in self._lines:
             line.put(handed, self._moved.set)
 
@@ -59,7 +69,7 @@ class Lines:
         Raises:
             Exception: what a consumer raised; of several, the first one's.
         """
-        while self._outstanding >= self._most() and not self._failed:
+        while len(self._outstanding) >= self._most() and not self._failed:
             self._moved.clear()
             await self._moved.wait()
         self._raise()
@@ -75,11 +85,16 @@ class Lines:
         self._raise()
 
     async def abandon(self) -> None:
-        """Return once no thread works for this body any more; what waits is dropped."""
+        """Return once no thread works for this body any more; what waits is dropped, and done with."""
         for line in self._lines:
             line.drop()
         for line in self._lines:
             await line.end()
+        if not any(line.working for line in self._lines):
+            while self._outstanding:
+                self._on_done(self._outstanding.pop().piece)
+        for line in self._lines:
+            line.forget()
 
     @property
     def _failed(self) -> bool:
@@ -93,7 +108,7 @@ class Lines:
     def _on_taken(self, handed: _Handed) -> None:
         handed.left -= 1
         if not handed.left:
-            self._outstanding -= 1
+            self._outstanding.discard(handed)
             self._on_done(handed.piece)
             self._moved.set()
 
@@ -125,6 +140,15 @@ class _Line:
         self._dropped = True
         self._waiting.clear()
 
+    @property
+    def working(self) -> bool:
+        """Whether a thread may still work after `end`: that of a call that was cancelled."""
+        return self.failure is not None and not isinstance(self.failure, Exception)
+
+    def forget(self) -> None:
+        """Hold no piece, nor a failure, whose traceback holds this and a piece: a cycle, until garbage is collected."""
+        self._current = self.failure = None
+
     async def end(self) -> None:
         """Return once nothing waits and no thread works."""
         if self._task is not None and not self._task.done():
@@ -146,15 +170,23 @@ class _Line:
         """Take one piece after the other; in a worker thread, which is left as soon as others wait for one."""
         while not self._dropped:
             if self._current is None:
-                if not self._waiting:
+                try:
+                    handed = self._waiting.popleft()
+                except IndexError:  # not asked before: `drop` may come between
                     return
-                handed = self._waiting.popleft()
                 self._current = handed, self._consumer(handed.piece)
             handed, steps = self._current
             for _ in steps:
-                if self._limiter.statistics().tasks_waiting or self._dropped:
+                if self._dropped or self._is_waited_for():
                     return
             self._current = None
             self._loop.call_soon_threadsafe(self._on_taken, handed)
-            if self._limiter.statistics().tasks_waiting:
+            if self._is_waited_for():
                 return
+
+    def _is_waited_for(self) -> bool:
+        """Return whether others wait for a thread."""
+        try:
+            return bool(self._limiter.statistics().tasks_waiting)
+        except RuntimeError:  # it copies a set, which the event loop may change meanwhile
+            return True

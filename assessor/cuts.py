@@ -20,15 +20,14 @@ def best_cuts(decoder: Decoder, profiler: Profiler) -> Cuts | None:
 
 
 def piece_bytes(cuts: Cuts | None, most: int) -> int:
-    """Return the size of the next piece: the most that ends with a cut, if one lies so near.
+    """Return the size of the next piece: the most that ends with a cut; all that may be where cuts are farther apart.
 
     Args:
         cuts: counted from where the piece begins; the first may lie before that. None for anywhere.
         most: bytes of a piece, >= 1.
 
-    >>> piece_bytes((10, 32), 100), piece_bytes((0, 32), 100), piece_bytes((10, 200), 100), piece_bytes((0, 200), 100)
-    (74, 96, 10, 100)
+    >>> piece_bytes((10, 32), 100), piece_bytes((0, 32), 100), piece_bytes((10, 200), 100)
+    (74, 96, 100)
     """
     first, stride = cuts or ANYWHERE
-    over = (most - first) % stride
-    return most - over if over < most else most
+    return most - (most - first) % stride if stride <= most else most

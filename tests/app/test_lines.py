@@ -1,6 +1,7 @@
 """Pieces on their way through worker threads: in order, every one to every consumer, and none after a failure."""
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from anyio import CapacityLimiter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.lines import Lines, Piece
+from app.lines import Lines, Piece, _Line, at_once
+from app.pieces import PiecePool
 
 PIECES = [bytes([k]) * 3 for k in range(20)]
 
@@ -39,6 +41,11 @@ class Taker:
             raise ValueError(f"piece {self._fails_at}")
         self.took.append(bytes(piece))
         self.at_once -= 1
+
+    def take(self, piece: Piece) -> None:
+        """Take a piece in one step."""
+        for _ in self(piece):
+            pass
 
 
 async def send(takers: list[Taker], most: int, limiter: CapacityLimiter) -> list[bytes]:
@@ -130,6 +137,58 @@ def test_a_failure_is_raised_and_ends_all(which: int) -> None:
     assert takers[which].took == PIECES[:4]
     assert takers[1 - which].took == PIECES[: len(takers[1 - which].took)]
     assert len(takers[1 - which].took) < 8
+
+
+def test_after_a_failure_every_buffer_is_free_again_without_the_garbage_collector() -> None:
+    async def run() -> None:
+        pieces = PiecePool(max_uploads=2, total_bytes=1 << 20, largest_bytes=1 << 16, processors=4)
+        for fails_at in (0, 1, 3, 0, 1, 3):
+            taker = Taker(fails_at=fails_at)
+            lines = Lines(
+                [(Taker(), CapacityLimiter(1)), (taker, CapacityLimiter(1))], pieces.give_back, most=lambda: 9
+            )
+            for _ in range(5):
+                lines.put(memoryview(pieces.take()))
+            with pytest.raises(ValueError, match="piece"):
+                await lines.end()
+            await lines.abandon()
+            del lines, taker
+            taken = [pieces.take() for _ in range(5)]
+            assert pieces.held_bytes == sum(map(len, taken))
+            for buffer in taken:
+                pieces.give_back(memoryview(buffer))
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(run())
+    finally:
+        gc.enable()
+
+
+def test_a_piece_takes_one_turn_of_a_thread_however_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[object] = []
+    work = _Line._work
+
+    def counted(self: _Line) -> None:
+        turns.append(self)
+        work(self)
+
+    monkeypatch.setattr(_Line, "_work", counted)
+
+    async def run() -> None:
+        limiter = CapacityLimiter(1)
+        takers = [Taker() for _ in range(4)]
+        lines = [Lines([(at_once(taker.take), limiter)], lambda piece: None, most=lambda: 9) for taker in takers]
+        for piece in PIECES[:5]:
+            for line in lines:
+                line.put(piece)
+        for line in lines:
+            await line.end()
+        assert all(taker.took == PIECES[:5] for taker in takers)
+
+    asyncio.run(run())
+    assert len(turns) <= 4 * 5
 
 
 def test_a_failure_of_the_last_piece_is_raised_at_the_end() -> None:
