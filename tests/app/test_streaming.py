@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
+from app.ingest import ShardReader
 from app.serving import running
 from app.settings import Settings
 from app.storage import Store
@@ -59,6 +60,29 @@ def create_stored(settings: Settings) -> str:
     """Return the path of a new assessment, made beside a service that gives a busy machine too little time to ask."""
     with closing(Store(settings)) as store:
         return f"/v1/assessments/{create_in(store).id}"
+
+
+def test_pieces_of_a_body_end_with_batches(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(7).normal(size=(6001, 100)).astype(np.float32)
+    ends = [0]
+    decode = ShardReader.decode
+
+    def noted(self: ShardReader, piece: memoryview) -> None:
+        ends.append(ends[-1] + len(piece))
+        decode(self, piece)
+
+    monkeypatch.setattr(ShardReader, "decode", noted)
+    settings = settings.model_copy(update={"piece_bytes": 1 << 16, "port": 0})
+    with running(settings) as url, httpx.Client(base_url=url, timeout=120) as client:
+        path = create(client, batch_sizes=[32])
+        assert client.put(f"{path}/shards/0?first_row=0", content=npy(x[:13])).status_code == 201
+        ends[:] = [0]
+        assert client.put(f"{path}/shards/1?first_row=13", content=npy(x[13:])).status_code == 201
+        assert client.get(f"{path}/plan").text == assess(x, batch_size=32).to_json()
+    rows, rest = np.divmod(np.array(ends[1:-1]) - 128, 400)
+    assert len(rows) > 30
+    # A moment in which nothing comes ends a piece too, wherever it is.
+    assert ((rest == 0) & ((13 + rows) % 32 == 0)).sum() > len(rows) / 2
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: {length}", "Transfer-Encoding: chunked"])
