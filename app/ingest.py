@@ -84,7 +84,7 @@ class ShardReader:
         self._settings = settings
         self._like = like
         self._decoder: Decoder | None = None
-        self._digest = ContentIdentity()
+        self._digest = ContentIdentity(settings.shard_digest)
         self._size_bytes = 0
         self._undecoded_bytes = 0
         self._decoded_bytes = 0
@@ -262,13 +262,13 @@ async def ingest(
     return await to_thread.run_sync(finish, limiter=limiter)
 
 
-async def identify(request: Request, service: Service) -> str:
-    """Return the identity of the shard in the request's body; nothing else is done with it.
+async def identify(request: Request, service: Service, *, like: str) -> str:
+    """Return the identity of the shard in the request's body, of the kind of another one; nothing else is done with it.
 
     Raises:
         ProblemError, ClientDisconnect: as `ingest`.
     """
-    hasher = _Hasher()
+    hasher = _Hasher(like)
     await _consume(request, hasher, service)
     return str(hasher.identity)
 
@@ -278,8 +278,8 @@ class _Hasher:
 
     cuts = None
 
-    def __init__(self) -> None:
-        self.identity = ContentIdentity()
+    def __init__(self, kind: str) -> None:
+        self.identity = ContentIdentity(kind)
 
     def identify(self, piece: bytes | bytearray | memoryview) -> None:
         self.identity.update(piece)

@@ -203,8 +203,8 @@ class ShardSummary(BaseModel):
     first_row: int = Field(examples=[600])
     rows: int = Field(examples=[600])
     digest: str = Field(
-        description="BLAKE3 of the shard's bytes, Content-Encoding undone: the shard's identity.",
-        examples=["blake3:af1349b9f5f9a1a6..."],
+        description="XXH3 (128 bits) or BLAKE3 of the shard's bytes, Content-Encoding undone: the shard's identity.",
+        examples=["xxh3-128:99aa06d3014798d86001c324468d497f"],
     )
     size_bytes: int = Field(description="Of the shard, Content-Encoding undone.", examples=[153728])
     sample_shape: list[int] = Field(examples=[[8, 8]])

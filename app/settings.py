@@ -106,6 +106,10 @@ class Settings(BaseSettings):
     piece_bytes: int = Field(
         default=2**22, ge=2**16, description="Most bytes of a body that are handed to a worker thread at a time."
     )
+    shard_digest: Literal["xxh3-128", "blake3"] = Field(
+        default="xxh3-128",
+        description="What a new shard is known by when it is sent again; blake3 also where its maker is not trusted.",
+    )
     header_timeout_s: float = Field(default=20.0, gt=0, description="Longest time for the head of a request to come.")
     send_timeout_s: float = Field(
         default=60.0,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
+from xxhash import xxh3_128
 
 from assessor import DtypeError, LabelError, NonFiniteError, SettingError, ShapeError
 from clients.compression import AS_IS, AUTO, Sending, compressed, content_digest, pays
@@ -20,6 +21,9 @@ SAFETENSORS = "application/vnd.safetensors"
 UNNAMED = "application/octet-stream"  # the service recognizes it by its first bytes
 
 PIECE_BYTES = 2**20
+
+_IDENTITIES: dict[str, Callable[[], Any]] = {"xxh3-128": xxh3_128, "blake3": blake3}
+"""How the service names shards, by what stands before the colon."""
 
 # The public safetensors specification's names: https://github.com/huggingface/safetensors
 _SAFETENSORS_DTYPES = {
@@ -70,12 +74,18 @@ class Body:
             headers["Content-Digest"] = content_digest(self._encoded(self.open()))
         return headers
 
-    def identity(self) -> str:
-        """Return what the service calls the shard by, BLAKE3 of its bytes; the body must be repeatable."""
-        digest = blake3()
+    def has_digest(self, text: str) -> bool:
+        """Return whether the service calls this shard so, by XXH3 or BLAKE3 of its bytes; it must be repeatable.
+
+        A digest of another kind is no one's.
+        """
+        kind, _, digits = text.partition(":")
+        if kind not in _IDENTITIES:
+            return False
+        digest = _IDENTITIES[kind]()
         for piece in self.open():
             digest.update(piece)
-        return f"blake3:{digest.hexdigest()}"
+        return bool(digest.hexdigest() == digits)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield the pieces to an asynchronous transport."""

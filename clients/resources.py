@@ -15,7 +15,7 @@ class ShardInfo:
         index: its number in the assessment.
         first_row: the row of the dataset at which it begins.
         rows: how many it has.
-        digest: its identity: BLAKE3 of its bytes before any compression.
+        digest: its identity: XXH3 or BLAKE3 of its bytes before any compression, and which.
         size_bytes: of the body.
         sample_shape: of one sample.
         dtype: of the values.

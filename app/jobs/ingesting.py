@@ -93,7 +93,9 @@ class IngestWork:
         }
         event = {"index": item["index"], "uri": item["uri"]}
         if stored is not None:
-            check_same(stored, digest=self._identify(running, store, source), first_row=item["first_row"])
+            check_same(
+                stored, digest=self._identify(running, store, source, like=stored.digest), first_row=item["first_row"]
+            )
             counts["rows_done"] = JOBS.c.rows_done + stored.n_rows
             self._leases.write(lease, "shard", event | {"rows": stored.n_rows, "new": False}, **counts)
             return
@@ -117,8 +119,8 @@ class IngestWork:
             size_bytes=ingested.size_bytes, n_rows=shard.n_rows, seconds=seconds, source="store"
         )
 
-    def _identify(self, running: Running, store: Store, source: Source) -> str:
-        identity = ContentIdentity()
+    def _identify(self, running: Running, store: Store, source: Source, *, like: str) -> str:
+        identity = ContentIdentity(like)
         for piece in self._pieces(running, store, source):
             identity.update(piece)
         return str(identity)

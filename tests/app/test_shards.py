@@ -6,6 +6,7 @@ import httpx
 import numpy as np
 import pytest
 from blake3 import blake3
+from xxhash import xxh3_128
 
 from app.serving import running
 from app.settings import Settings
@@ -23,7 +24,7 @@ def test_summary_and_state(client: httpx.Client, assessment: str) -> None:
         "index": 0,
         "first_row": 0,
         "rows": 10,
-        "digest": f"blake3:{blake3(body).hexdigest()}",
+        "digest": f"xxh3-128:{xxh3_128(body).hexdigest()}",
         "size_bytes": len(body),
         "sample_shape": [6],
         "dtype": "float32",
@@ -63,8 +64,24 @@ def test_other_bytes_under_the_same_index(client: httpx.Client, assessment: str)
     stored = client.put(f"{assessment}/shards/0", content=npy(rows(4))).json()
     other = npy(rows(4, seed=1))
     response = client.put(f"{assessment}/shards/0", content=other)
-    check_problem(response, 409, "shard-conflict", stored["digest"], blake3(other).hexdigest(), "another index")
+    check_problem(response, 409, "shard-conflict", stored["digest"], xxh3_128(other).hexdigest(), "another index")
     assert client.get(assessment).json()["shards"] == [stored]
+
+
+def test_shards_are_compared_by_the_digest_that_they_have(settings: Settings) -> None:
+    """Another setting is for new shards; one that was sent before it is known again."""
+    body, other = npy(rows(4)), npy(rows(4, seed=1))
+    digests = {"blake3": f"blake3:{blake3(body).hexdigest()}", "xxh3-128": f"xxh3-128:{xxh3_128(body).hexdigest()}"}
+    path = ""
+    for index, kind in enumerate(digests):
+        with running(settings.model_copy(update={"shard_digest": kind})) as url, httpx.Client(base_url=url) as client:
+            path = path or create(client)
+            assert client.put(f"{path}/shards/{index}", content=body).json()["digest"] == digests[kind]
+            for before, there in enumerate(list(digests)[: index + 1]):
+                again = client.put(f"{path}/shards/{before}", content=body)
+                assert (again.status_code, again.json()["digest"]) == (200, digests[there])
+                response = client.put(f"{path}/shards/{before}", content=other)
+                check_problem(response, 409, "shard-conflict", digests[there], f"{there}:")
 
 
 def test_same_bytes_at_other_rows(client: httpx.Client, assessment: str) -> None:

@@ -16,6 +16,8 @@ import safetensors
 import safetensors.numpy
 import safetensors.torch
 import torch
+from blake3 import blake3
+from xxhash import xxh3_128
 
 from assessor import DtypeError, LabelError, NonFiniteError, SettingError, ShapeError
 from clients.bodies import NPY, SAFETENSORS, UNNAMED, shard_body
@@ -153,7 +155,11 @@ def test_compressed(encoding: str, decompress: Any) -> None:
     assert len(sent) < x.nbytes / 2
     assert decompress(sent) == b"".join(plain)
     assert b"".join(body) == sent
-    assert body.identity() == plain.identity()
+    content = b"".join(plain)
+    for kind, digest in (("xxh3-128", xxh3_128(content)), ("blake3", blake3(content))):
+        assert body.has_digest(f"{kind}:{digest.hexdigest()}")
+        assert not body.has_digest(f"{kind}:{digest.hexdigest()[::-1]}")
+        assert not body.has_digest(f"new-{kind}:{digest.hexdigest()}")
     assert seen[-1] == (plain.size_bytes, plain.size_bytes)
     digest = base64.b64encode(hashlib.sha256(sent).digest()).decode()
     assert body.headers == {
