@@ -127,6 +127,18 @@ class Gatherer:
         self._ended = self.complete and not self._waiting_bytes
         return body, not self._ended
 
+    def lend(self) -> bytes:
+        """Return what waits; it, and what follows until `passed`, is read past this one."""
+        self._stop_timer()
+        head = b"".join(self._waiting)
+        self._waiting, self._waiting_bytes = [], 0
+        self._taken_bytes += len(head)
+        return head
+
+    def passed(self, size_bytes: int) -> None:
+        """Say that so many bytes were read past this one, and no more will be."""
+        self._taken_bytes += size_bytes
+
     def close(self) -> None:
         """End without more."""
         self._stop_timer()

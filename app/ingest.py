@@ -9,23 +9,25 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from app.digests import ContentDigests, ContentIdentity
 from app.encodings import ContentDecoder, encoding_of
 from app.gathering import CUTS
+from app.lending import LENDING, LentBody
 from app.limits import allow_body
-from app.lines import Consumer, Lines, Piece, at_once
+from app.lines import Consumer, Lines, at_once
 from app.problems import ProblemError
 from app.records import Shard
 from app.service import Service
 from app.settings import Settings
 from assessor import EmptyShardError, Profile, Profiler
-from assessor.cuts import Cuts, best_cuts
+from assessor.cuts import Cuts, best_cuts, piece_bytes
 from assessor.formats import MEDIA_TYPES, RECOGNIZED_BYTES, Decoder, DecodeSettings, Part, decoder_for, formats
 from assessor.formats.decoder import MAX_HEADER_BYTES
 
@@ -291,15 +293,26 @@ class _Hasher:
 async def _consume(request: Request, sink: Sink, service: Service) -> None:
     """Read the body into the sink, whose work is done in worker threads while the next piece comes in."""
     inlet = _Inlet(request, sink, service)
-    allow_body(request)
     with service.pieces.upload():
-        await inlet.run(request)
+        await inlet.run()
+
+
+@dataclass(frozen=True)
+class _Borrowed:
+    """The rest of a body, and the buffer that a worker thread reads it to."""
+
+    body: LentBody
+    buffer: bytearray
+
+
+_Handed = bytes | memoryview | _Borrowed
 
 
 class _Inlet:
     """One body on its way: its digest checked, decompressed, and given to a sink, a piece at a time."""
 
     def __init__(self, request: Request, sink: Sink, service: Service) -> None:
+        self._request = request
         self._service = service
         self._sink = sink
         encoding = encoding_of(request.headers.getlist("content-encoding"))
@@ -309,53 +322,96 @@ class _Inlet:
             most = service.settings.max_decoded_bytes
             self._decoder = ContentDecoder(encoding, max_decoded_bytes=most)
         self._size_bytes = 0
-        cut = request.scope.get("extensions", {}).get(CUTS)
-        self._cut: Callable[[Cuts], None] | None = cut["cut"] if cut and encoding is None else None
+        self._passed_bytes = 0
+        extensions = request.scope.get("extensions", {})
+        # What is decompressed, or hashed by another thread, comes piece by piece through the event loop.
+        as_it_is = encoding is None
+        self._cut: Callable[[Cuts], None] | None = extensions[CUTS]["cut"] if as_it_is and CUTS in extensions else None
+        self._lend: Callable[[], LentBody | None] = lambda: None
+        if as_it_is and not self._digests and LENDING in extensions:
+            self._lend = extensions[LENDING]["lend"]
+        self._limit = allow_body(request)
 
-    async def run(self, request: Request) -> None:
+    async def run(self) -> None:
         """Read the body to its end."""
         lines = Lines(self._consumers(), self._on_done, most=lambda: self._service.pieces.buffers_an_upload)
         try:
-            async for piece in request.stream():
-                if piece:
-                    self._size_bytes += len(piece)
-                    lines.put(piece)
-                    await lines.has_room()
+            more = True
+            while more:
+                more = not await self._borrow(lines) and await self._receive(lines)
             await lines.end()
             self._check_end()
         finally:
             # On an error or a disconnect a thread may still run: wait, so that no state is shared with it afterwards.
             await lines.abandon()
 
-    def _on_done(self, piece: Piece) -> None:
-        self._service.pieces.give_back(piece)
+    async def _borrow(self, lines: Lines[_Handed]) -> bool:
+        """Let a worker thread read as much as is there, where it may; return whether that was all."""
+        if (body := self._lend()) is None:
+            return False
+        size_bytes = body.left
+        lines.put(_Borrowed(body, self._service.pieces.take()))
+        await lines.all_done()
+        self._size_bytes += size_bytes - body.left
+        self._limit.passed(size_bytes - body.left, complete=not body.left)
+        return not body.left
+
+    async def _receive(self, lines: Lines[_Handed]) -> bool:
+        """Pass on the next piece; return whether there are more.
+
+        Raises:
+            ClientDisconnect: the connection was cut in mid-body.
+        """
+        message = await self._request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        if piece := message.get("body", b""):
+            self._size_bytes += len(piece)
+            lines.put(piece)
+            await lines.has_room()
+        return bool(message.get("more_body", False))
+
+    def _on_done(self, handed: _Handed) -> None:
+        if isinstance(handed, _Borrowed):
+            handed.body.give_back()
+            self._service.pieces.give_back(memoryview(handed.buffer))
+            return
+        self._service.pieces.give_back(handed)
         if self._cut is not None and (cuts := self._sink.cuts) is not None:
             self._cut(cuts)
             self._cut = None
 
-    def _consumers(self) -> list[tuple[Consumer, CapacityLimiter]]:
+    def _consumers(self) -> list[tuple[Consumer[Any], CapacityLimiter]]:
         """Return what takes each piece, beside each other."""
-        decoding, hashing = self._service.decoding, self._service.limiter
-        consumers: list[tuple[Consumer, CapacityLimiter]]
+        take: Consumer[Any] = self._take
         if self._decoder is not None:
-            consumers = [(partial(self._pass_on_decoded, self._decoder), decoding)]
-        elif self._has_processors_left():
-            consumers = [(at_once(self._sink.decode), decoding), (at_once(self._sink.identify), hashing)]
-        else:
-            consumers = [(at_once(self._pass_on), decoding)]
+            take = partial(self._take_encoded, self._decoder)
+        consumers = [(take, self._service.decoding)]
         if self._digests:
-            consumers.append((at_once(self._digests.update), hashing))
+            consumers.append((at_once(self._digests.update), self._service.limiter))
         return consumers
 
-    def _has_processors_left(self) -> bool:
-        """Return whether the body may be hashed beside its decoding; else a second thread would only cost its start."""
-        return 2 * self._service.pieces.uploads < self._service.processors
+    def _take(self, handed: _Handed) -> Iterator[None]:
+        """Pass on a piece, or all pieces that are read from a borrowed body."""
+        if isinstance(handed, _Borrowed):
+            return self._read(handed)
+        self._pass_on(handed)
+        return iter(())
 
-    def _pass_on(self, piece: Piece) -> None:
+    def _read(self, borrowed: _Borrowed) -> Iterator[None]:
+        body, room = borrowed.body, memoryview(borrowed.buffer)
+        while body.left and not body.dry:
+            cuts = self._sink.cuts and (self._sink.cuts[0] - self._passed_bytes, self._sink.cuts[1])
+            if n := body.fill(room[: piece_bytes(cuts, len(room))]):
+                self._pass_on(room[:n])
+            yield
+
+    def _pass_on(self, piece: bytes | memoryview) -> None:
+        self._passed_bytes += len(piece)
         self._sink.identify(piece)
         self._sink.decode(piece)
 
-    def _pass_on_decoded(self, decoder: ContentDecoder, piece: Piece) -> Iterator[None]:
+    def _take_encoded(self, decoder: ContentDecoder, piece: bytes | memoryview) -> Iterator[None]:
         """Pass on what a piece is decoded to, in steps, so that a body which grows without end holds up no other."""
         decoder.feed(piece)
         while decoded := decoder.take():

@@ -82,6 +82,12 @@ class BodyLimit:
                 self._check_digest(body)
         return message
 
+    def passed(self, size_bytes: int, *, complete: bool) -> None:
+        """Count bytes of the body that were read past this one, without waiting for any: a lent body's."""
+        self._size_bytes += size_bytes
+        self._window_bytes += size_bytes
+        self._complete = complete
+
     @property
     def unread(self) -> bool:
         """Whether the request has a body of which some was not read."""
@@ -178,8 +184,8 @@ class LimitMiddleware:
         await response(scope, receive, send)
 
 
-def allow_body(request: Request) -> None:
-    """Let this request's body be as long as a shard.
+def allow_body(request: Request) -> BodyLimit:
+    """Let this request's body be as long as a shard; return its limit.
 
     Raises:
         ProblemError: its Content-Length says that it is longer ("body-too-large").
@@ -187,6 +193,7 @@ def allow_body(request: Request) -> None:
     limit = request.scope[_SCOPE_KEY]
     assert isinstance(limit, BodyLimit)
     limit.allow()
+    return limit
 
 
 def _declared_bytes(content_length: str | None) -> int | None:

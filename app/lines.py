@@ -8,18 +8,19 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-Piece = bytes | memoryview
-Consumer = Callable[[Piece], Iterator[None]]
+P = TypeVar("P")
+Consumer = Callable[[P], Iterator[None]]
 """Takes a piece, in steps: after each, the thread may be given to someone else."""
 
 
-def at_once(take: Callable[[Piece], None]) -> Consumer:
+def at_once(take: Callable[[P], None]) -> Consumer[P]:
     """Return a consumer that takes a piece in one step."""
 
-    def consume(piece: Piece) -> Iterator[None]:
+    def consume(piece: P) -> Iterator[None]:
         take(piece)
         return iter(())  # no step is left, for which it would have to wait for a thread again
 
@@ -27,14 +28,14 @@ def at_once(take: Callable[[Piece], None]) -> Consumer:
 
 
 @dataclass(eq=False)
-class _Handed:
+class _Handed(Generic[P]):
     """A piece, and how many lines it is still on."""
 
-    piece: Piece
+    piece: P
     left: int
 
 
-class Lines:
+class Lines(Generic[P]):
     """All consumers of one body; used in the event loop only.
 
     Args:
@@ -45,18 +46,18 @@ class Lines:
 
     def __init__(
         self,
-        consumers: Sequence[tuple[Consumer, CapacityLimiter]],
-        on_done: Callable[[Piece], None],
+        consumers: Sequence[tuple[Consumer[P], CapacityLimiter]],
+        on_done: Callable[[P], None],
         *,
         most: Callable[[], int],
     ) -> None:
         self._lines = [_Line(consumer, limiter, self._on_taken) for consumer, limiter in consumers]
         self._on_done = on_done
         self._most = most
-        self._outstanding: set[_Handed] = set()
+        self._outstanding: set[_Handed[P]] = set()
         self._moved = asyncio.Event()
 
-    def put(self, piece: Piece) -> None:
+    def put(self, piece: P) -> None:
         """Hand a piece to all consumers; nothing may be written to it before it is done."""
         handed = _Handed(piece, len(self._lines))
         self._outstanding.add(handed)
@@ -70,8 +71,17 @@ class Lines:
             Exception: what a consumer raised; of several, the first one's.
         """
         while len(self._outstanding) >= self._most() and not self._failed:
-            self._moved.clear()
-            await self._moved.wait()
+            await self._move()
+        self._raise()
+
+    async def all_done(self) -> None:
+        """Return once there is no piece that is not done; more may be put then.
+
+        Raises:
+            Exception: as `has_room`.
+        """
+        while self._outstanding and not self._failed:
+            await self._move()
         self._raise()
 
     async def end(self) -> None:
@@ -96,6 +106,10 @@ class Lines:
         for line in self._lines:
             line.forget()
 
+    async def _move(self) -> None:
+        self._moved.clear()
+        await self._moved.wait()
+
     @property
     def _failed(self) -> bool:
         return any(line.failure is not None for line in self._lines)
@@ -105,7 +119,7 @@ class Lines:
             if line.failure is not None:
                 raise line.failure
 
-    def _on_taken(self, handed: _Handed) -> None:
+    def _on_taken(self, handed: _Handed[P]) -> None:
         handed.left -= 1
         if not handed.left:
             self._outstanding.discard(handed)
@@ -113,21 +127,21 @@ class Lines:
             self._moved.set()
 
 
-class _Line:
+class _Line(Generic[P]):
     """The pieces that wait for one consumer, and the one that it works on."""
 
-    def __init__(self, consumer: Consumer, limiter: CapacityLimiter, on_taken: Callable[[_Handed], None]) -> None:
+    def __init__(self, consumer: Consumer[P], limiter: CapacityLimiter, on_taken: Callable[[_Handed[P]], None]) -> None:
         self._consumer = consumer
         self._limiter = limiter
         self._on_taken = on_taken
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[_Handed] = deque()
-        self._current: tuple[_Handed, Iterator[None]] | None = None
+        self._waiting: deque[_Handed[P]] = deque()
+        self._current: tuple[_Handed[P], Iterator[None]] | None = None
         self._task: asyncio.Task[None] | None = None
         self._dropped = False
         self.failure: BaseException | None = None
 
-    def put(self, handed: _Handed, on_failure: Callable[[], None]) -> None:
+    def put(self, handed: _Handed[P], on_failure: Callable[[], None]) -> None:
         """Let a piece wait; nothing comes of it after a failure."""
         if self.failure is not None or self._dropped:
             return

@@ -10,11 +10,12 @@
 - A client that sends its request and closes its sending side is answered.
 - An Upgrade is not taken up; its request has no body and ends the connection, since the parser loses what follows.
 - A body reaches the application in pieces (`app.gathering`), not in packets; one whose length is known is read straight
-  into them (`app.receiving`).
+  into them (`app.receiving`), or lent to the application's own threads (`app.lending`).
 """
 
 import asyncio
 import json
+import os
 import uuid
 from collections.abc import Callable
 from functools import partial
@@ -28,6 +29,7 @@ from uvicorn.server import ServerState
 
 from app.gathering import CUTS, UNREAD_BYTES, Gatherer
 from app.headers import SECURITY_HEADERS
+from app.lending import LENDING, LentBody
 from app.pieces import PiecePool
 from app.problems import KINDS, MEDIA_TYPE, problem_document
 from app.receiving import BodyReceiver
@@ -206,7 +208,8 @@ class ServiceProtocol(HttpToolsProtocol):
             cycle.keep_alive = False  # for the same reason
         self._body_left = 0 if upgrade else _length_of(self.headers)
         self._body = Gatherer(self._pieces, self.loop, cycle.message_event.set)
-        self.scope["extensions"] = {CUTS: {"cut": self._body.cut}}
+        lend = partial(self._lend, self._body)
+        self.scope["extensions"] = {CUTS: {"cut": self._body.cut}, LENDING: {"lend": lend}}
         # Before its task has begun, which the event loop does later.
         cycle.receive = partial(self._receive, cycle, self._body)  # type: ignore[method-assign]  # bodies are ours
 
@@ -246,11 +249,44 @@ class ServiceProtocol(HttpToolsProtocol):
             if self._body.full:
                 self.flow.pause_reading()
         if not self._body_left:
-            # The old one still waits for this body.
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
-            self.transport.inner.set_protocol(self)  # type: ignore[attr-defined]  # our own
-            self.on_message_complete()
+            self._parse_on()
+
+    def _parse_on(self) -> None:
+        """Take what comes after a body that the parser was not shown."""
+        # The old one still waits for this body.
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        self.transport.inner.set_protocol(self)  # type: ignore[attr-defined]  # our own
+        self.on_message_complete()
+
+    def _lend(self, body: Gatherer) -> LentBody | None:
+        """Lend the rest of a request's body, to be given back before anything else is asked of the request.
+
+        None where it cannot be: where its length is not known or little is left, where the client waits to be told to
+        go on, or the connection is closing.
+        """
+        inner = self.transport.inner  # type: ignore[attr-defined]  # our own
+        receiving = isinstance(inner.get_protocol(), BodyReceiver)
+        if self._body is not body or not receiving or self._drops_body or inner.is_closing():
+            return None
+        if self._body_left <= UNREAD_BYTES or self.cycle.waiting_for_100_continue:
+            return None
+        self.flow.pause_reading()
+        head, left = body.lend(), self._body_left
+        # A descriptor of its own: this connection may be closed while a thread still reads.
+        descriptor = os.dup(inner.get_extra_info("socket").fileno())
+        return LentBody(descriptor, head, len(head) + left, partial(self._take_back, body))
+
+    def _take_back(self, body: Gatherer, size_bytes: int) -> None:
+        """Read on after so many bytes of a body were read by someone else."""
+        body.passed(size_bytes)
+        self._body_left -= size_bytes
+        if self.transport.inner.is_closing():  # type: ignore[attr-defined]  # our own
+            return
+        self._unset_keepalive_if_required()
+        if not self._body_left:
+            self._parse_on()
+        self.flow.resume_reading()
 
     @property
     def _drops_body(self) -> bool:

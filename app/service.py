@@ -71,7 +71,6 @@ class Service:
     finishing: CapacityLimiter = field(init=False)
     looking: CapacityLimiter = field(init=False)
     pieces: PiecePool = field(init=False)
-    processors: int = field(init=False)
     metrics: Metrics = field(default_factory=Metrics)
     drain: Drain = field(default_factory=Drain)
 
@@ -81,12 +80,11 @@ class Service:
         self.keys = Keys(self.store.engine)
         self.rates = RateLimiter(self.settings)
         self.cache = ProfileCache(self.settings.cached_profiles)
-        self.processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.pieces = PiecePool(
             max_uploads=self.settings.max_uploads,
             total_bytes=self.settings.upload_memory_bytes,
             largest_bytes=self.settings.piece_bytes,
-            processors=self.processors,
+            processors=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         )
 
     async def open(self) -> None:

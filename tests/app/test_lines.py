@@ -11,9 +11,10 @@ from anyio import CapacityLimiter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.lines import Lines, Piece, _Line, at_once
+from app.lines import Lines, _Line, at_once
 from app.pieces import PiecePool
 
+Piece = bytes | memoryview
 PIECES = [bytes([k]) * 3 for k in range(20)]
 
 
@@ -144,7 +145,7 @@ def test_after_a_failure_every_buffer_is_free_again_without_the_garbage_collecto
         pieces = PiecePool(max_uploads=2, total_bytes=1 << 20, largest_bytes=1 << 16, processors=4)
         for fails_at in (0, 1, 3, 0, 1, 3):
             taker = Taker(fails_at=fails_at)
-            lines = Lines(
+            lines: Lines[Piece] = Lines(
                 [(Taker(), CapacityLimiter(1)), (taker, CapacityLimiter(1))], pieces.give_back, most=lambda: 9
             )
             for _ in range(5):
@@ -172,7 +173,7 @@ def test_a_piece_takes_one_turn_of_a_thread_however_many_wait(monkeypatch: pytes
     turns: list[object] = []
     work = _Line._work
 
-    def counted(self: _Line) -> None:
+    def counted(self: _Line[Piece]) -> None:
         turns.append(self)
         work(self)
 

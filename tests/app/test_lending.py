@@ -1,0 +1,294 @@
+"""Bodies read by a worker thread from the connection's socket: whole, in order, and given back whatever ends them."""
+
+import base64
+import gzip
+import hashlib
+import os
+import socket
+import threading
+import time
+from contextlib import closing, suppress
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.lending import LentBody
+from app.pieces import PiecePool
+from app.serving import running
+from app.settings import Settings
+from assessor import assess
+from tests.app.support import check_problem, create, npy, npy_head, rows
+from tests.app.test_streaming import read_answer, send_raw, shard_head
+
+WAITING_S = 60.0
+
+
+class Borrower:
+    """A lent body at one end of a pair of sockets."""
+
+    def __init__(self, head: bytes, size_bytes: int) -> None:
+        self.sender, self._receiver = socket.socketpair()
+        self._receiver.setblocking(False)
+        self.back: list[int] = []
+        descriptor = os.dup(self._receiver.fileno())
+        self.body = LentBody(descriptor, head, size_bytes, self.back.append)
+
+    def read(self, room_bytes: int) -> bytes:
+        """Return what comes, until the body has ended or runs dry."""
+        came, room = b"", memoryview(bytearray(room_bytes))
+        while self.body.left and not self.body.dry:
+            came += room[: self.body.fill(room)]
+        return came
+
+    def rest(self) -> bytes:
+        """Return what is left in the socket."""
+        try:
+            return self._receiver.recv(1 << 20)
+        except BlockingIOError:
+            return b""
+
+    def close(self) -> None:
+        self.body.give_back()
+        self.sender.close()
+        self._receiver.close()
+
+
+@given(
+    size=st.integers(1, 5000),
+    head=st.integers(0, 3000),
+    room=st.integers(1, 700),
+    more=st.binary(max_size=50),
+    data=st.data(),
+)
+def test_what_is_there_is_read_and_no_more(size: int, head: int, room: int, more: bytes, data: st.DataObject) -> None:
+    """All of the body that came, in order; nothing of what follows it."""
+    content = os.urandom(size)
+    head = min(head, size)
+    there = data.draw(st.integers(head, size))
+    with closing(Borrower(content[:head], size)) as borrower:
+        borrower.sender.sendall(content[head:there])
+        if there == size:
+            borrower.sender.sendall(more)
+        assert borrower.read(room) == content[:there]
+        assert borrower.body.left == size - there
+        assert borrower.body.dry == (there < size)
+        assert borrower.rest() == (more if there == size else b"")
+    assert borrower.back == [there - head]
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_connection_that_ends(reset: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sender = socket.create_connection(listener.getsockname())
+        receiver, _ = listener.accept()
+        receiver.setblocking(False)
+        body = LentBody(os.dup(receiver.fileno()), b"ab", 100, lambda n: None)
+        sender.sendall(b"cd")
+        while len(receiver.recv(100, socket.MSG_PEEK)) < 2:
+            pass
+        if reset:
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        room = memoryview(bytearray(100))
+        if not reset:
+            sender.close()
+            assert body.fill(room) == 4
+        else:
+            sender.close()
+            assert body.fill(room) in (2, 4)  # what a reset takes with it is the system's
+        assert body.dry
+        body.give_back()
+        receiver.close()
+
+
+def test_bytes_that_come_in_a_moment_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.lending.PATIENCE_S", WAITING_S)
+    with closing(Borrower(b"", 6)) as borrower:
+        late = threading.Timer(0.05, borrower.sender.sendall, [b"abcdef"])
+        late.start()
+        assert borrower.read(6) == b"abcdef"
+        late.join()
+
+
+@pytest.fixture
+def lent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The bytes that each lent body gave to a thread."""
+    given_back: list[int] = []
+    init, back = LentBody.__init__, LentBody.give_back
+
+    def noted_init(self: LentBody, *arguments: object) -> None:
+        init(self, *arguments)  # type: ignore[arg-type]
+        self.before = self.left  # type: ignore[attr-defined]
+
+    def noted_back(self: LentBody) -> None:
+        given_back.append(self.before - self.left)  # type: ignore[attr-defined]
+        back(self)
+
+    monkeypatch.setattr(LentBody, "__init__", noted_init)
+    monkeypatch.setattr(LentBody, "give_back", noted_back)
+    return given_back
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread waits for a busy machine's client."""
+    monkeypatch.setattr("app.lending.PATIENCE_S", WAITING_S)
+
+
+def open_sockets() -> int:
+    """Return how many descriptors of sockets this process has."""
+    names = []
+    for entry in os.scandir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            names.append(os.readlink(entry.path))
+    return sum(name.startswith("socket:") for name in names)
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("columns", [6, 700, 100_000])
+def test_most_of_a_body_is_lent(client: httpx.Client, lent: list[int], columns: int) -> None:
+    x = np.random.default_rng(columns).normal(size=(6_000_000 // columns // 4, columns)).astype(np.float32)
+    path = create(client)
+    assert client.put(f"{path}/shards/0", content=npy(x)).status_code == 201
+    assert client.put(f"{path}/shards/0", content=npy(x)).status_code == 200
+    assert client.get(f"{path}/plan").text == assess(x, batch_size=4).to_json()
+    # The connection goes on behind each body.
+    assert client.get(path).json()["rows"] == len(x)
+    assert sum(lent) > 2 * x.nbytes * 0.9
+
+
+def test_a_body_that_stops_now_and_then(client: httpx.Client, server_url: str, lent: list[int]) -> None:
+    """The event loop and threads take turns; what one began the other ends."""
+    x = rows(600_000)
+    data, path = npy(x), create(client)
+    random = np.random.default_rng(3)
+    with send_raw(server_url, shard_head(path, f"Content-Length: {len(data)}")) as connection:
+        at = 0
+        while at < len(data):
+            n = int(random.integers(1, 300_000))
+            connection.sendall(data[at : at + n])
+            at += n
+            time.sleep(float(random.choice([0.0, 0.02])))
+        assert read_answer(connection).startswith(b"HTTP/1.1 201 ")
+    assert client.get(f"{path}/plan").text == assess(x, batch_size=4).to_json()
+    assert len(lent) > 1
+    assert sum(lent) < len(data) + 1
+
+
+def test_requests_behind_a_lent_body(client: httpx.Client, server_url: str) -> None:
+    """What is sent ahead of the answer is answered, in its order."""
+    x = rows(20_000)
+    data, path = npy(x), create(client)
+    head = shard_head(path, f"Content-Length: {len(data)}").replace("\n", "\r\n").encode()
+    state = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    with send_raw(server_url, "", head + data + head + data + state) as connection:
+        answer = b""
+        while received := connection.recv(65536):
+            answer += received
+    assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"201", b"200", b"200"]
+    assert b'"rows":20000' in answer
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_shard_that_is_refused_in_mid_body(settings: Settings, lent: list[int]) -> None:
+    """The client reads why, though it still sends; neither buffer nor descriptor stays."""
+    x = rows(400_000)
+    x[50_000, 2] = np.nan
+    before = open_sockets()
+    with running(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
+        path = create(client)
+        for _ in range(5):
+            response = client.put(f"{path}/shards/0", content=npy(x))
+            check_problem(response, 422, "non-finite", "row 50000")
+        assert client.get(path).json()["shards"] == []
+        x[50_000, 2] = 0
+        assert client.put(f"{path}/shards/0", content=npy(x)).status_code == 201
+    assert lent
+    assert open_sockets() <= before
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_client_that_goes_while_a_thread_reads(
+    settings: Settings, lent: list[int], reset: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools: list[PiecePool] = []
+    init = PiecePool.__init__
+
+    def noted(self: PiecePool, **options: int) -> None:
+        init(self, **options)
+        pools.append(self)
+
+    monkeypatch.setattr(PiecePool, "__init__", noted)
+    data = npy(rows(100_000))
+    with running(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
+        path = create(client)
+        before = open_sockets()
+        for _ in range(5):
+            connection = send_raw(url, shard_head(path, f"Content-Length: {len(data)}"), data[: len(data) // 2])
+            if reset:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            connection.close()
+        assert client.put(f"{path}/shards/0", content=data).status_code == 201
+        assert client.get(f"{path}/plan").text == assess(rows(100_000), batch_size=4).to_json()
+        deadline = time.monotonic() + WAITING_S
+        while (any(pool.uploads for pool in pools) or open_sockets() > before) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not any(pool.uploads for pool in pools)
+        assert open_sockets() <= before
+
+
+def test_a_client_that_waits_to_be_told_to_go_on(client: httpx.Client, server_url: str, lent: list[int]) -> None:
+    data, path = npy(rows(40_000)), create(client)
+    head = shard_head(path, f"Content-Length: {len(data)}", "Expect: 100-continue")
+    with send_raw(server_url, head) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(data)
+        assert read_answer(connection).startswith(b"HTTP/1.1 201 ")
+    assert client.get(path).json()["rows"] == 40_000
+
+
+def test_what_has_a_digest_or_an_encoding_or_no_length_is_not_lent(client: httpx.Client, lent: list[int]) -> None:
+    data, path = npy(rows(40_000)), create(client)
+    digest = f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:"
+    assert client.put(f"{path}/shards/0", content=data, headers={"content-digest": digest}).status_code == 201
+    zipped = gzip.compress(data, 1)
+    assert client.put(f"{path}/shards/0", content=zipped, headers={"content-encoding": "gzip"}).status_code == 200
+    assert client.put(f"{path}/shards/0", content=iter([data[:70_000], data[70_000:]])).status_code == 200
+    assert lent == []
+
+
+def test_a_trickle_is_not_waited_for_in_a_thread(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that send a little now and then leave the threads to others, and are refused as slow."""
+    settings = settings.model_copy(
+        update={"body_rate_window_s": 0.5, "body_min_bytes_per_s": 1 << 20, "worker_threads": 1}
+    )
+    data = npy(rows(100_000))
+    with running(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
+        path = create(client)
+        ended = threading.Event()
+
+        def trickle(connection: socket.socket) -> None:
+            try:
+                while not ended.is_set():
+                    connection.sendall(b"x" * 10)
+                    time.sleep(0.001)
+            except OSError:
+                pass
+
+        slow = []
+        for index in range(1, 4):
+            head = shard_head(path, f"Content-Length: {len(data)}").replace("shards/0", f"shards/{index}?first_row=1")
+            slow.append(send_raw(url, head, npy_head((100_000, 6))))
+        threads = [threading.Thread(target=trickle, args=(connection,)) for connection in slow]
+        for thread in threads:
+            thread.start()
+        assert client.put(f"{path}/shards/0", content=data).status_code in (201, 408)
+        for connection in slow:
+            assert b"/problems/slow-upload" in read_answer(connection)
+        ended.set()
+        for thread, connection in zip(threads, slow, strict=True):
+            thread.join()
+            connection.close()
