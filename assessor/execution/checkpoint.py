@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from assessor.errors import AssessorError, SettingError
-from assessor.execution.work import Part, Placed, Settings
+from assessor.execution.work import Part, Placed, Settings, kind_of
 from assessor.profile import Profile
 from assessor.sources.extents import Extent, Group, Tensor
 from assessor.sources.stores import Source
@@ -78,14 +78,13 @@ class Checkpoint:
             profile = Profile.from_bytes(data)
         except (OSError, AssessorError):  # not there, or cut off when the machine went down
             return None
-        kind = (profile.sample_shape, profile.labelled)
         starts = [start for start, _ in profile.spans]
         read = []
         for placed in task:  # each is read whole or not
             span = bisect_right(starts, placed.first_row) - 1
             if span >= 0 and placed.first_row < profile.spans[span][1]:
                 read.append(placed.number)
-        return Part(kind, tuple(read), data)
+        return Part(kind_of(profile), tuple(read), data)
 
     def keep_part(self, task: Sequence[Placed], part: Part) -> None:
         """Write a task's profile; the file is whole or not there."""

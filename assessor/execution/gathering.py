@@ -1,13 +1,9 @@
 """What the workers send, put together: profiles merged as they come, failures raised or noted."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-import numpy as np
-
-from assessor.calibration import Calibration, join_samples
 from assessor.errors import LabelError, ShapeError
-from assessor.execution.merging import MergeTree, unread_rows
+from assessor.execution.merging import MergeTree, SampleBar, unread_rows
 from assessor.execution.outcome import Skipped
 from assessor.execution.work import Failure, Kind, Part, Placed
 from assessor.profile import Profile
@@ -35,12 +31,12 @@ class Gathering:
         self._undecided = 0
         self._expected: Kind | None = None
         self._waiting: list[Part] = []
-        self._sample: Calibration | None = None
+        self._sample_bar = SampleBar()
 
     @property
     def bar(self) -> int | None:
         """The largest hash of the rows merged so far that can be in the dataset's calibration sample."""
-        return None if self._sample is None else self._sample.bar
+        return self._sample_bar.value
 
     def take(self, part: Part) -> None:
         """Add the profile of some blocks.
@@ -104,8 +100,7 @@ class Gathering:
 
     def _add(self, profile: Profile) -> None:
         self._tree.add(profile)
-        rows_only = replace(profile.calibration, values=np.empty((len(profile.calibration.rows), 0)))
-        self._sample = rows_only if self._sample is None else join_samples([self._sample, rows_only])
+        self._sample_bar.add(profile)
 
     def _of_another_kind(self, number: int, kind: Kind) -> Failure:
         assert self._expected is not None

@@ -1,6 +1,16 @@
-"""Blocks to profiles: all tasks through the engine, finished ones kept, failed ones tried again."""
+"""Blocks to profiles: all tasks through the engine, finished ones kept, failed ones tried again.
 
-from collections.abc import Iterable, Sequence
+A task costs some milliseconds beside its bytes (scaling.md), so the first ones handed out are large, and they get
+smaller towards the end, so that no worker is left with much when the others have nothing: guided self-scheduling. A
+large task is several joined. Which ones depends on the number of workers, and nothing else does: neither blocks nor
+bits nor what is skipped. What a checkpoint keeps is named by its task and must serve any number of workers, so there
+tasks stay as they are.
+
+Source: Polychronopoulos & Kuck 1987, doi:10.1109/TC.1987.5009495.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 
 from assessor.execution.checkpoint import Checkpoint
@@ -11,6 +21,14 @@ from assessor.execution.retrying import in_rounds
 from assessor.execution.work import Failure, Placed, Profiled, Reading, Settings, group, profile_blocks
 
 Task = tuple[Placed, ...]
+
+JOINED_BYTES = 1 << 30
+"""Most bytes of joined tasks: what a worker that dies has done in vain, and what passes before Ray tells of it."""
+JOINED_ROWS = 1 << 22
+"""Most rows of joined tasks: the worker holds their means and labels, 8 bytes each, until the task is done."""
+PARTS_OF_A_SHARE = 2
+"""Joined tasks are at most a worker's even share of the bytes that are left, divided by this: blocks and workers differ
+in speed, and as long as the slowest is at its task there should be others to take."""
 
 
 def map_blocks(
@@ -39,9 +57,11 @@ def map_blocks(
         done_bytes += _size(task) - sum(map(_size, rest))
         tasks.extend(rest)
     progress.begin("reading", _size(placed), done_bytes, "B")
-    for round_tasks in in_rounds(tasks):
+    for number, round_tasks in enumerate(in_rounds(tasks)):
+        # What is to be tried again stays alone: it failed beside others, or these lost their worker with it.
+        handed_out = join(tasks, engine) if checkpoint is None and number == 0 else round_tasks.tasks
         # What is kept must serve a run that skips other blocks, so its samples are whole.
-        readings = (Reading(task, gathering.bar if checkpoint is None else None) for task in round_tasks.tasks)
+        readings = (Reading(task, gathering.bar if checkpoint is None else None) for task in handed_out)
         with closing(engine.run(profile_blocks, settings, readings, progress.advance)) as results:
             for reading, result in results:
                 task = reading.placed
@@ -51,11 +71,33 @@ def map_blocks(
                     checkpoint.keep_part(task, result.parts[0])
                 for part in result.parts:
                     gathering.take(part)
-                for number, failure in result.failures:
+                for block, failure in result.failures:
                     if failure.transient and not round_tasks.last:
-                        round_tasks.again.append((gathering.placed[number],))
+                        round_tasks.again.append((gathering.placed[block],))
                     else:
-                        gathering.fail(number, failure)
+                        gathering.fail(block, failure)
+
+
+def join(tasks: Sequence[Task], engine: Engine) -> Iterator[Task]:
+    """Yield all tasks, in order, as many at a time as is best when they are handed out.
+
+    Those that follow each other are joined while they are at most half a worker's even share of the bytes that are
+    left, and no more than JOINED_BYTES and JOINED_ROWS; a task that is more by itself stays alone.
+
+    Args:
+        tasks: to be handed out.
+        engine: asked for its workers each time, since a cluster may grow.
+    """
+    waiting = deque((task, _size(task), sum(placed.block.rows for placed in task)) for task in tasks)
+    left = sum(size for _, size, _ in waiting)
+    while waiting:
+        most = min(JOINED_BYTES, left // (PARTS_OF_A_SHARE * engine.workers))
+        joined, size_bytes, n_rows = waiting.popleft()
+        while waiting and size_bytes + waiting[0][1] <= most and n_rows + waiting[0][2] <= JOINED_ROWS:
+            task, size, rows = waiting.popleft()
+            joined, size_bytes, n_rows = joined + task, size_bytes + size, n_rows + rows
+        left -= size_bytes
+        yield joined
 
 
 def _take_kept(task: Task, checkpoint: Checkpoint, gathering: Gathering) -> list[Task]:

@@ -1,9 +1,11 @@
-"""Merges of profiles as they come, in a tree, and the profile of rows that nobody could read."""
+"""Merges of profiles as they come, in a tree; which rows their sample still needs; the profile of unread rows."""
+
+from dataclasses import replace
 
 import numpy as np
 
 from assessor.batches import LaneBuilder
-from assessor.calibration import Calibration
+from assessor.calibration import Calibration, join_samples
 from assessor.profile import Profile, merge
 from assessor.rows import RowTable
 
@@ -34,6 +36,30 @@ class MergeTree:
     def finish(self) -> Profile:
         """Return the profile of all rows; empty without any."""
         return merge(profile for level in self._levels for profile in level)
+
+
+class SampleBar:
+    """`Calibration.bar` of the rows of profiles that come one by one; of their samples only the row numbers are kept.
+
+    Args:
+        given: a bar that holds already, above which the profiles' samples have no rows; None for none.
+    """
+
+    def __init__(self, given: int | None = None) -> None:
+        self._given = given
+        self._sample: Calibration | None = None
+
+    def add(self, profile: Profile) -> None:
+        """Add a profile of other rows of the same shape."""
+        rows_only = replace(profile.calibration, values=np.empty((len(profile.calibration.rows), 0)))
+        self._sample = rows_only if self._sample is None else join_samples([self._sample, rows_only])
+
+    @property
+    def value(self) -> int | None:
+        """The largest hash of a row that can be in the sample of all; None where any can."""
+        own = None if self._sample is None else self._sample.bar
+        known = [bar for bar in (self._given, own) if bar is not None]
+        return min(known, default=None)
 
 
 def unread_rows(like: Profile, start: int, stop: int) -> Profile:

@@ -1,13 +1,13 @@
 """What workers do: look at objects, and profile blocks of their rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from assessor.errors import AssessorError, FormatError, SourceUnavailableError
 from assessor.execution.engines import Report
-from assessor.execution.merging import MergeTree
+from assessor.execution.merging import MergeTree, SampleBar
 from assessor.formats.settings import DEFAULT, DecodeSettings
 from assessor.profile import Profile
 from assessor.profiler import Profiler
@@ -91,7 +91,7 @@ class Reading:
     Attributes:
         placed: the blocks.
         bar: `Calibration.bar` of rows that are in the dataset for certain; the samples of these blocks need no rows
-            above it, which are most of what would be sent. None asks for whole samples.
+            above it, which are most of what would be sent. None asks for the whole sample of each part.
     """
 
     placed: tuple[Placed, ...]
@@ -102,9 +102,14 @@ Kind = tuple[tuple[int, ...], bool]
 """What all sources of a dataset have in common: a sample's shape, and whether there are labels."""
 
 
+def kind_of(profile: Profile) -> Kind:
+    """Return of which kind the rows of a profile are."""
+    return profile.sample_shape, profile.labelled
+
+
 @dataclass(frozen=True)
 class Part:
-    """The profile of some blocks of one kind, as `Profile.to_bytes` writes it."""
+    """The profile of some blocks of one kind, as `Profile.to_bytes` writes it: in the dataset whole or not at all."""
 
     kind: Kind
     numbers: tuple[int, ...]
@@ -153,22 +158,48 @@ def profile_blocks(settings: Settings, task: Reading, report: Report) -> Profile
         task: the blocks, and how much of their samples is wanted.
         report: called with the bytes that were read.
     """
-    trees: dict[Kind, MergeTree] = {}
-    numbers: dict[Kind, list[int]] = {}
+    kinds: dict[Kind, _OfKind] = {}
     failures = []
     for placed in task.placed:
         try:
-            profile = _profile(settings, placed, task.bar, report)
+            profile = _profile_next(settings, placed, task.bar, kinds, report)
         except AssessorError as error:
             failures.append((placed.number, describe(error, placed.block.source)))
             continue
-        kind = (profile.sample_shape, profile.labelled)
-        trees.setdefault(kind, MergeTree()).add(profile)
-        numbers.setdefault(kind, []).append(placed.number)
-    parts = []
-    for kind, tree in trees.items():
-        parts.append(Part(kind, tuple(numbers[kind]), tree.finish().to_bytes()))
+        of_kind = kinds.setdefault(kind_of(profile), _OfKind(SampleBar(task.bar)))
+        of_kind.tree.add(profile)
+        of_kind.sample_bar.add(profile)
+        of_kind.numbers.append(placed.number)
+    parts = [Part(kind, tuple(of.numbers), of.tree.finish().to_bytes()) for kind, of in kinds.items()]
     return Profiled(tuple(parts), tuple(failures))
+
+
+@dataclass(frozen=True)
+class _OfKind:
+    """The blocks of a task that are of one kind: what becomes a part."""
+
+    sample_bar: SampleBar
+    tree: MergeTree = field(default_factory=MergeTree)
+    numbers: list[int] = field(default_factory=list)
+
+
+def _profile_next(
+    settings: Settings, placed: Placed, bar: int | None, kinds: Mapping[Kind, _OfKind], report: Report
+) -> Profile:
+    """Return the profile of a task's next block, with no more of its sample than the part that it goes to needs.
+
+    Rows that the task has sampled keep others out of the sample of their own part only. A part is in the dataset whole
+    or not at all, whatever else is skipped, and its sample is the same with and without the rows kept out, also where
+    it is to be a whole one. Rows of another kind keep none out, since theirs may be the part that is left out. The kind
+    of a block is known when it has been read, so it is taken to be that of the blocks before, and the block is read
+    again where it is not: once a task, since no kind is presumed where there are two.
+    """
+    presumed = next(iter(kinds)) if len(kinds) == 1 else None
+    tighter = bar if presumed is None else kinds[presumed].sample_bar.value
+    profile = _profile(settings, placed, tighter, report)
+    if tighter != bar and kind_of(profile) != presumed:
+        profile = _profile(settings, placed, bar, lambda size_bytes: None)  # whose bytes have been told of
+    return profile
 
 
 def describe(error: AssessorError, source: Source) -> Failure:

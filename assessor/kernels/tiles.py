@@ -5,7 +5,7 @@ halves (k and k + 32, then k and k + 16, ...); tiles are added from left to righ
 of mantissas and a sum of exponents, which costs one logarithm a tile and is exact up to the product's rounding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -17,6 +17,8 @@ TILE = 512
 STRIP = 64
 TINY = float(np.finfo(np.float64).tiny)
 """Variances below the smallest normal float64 count as zero."""
+RUN_VALUES = 1 << 14
+"""Values whose tiles are summed together: of a single batch, as merges complete, NumPy's calls cost more than sums."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,35 +89,54 @@ def sum_tiles(mean: Floats, m2: Floats, count: int, constant: NDArray[np.int64])
         count: values per feature and batch.
         constant: shape (features,), added to: batches in which the feature is constant.
     """
-    sums = TileSums.empty(*mean.shape)
-    for tile, start in enumerate(range(0, mean.shape[1], TILE)):
-        m, q = mean[:, start : start + TILE], m2[:, start : start + TILE]
-        v = q / count
-        varies = v >= TINY
+    sums, n_batches = TileSums.empty(*mean.shape), len(mean)
+    for tiles, features in _tile_runs(*mean.shape):
+        m, v, varies = _by_tile(mean[:, features], m2[:, features] / count)
         n = varies.sum(axis=1)
-        constant[start : start + TILE] += len(m) - varies.sum(axis=0)
+        constant[features] += n_batches - varies.reshape(n_batches, -1).sum(axis=0)
         total = _lane_sum(np.where(varies, m, 0.0))
         centre = total / np.maximum(n, 1)
         d = np.where(varies, m - centre[:, None], 0.0)
         fraction, power = np.frexp(np.where(varies, v, 0.5))
-        sums.n[:, tile] = n
-        sums.mean[:, tile] = total
-        sums.mean_m2[:, tile] = _lane_sum(d * d)
-        sums.variance[:, tile] = _lane_sum(np.where(varies, v, 0.0))
-        sums.mantissa[:, tile] = _lane_product(np.where(varies, fraction, 1.0))
-        sums.exponent[:, tile] = np.where(varies, power, 0).astype(np.int64).sum(axis=1)
+        for column, of_tile in (
+            (sums.n, n),
+            (sums.mean, total),
+            (sums.mean_m2, _lane_sum(d * d)),
+            (sums.variance, _lane_sum(np.where(varies, v, 0.0))),
+            (sums.mantissa, _lane_product(np.where(varies, fraction, 1.0))),
+            (sums.exponent, np.where(varies, power, 0).astype(np.int64).sum(axis=1)),
+        ):
+            column[:, tiles] = of_tile.reshape(n_batches, -1)
         if not varies.all():
-            sums.constant[:, tile], sums.constant_low[:, tile] = _lane_squares(np.where(varies, 0.0, m))
+            high, low = _lane_squares(np.where(varies, 0.0, m))
+            sums.constant[:, tiles] = high.reshape(n_batches, -1)
+            sums.constant_low[:, tiles] = low.reshape(n_batches, -1)
     pooled = sums.pooled_mean[:, None]
-    for tile, start in enumerate(range(0, mean.shape[1], TILE)):
-        v = m2[:, start : start + TILE] / count
-        varies = v >= TINY
-        d = mean[:, start : start + TILE] - pooled
+    for tiles, features in _tile_runs(*mean.shape):
+        d, v, varies = _by_tile(mean[:, features] - pooled, m2[:, features] / count)
         root = np.sqrt(np.where(varies, v + d * d, 0.0))
-        sums.root[:, tile] = _lane_sum(root)
-        sums.quarter[:, tile] = _lane_sum(np.sqrt(root))
-        sums.std[:, tile] = _lane_sum(np.sqrt(np.where(varies, v, 0.0)))
+        sums.root[:, tiles] = _lane_sum(root).reshape(n_batches, -1)
+        sums.quarter[:, tiles] = _lane_sum(np.sqrt(root)).reshape(n_batches, -1)
+        sums.std[:, tiles] = _lane_sum(np.sqrt(np.where(varies, v, 0.0))).reshape(n_batches, -1)
     return sums
+
+
+def _tile_runs(n_batches: int, n_features: int) -> Iterator[tuple[slice, slice]]:
+    """Yield runs of tiles of one width, with their features: as many whole ones as fit RUN_VALUES, at last the rest."""
+    whole, tiles = n_features // TILE, -(-n_features // TILE)
+    step = max(1, RUN_VALUES // (TILE * n_batches))
+    for start in range(0, whole, step):
+        stop = min(whole, start + step)
+        yield slice(start, stop), slice(start * TILE, stop * TILE)
+    if whole < tiles:
+        yield slice(whole, tiles), slice(whole * TILE, n_features)
+
+
+def _by_tile(m: Floats, v: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Return means and variances with a row for each batch's tile, and which features vary."""
+    width = min(TILE, m.shape[1])
+    m, v = m.reshape(-1, width), v.reshape(-1, width)
+    return m, v, v >= TINY
 
 
 def sum_squares(values: Floats) -> tuple[Floats, Floats]:

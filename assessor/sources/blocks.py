@@ -18,6 +18,8 @@ from assessor.sources.extents import Extent, decode_all
 from assessor.sources.ranged import RangedFile, read_range
 from assessor.sources.stores import Source, Store
 
+LEAST_STRIDES = 8
+"""Parts are at least so many times as long as what their edges are a multiple of, unless that is a single batch."""
 _ARROW_SCHEMA_AT = 8
 """Byte at which an Arrow file's schema begins."""
 _END = CONTINUATION + bytes(4)
@@ -58,7 +60,8 @@ def cut(extent: Extent, block_bytes: int, *, first_row: int = 0, batch_size: int
         block_bytes: >= 1.
         first_row: number of the object's first row in the dataset.
         batch_size: rows that are best left together, counted from the dataset's first row; they are where blocks are
-            at least twice as long. What is cut costs more than the rows of some batches.
+            at least twice as long. What is cut costs more than the rows of some batches. Where blocks are at least
+            sixteen times as long, they end with a power of two of batches, so that their profiles have fewer nodes.
     """
     if extent.tensors:
         row_bytes = -(-sum(_size(tensor.shape, tensor.stored) for tensor in extent.tensors) // extent.rows)
@@ -89,11 +92,18 @@ def cut(extent: Extent, block_bytes: int, *, first_row: int = 0, batch_size: int
 
 
 def _edges(rows: int, most: int, first_row: int, batch_size: int) -> list[int]:
-    """Return where to cut rows into parts of about `most`, all about as long: 0, ..., rows."""
+    """Return where to cut rows into parts of about `most`, all about as long: 0, ..., rows.
+
+    Inner edges go to the nearest multiple of a stride, counted from the dataset's first row: the most batches that are
+    a power of two and at most an eighth of a part. A part's batches are then few nodes of the tree over all batches
+    (`assessor.moments`), each of which costs 16 bytes a feature, and a part is at most a stride longer or shorter.
+    """
     n = max(1, round(rows / most))
     edges = [rows * k // n for k in range(n + 1)]
     if 2 * batch_size <= most:
-        edges[1:-1] = [edge - (first_row + edge) % batch_size for edge in edges[1:-1]]
+        stride = batch_size << max(0, (most // (LEAST_STRIDES * batch_size)).bit_length() - 1)
+        half = (stride - 1) // 2
+        edges[1:-1] = [(first_row + edge + half) // stride * stride - first_row for edge in edges[1:-1]]
     return edges
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from assessor import Profiler, profile_array, profile_shard
 from assessor.cuts import best_cuts, piece_bytes
 from assessor.formats.decoder import formats
+from assessor.moments import dyadic_blocks
 from assessor.sources.blocks import cut
 from assessor.sources.extents import Extent, Tensor
 from assessor.sources.stores import Source
@@ -102,11 +103,32 @@ def test_blocks_are_about_as_long_as_asked_for_and_end_with_a_batch(
     assert places[-1] == rows
     sizes = [stop - start for start, stop in pairwise(places)]
     assert min(sizes) > 0
-    assert max(sizes) <= 1.5 * block_rows + batch_size + 1
     assert len(sizes) == max(1, round(rows / block_rows))
+    strides = [batch_size << k for k in range(10) if k == 0 or 8 * (batch_size << k) <= block_rows]
+    assert max(abs(size - rows / len(sizes)) for size in sizes) <= strides[-1] + 1
     if block_rows >= 2 * batch_size:
-        assert all((first_row + place) % batch_size == 0 for place in places[1:-1])
+        assert all((first_row + place) % strides[-1] == 0 for place in places[1:-1])
+
+
+def test_blocks_end_with_a_power_of_two_of_batches_where_they_have_many() -> None:
+    assert list(edges(1000, 260, 0, 32)) == [0, 256, 512, 736, 1000]  # multiples of 32
+    assert list(edges(10_000, 2600, 0, 32)) == [0, 2560, 5120, 7424, 10_000]  # multiples of 256
+    assert list(edges(10_000, 2600, 100, 32)) == [0, 2460, 5020, 7580, 10_000]  # of which the dataset's rows count
 
 
 def test_a_row_more_than_two_blocks_is_no_third_one() -> None:
-    assert list(edges(21_845, 10_922, 0, 32)) == [0, 10_912, 21_845]
+    assert list(edges(21_845, 10_922, 0, 32)) == [0, 11_264, 21_845]
+
+
+@pytest.mark.parametrize("batch_size", [5, 32])
+@pytest.mark.parametrize("first_row", [0, 21_845])
+def test_profiles_of_blocks_have_few_nodes(batch_size: int, first_row: int) -> None:
+    """Fewer than of blocks that end with any batch, by what the cutting is for."""
+
+    def nodes(places: list[int]) -> int:
+        spans = [(-(-(first_row + a) // batch_size), (first_row + b) // batch_size) for a, b in pairwise(places)]
+        return sum(len(list(dyadic_blocks(*span))) for span in spans)
+
+    rows, block_rows = 87_381, 10_922
+    any_batch = [at - (first_row + at) % batch_size for at in (rows * k // 8 for k in range(1, 8))]
+    assert nodes(list(edges(rows, block_rows, first_row, batch_size))) <= 0.7 * nodes([0, *any_batch, rows])

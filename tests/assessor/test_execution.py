@@ -10,12 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from assessor import FormatError, GapError, LabelError, SettingError, ShapeError, SourceNotFoundError, profile_array
+from assessor import (
+    FormatError,
+    GapError,
+    LabelError,
+    Profile,
+    SettingError,
+    ShapeError,
+    SourceNotFoundError,
+    SourceUnavailableError,
+    profile_array,
+)
 from assessor.errors import EmptyShardError, SourceUriError
-from assessor.execution import Assessed, Engine, Progress, choose_block_bytes, open_engine, profile_sources
+from assessor.execution import Assessed, Engine, Progress, choose_block_bytes, open_engine, profile_sources, work
 from assessor.execution.serial import SerialEngine
 from assessor.sources import SourceUri, StoreSettings, open_store
 from assessor.sources.ranged import RangedFile
@@ -117,6 +127,76 @@ def test_any_cutting_and_any_order_give_the_same_bits(
     assessed = profile_sources(paths, batch_sizes=SIZES, engine=engine, block_bytes=block_bytes, **options)
     assert assessed.profile.to_bytes() == whole(**options)
     assert assessed.skipped == ()
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kinds=st.lists(st.sampled_from([("safetensors", 2), ("safetensors", 3), ("npy", 2)]), min_size=1, max_size=4),
+    places=st.lists(st.integers(1, 149), max_size=6),
+    block_bytes=st.sampled_from([100, 400, 1000]),
+    failing=st.dictionaries(st.integers(0, 40), st.sampled_from(["once", "always"]), max_size=6),
+    seed=st.integers(0, 9),
+    under_way=st.sampled_from([1, 3, 1000]),
+    calibration_rows=st.sampled_from([None, 1, 7, 40]),
+)
+@example([("safetensors", 2), ("npy", 2)], [100], 400, {0: "once", 3: "always"}, 1, 1, 7)
+def test_what_is_skipped_is_as_if_it_had_been_left_out_in_one_pass(
+    tmp_path_factory: pytest.TempPathFactory,
+    kinds: list[tuple[str, int]],
+    places: list[int],
+    block_bytes: int,
+    failing: dict[int, str],
+    seed: int,
+    under_way: int,
+    calibration_rows: int | None,
+) -> None:
+    """Sources of several kinds in one task, blocks that fail once or always: the bits of one array with such rows."""
+    folder = tmp_path_factory.mktemp("shards")
+    cuts = cut_at(len(X), places)
+    of_source = [kinds[number % len(kinds)] for number in range(len(cuts))]
+    for number, (rows, (end, axes)) in enumerate(zip(cuts, of_source, strict=True)):
+        x = X[rows] if axes == 3 else X[rows].reshape(-1, 6)
+        (folder / f"{number:02}.bin").write_bytes(WRITERS[end](x, Y[rows]))
+    met: dict[int, tuple[int, int]] = {}
+    failed: set[int] = set()
+    real = work._profile
+
+    def profile(shared: Any, placed: work.Placed, *arguments: Any) -> Profile:
+        met[placed.number] = placed.first_row, placed.block.rows
+        how = failing.get(placed.number)
+        if how == "always":
+            raise FormatError("broken")
+        if how == "once" and placed.number not in failed:
+            failed.add(placed.number)
+            raise SourceUnavailableError("try again")
+        return real(shared, placed, *arguments)
+
+    options: dict[str, Any] = {"nonfinite": "exclude", "calibration_rows": calibration_rows, "batch_sizes": SIZES}
+    engine = OutOfOrder(seed, under_way)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("assessor.execution.retrying.PAUSES_S", (0.0, 0.0))
+        patch.setattr(work, "_profile", profile)
+        engine = OutOfOrder(seed, under_way)
+        try:
+            assessed = profile_sources(
+                [f"{folder}/"], engine=engine, on_error="skip", block_bytes=block_bytes, **options
+            )
+        except FormatError:
+            assert set(met) <= {number for number, how in failing.items() if how == "always"}
+            return
+    expected: tuple[str, int] | None = None
+    x, y = X.copy(), Y.copy()
+    for number, (first, n_rows) in sorted(met.items()):
+        kind = of_source[next(k for k, cut in enumerate(cuts) if cut.start <= first < cut.stop)]
+        fails = failing.get(number) == "always"
+        expected = expected or (None if fails else kind)
+        if fails or kind != expected:
+            x[first : first + n_rows], y[first : first + n_rows] = np.nan, 0
+    assert expected is not None
+    shaped = x if expected[1] == 3 else x.reshape(-1, 6)
+    one_pass = profile_array(shaped, labels=y if expected[0] == "safetensors" else None, **options)
+    assert assessed.profile.to_bytes() == one_pass.to_bytes()
+    assert sum(item.rows for item in assessed.skipped) == int(np.isnan(x[:, 0, 0]).sum())
 
 
 def test_workers_give_the_same_bits_from_an_object_store(crew: Engine, s3: S3, tmp_path: Path) -> None:

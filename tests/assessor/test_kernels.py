@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from assessor import Profiler, SettingError, merge, profile_array
-from assessor.kernels import choice, dispatch, sum_rows, sum_squares, sum_tiles
+from assessor.kernels import choice, dispatch, sum_rows, sum_squares, sum_tiles, tiles
 from assessor.kernels.tiles import TINY
 
 RNG = np.random.default_rng(31)
@@ -33,7 +33,7 @@ def awkward(dtype: type[np.generic], rows: int, features: int) -> np.ndarray[tup
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.uint8, np.int16, np.int64, np.float16])
-@pytest.mark.parametrize("features", [7, 512, 600])
+@pytest.mark.parametrize("features", [7, 512, 600, 1600])
 def test_both_kernels_give_the_same_bytes_for_any_cutting(
     dtype: type[np.generic], features: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +94,23 @@ def test_variances_below_the_smallest_normal_number_count_as_none() -> None:
     assert sums.n.tolist() == [[1]]
     assert constant.tolist() == [0, 1, 1]
     assert_allclose(np.log(sums.mantissa) + sums.exponent * np.log(2), np.log(TINY))
+
+
+@pytest.mark.parametrize("features", [512, 1100, 1600])
+def test_tiles_summed_together_or_one_by_one_have_the_same_bits(features: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    mean, m2 = RNG.normal(size=(6, features)) * 100, RNG.gamma(2, size=(6, features))
+    m2[:4, :512][RNG.random((4, 512)) < 0.2] = 0  # some features are constant, and not in all tiles and batches
+    m2[5, 512:] = 0
+    found = []
+    for run_values in (1, 3 * tiles.TILE, 1 << 30):
+        monkeypatch.setattr(tiles, "RUN_VALUES", run_values)
+        constant = np.zeros(features, np.int64)
+        sums = sum_tiles(mean, m2, 32, constant)
+        alone = tiles.TileSums.joined([sum_tiles(mean[k : k + 1], m2[k : k + 1], 32, constant) for k in range(6)])
+        for each in (sums, alone):
+            found.append(b"".join(getattr(each, name).tobytes() for name in tiles._NAMES))
+        assert_array_equal(constant, 2 * (m2 == 0).sum(axis=0))
+    assert len(set(found)) == 1
 
 
 def test_a_large_batch_of_few_features_takes_little_memory() -> None:
