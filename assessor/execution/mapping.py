@@ -26,6 +26,9 @@ JOINED_BYTES = 1 << 30
 """Most bytes of joined tasks: what a worker that dies has done in vain, and what passes before Ray tells of it."""
 JOINED_ROWS = 1 << 22
 """Most rows of joined tasks: the worker holds their means and labels, 8 bytes each, until the task is done."""
+JOINED_ROW_BYTES = 1 << 15
+"""Largest rows of joined tasks: the worker holds up to eight blocks' profiles at a time, of 200 bytes a feature or so,
+beside their samples. Blocks of longer rows stay alone."""
 PARTS_OF_A_SHARE = 2
 """Joined tasks are at most a worker's even share of the bytes that are left, divided by this: blocks and workers differ
 in speed, and as long as the slowest is at its task there should be others to take."""
@@ -82,7 +85,8 @@ def join(tasks: Sequence[Task], engine: Engine) -> Iterator[Task]:
     """Yield all tasks, in order, as many at a time as is best when they are handed out.
 
     Those that follow each other are joined while they are at most half a worker's even share of the bytes that are
-    left, and no more than JOINED_BYTES and JOINED_ROWS; a task that is more by itself stays alone.
+    left, and no more than JOINED_BYTES and JOINED_ROWS; a task that is more by itself, or has longer rows than
+    JOINED_ROW_BYTES, stays alone.
 
     Args:
         tasks: to be handed out.
@@ -93,8 +97,13 @@ def join(tasks: Sequence[Task], engine: Engine) -> Iterator[Task]:
     while waiting:
         most = min(JOINED_BYTES, left // (PARTS_OF_A_SHARE * engine.workers))
         joined, size_bytes, n_rows = waiting.popleft()
-        while waiting and size_bytes + waiting[0][1] <= most and n_rows + waiting[0][2] <= JOINED_ROWS:
-            task, size, rows = waiting.popleft()
+        narrow = size_bytes <= n_rows * JOINED_ROW_BYTES
+        while waiting and narrow:
+            task, size, rows = waiting[0]
+            narrow = size <= rows * JOINED_ROW_BYTES
+            if not narrow or size_bytes + size > most or n_rows + rows > JOINED_ROWS:
+                break
+            waiting.popleft()
             joined, size_bytes, n_rows = joined + task, size_bytes + size, n_rows + rows
         left -= size_bytes
         yield joined

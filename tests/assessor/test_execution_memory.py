@@ -17,6 +17,7 @@ import pytest
 import safetensors.numpy
 
 from assessor.execution import profile_sources
+from assessor.execution.mapping import JOINED_ROW_BYTES
 from assessor.execution.processes import ProcessEngine
 from assessor.sources import StoreSettings
 from tests.object_stores import KEYS, Gated
@@ -118,3 +119,20 @@ def test_a_block_is_not_held(worker: ProcessEngine, tmp_path: Path, name: str, p
         [pid] = worker.pids
         assert grows_mb(pid, lambda: run(large, ROWS)) < BOUND_MB
         assert worker.pids == (pid,)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_joined_blocks_are_not_held(worker: ProcessEngine, tmp_path: Path) -> None:
+    """Eight blocks of the longest rows that are joined: their profiles wait for each other."""
+    features = JOINED_ROW_BYTES // 4
+    x = np.random.default_rng(0).standard_normal((17 * 512, features), np.float32)
+    np.save(tmp_path / "small.npy", x[:512])
+    np.save(tmp_path / "large.npy", x)
+
+    def run(path: Path) -> None:
+        profile_sources([path], batch_sizes=[31], engine=worker, block_bytes=512 * JOINED_ROW_BYTES)
+
+    run(tmp_path / "small.npy")
+    [pid] = worker.pids
+    assert grows_mb(pid, lambda: run(tmp_path / "large.npy")) < BOUND_MB
+    assert worker.pids == (pid,)

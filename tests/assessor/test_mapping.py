@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from assessor import profile_array
 from assessor.execution import WorkerLostError, profile_sources
-from assessor.execution.mapping import JOINED_BYTES, JOINED_ROWS, Task, join
+from assessor.execution.mapping import JOINED_BYTES, JOINED_ROW_BYTES, JOINED_ROWS, Task, join
 from assessor.execution.serial import SerialEngine
 from assessor.execution.work import Placed, Reading
 from assessor.sources import Source, SourceUri
@@ -73,13 +73,21 @@ def test_tasks_are_large_at_first_and_small_at_the_end(workers: int, blocks: lis
     assert [len(task) for task in join(tasks, Crew(workers))] == blocks
 
 
+def test_tasks_of_long_rows_stay_alone() -> None:
+    """Many features make large profiles, of which a worker would hold several."""
+    long, short = (128 * MB, 128 * MB // JOINED_ROW_BYTES - 1), (128 * MB, 128 * MB // JOINED_ROW_BYTES)
+    tasks = tasks_of([short, short, long, short, short, short, long, long, *[short] * 40])
+    assert [len(task) for task in join(tasks, Crew(1))][:6] == [2, 1, 3, 1, 1, 8]
+
+
 def test_tasks_of_small_rows_are_joined_up_to_a_number_of_rows() -> None:
     tasks = tasks_of([(128 * MB, JOINED_ROWS // 3)] * 32)
     assert [len(task) for task in join(tasks, Crew(1))][:3] == [3, 3, 3]
 
 
 def test_what_is_larger_than_a_joined_task_stays_alone() -> None:
-    tasks = tasks_of([(8 * JOINED_BYTES, 1), (1, 1), (8 * JOINED_BYTES, 1), (JOINED_BYTES, 1)])
+    n = JOINED_BYTES // 1000
+    tasks = tasks_of([(8 * JOINED_BYTES, 8 * n), (1, 1), (8 * JOINED_BYTES, 8 * n), (JOINED_BYTES, n)])
     assert list(join(tasks, Crew(1))) == tasks
 
 
@@ -99,13 +107,14 @@ def test_every_task_once_in_order_and_none_more_than_half_a_share(sizes: list[tu
         assert len(task) == 1 or (sum(s for s, _ in own) <= most and sum(r for _, r in own) <= JOINED_ROWS)
         more = sizes[at : at + len(task) + 1]
         if len(more) > len(own):
-            assert sum(s for s, _ in more) > int(most) or sum(r for _, r in more) > JOINED_ROWS
+            long = any(s > r * JOINED_ROW_BYTES for s, r in (own[0], more[-1]))
+            assert long or sum(s for s, _ in more) > int(most) or sum(r for _, r in more) > JOINED_ROWS
         at += len(task)
 
 
 def test_workers_are_counted_when_a_task_is_handed_out() -> None:
     crew = Crew(1)
-    handed_out = join(tasks_of([(MB, 1)] * 32), crew)
+    handed_out = join(tasks_of([(MB, 100)] * 32), crew)
     assert len(next(handed_out)) == 16
     crew.workers = 4  # as a cluster that has grown
     assert [len(task) for task in handed_out][:2] == [2, 1]
