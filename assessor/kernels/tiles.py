@@ -5,9 +5,6 @@ halves (k and k + 32, then k and k + 16, ...); tiles are added from left to righ
 of mantissas and a sum of exponents, which costs one logarithm a tile and is exact up to the product's rounding.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,65 +15,36 @@ STRIP = 64
 TINY = float(np.finfo(np.float64).tiny)
 """Variances below the smallest normal float64 count as zero."""
 
+TILE_SUMS = np.dtype(
+    [
+        ("n", np.float64),  # features that vary
+        ("mean", np.float64),  # sum of m_f
+        ("mean_m2", np.float64),  # sum of squared deviations of m_f from the tile's own mean
+        ("variance", np.float64),  # sum of v_f
+        ("mantissa", np.float64),  # product of v_f = mantissa * 2^exponent
+        ("exponent", np.float64),
+        ("constant", np.float64),  # over the other features, the sum of m_f^2 as an unevaluated sum of two float64
+        ("constant_low", np.float64),
+        ("root", np.float64),  # sum of r_f^(1/2), r_f = v_f + (m_f - m)^2, m the mean of all varying m_f
+        ("quarter", np.float64),  # sum of r_f^(1/4)
+        ("std", np.float64),  # sum of v_f^(1/2)
+    ]
+)
+"""Of one batch and tile, over the features that vary within the batch; integers are exact as float64."""
 
-@dataclass(frozen=True, eq=False)
-class TileSums:
-    """Per batch and tile, over the features that vary within the batch; shape (batches, tiles) each.
-
-    Attributes:
-        n: features that vary.
-        mean: sum of m_f.
-        mean_m2: sum of squared deviations of m_f from the tile's own mean.
-        variance: sum of v_f.
-        mantissa, exponent: product of v_f = mantissa * 2^exponent.
-        constant, constant_low: over the other features, the sum of m_f^2 as an unevaluated sum of two float64.
-        root, quarter: sums of r_f^(1/2) and r_f^(1/4), r_f = v_f + (m_f - m)^2, m the mean of all varying m_f.
-        std: sum of v_f^(1/2).
-    """
-
-    n: NDArray[np.int64]
-    mean: Floats
-    mean_m2: Floats
-    variance: Floats
-    mantissa: Floats
-    exponent: NDArray[np.int64]
-    constant: Floats
-    constant_low: Floats
-    root: Floats
-    quarter: Floats
-    std: Floats
-
-    @classmethod
-    def empty(cls, n_batches: int, n_features: int) -> "TileSums":
-        """Return the sums to be filled for so many batches."""
-        shape = (n_batches, -(-n_features // TILE))
-        return cls(**{name: np.zeros(shape, np.int64 if name in _INTEGERS else float) for name in _NAMES})
-
-    @classmethod
-    def joined(cls, parts: "Sequence[TileSums]") -> "TileSums":
-        """Return the sums of the batches of all parts, one or more, in their order."""
-        if len(parts) == 1:
-            return parts[0]
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _NAMES))
-
-    @property
-    def pooled_mean(self) -> Floats:
-        """Mean of m_f over the varying features of all tiles, shape (batches,); 0 where none varies."""
-        total: Floats = np.cumsum(self.mean, axis=1)[:, -1] / np.maximum(self.n.sum(axis=1), 1)
-        return total
-
-    def fill(self, other: "TileSums") -> None:
-        """Copy the sums of as many batches."""
-        for name in _NAMES:
-            getattr(self, name)[:] = getattr(other, name)
-
-    def batches(self, start: int, stop: int) -> "TileSums":
-        """Return a view of some of the batches."""
-        return TileSums(*(getattr(self, name)[start:stop] for name in _NAMES))
+TileSums = NDArray[np.void]
+"""Of dtype TILE_SUMS, shape (batches, tiles)."""
 
 
-_NAMES = tuple(item.name for item in fields(TileSums))
-_INTEGERS = ("n", "exponent")
+def empty_sums(n_batches: int, n_features: int) -> TileSums:
+    """Return the sums to be filled for so many batches."""
+    return np.zeros((n_batches, -(-n_features // TILE)), TILE_SUMS)
+
+
+def pooled_means(sums: TileSums) -> Floats:
+    """Return of each batch the mean of m_f over all of its varying features, shape (batches,); 0 where none varies."""
+    total: Floats = np.cumsum(sums["mean"], axis=1)[:, -1] / np.maximum(sums["n"].sum(axis=1), 1)
+    return total
 
 
 def sum_tiles(mean: Floats, m2: Floats, count: int, constant: NDArray[np.int64]) -> TileSums:
@@ -87,7 +55,7 @@ def sum_tiles(mean: Floats, m2: Floats, count: int, constant: NDArray[np.int64])
         count: values per feature and batch.
         constant: shape (features,), added to: batches in which the feature is constant.
     """
-    sums = TileSums.empty(*mean.shape)
+    sums = empty_sums(*mean.shape)
     for tile, start in enumerate(range(0, mean.shape[1], TILE)):
         m, q = mean[:, start : start + TILE], m2[:, start : start + TILE]
         v = q / count
@@ -98,23 +66,23 @@ def sum_tiles(mean: Floats, m2: Floats, count: int, constant: NDArray[np.int64])
         centre = total / np.maximum(n, 1)
         d = np.where(varies, m - centre[:, None], 0.0)
         fraction, power = np.frexp(np.where(varies, v, 0.5))
-        sums.n[:, tile] = n
-        sums.mean[:, tile] = total
-        sums.mean_m2[:, tile] = _lane_sum(d * d)
-        sums.variance[:, tile] = _lane_sum(np.where(varies, v, 0.0))
-        sums.mantissa[:, tile] = _lane_product(np.where(varies, fraction, 1.0))
-        sums.exponent[:, tile] = np.where(varies, power, 0).astype(np.int64).sum(axis=1)
+        sums["n"][:, tile] = n
+        sums["mean"][:, tile] = total
+        sums["mean_m2"][:, tile] = _lane_sum(d * d)
+        sums["variance"][:, tile] = _lane_sum(np.where(varies, v, 0.0))
+        sums["mantissa"][:, tile] = _lane_product(np.where(varies, fraction, 1.0))
+        sums["exponent"][:, tile] = np.where(varies, power, 0).sum(axis=1, dtype=np.int64)
         if not varies.all():
-            sums.constant[:, tile], sums.constant_low[:, tile] = _lane_squares(np.where(varies, 0.0, m))
-    pooled = sums.pooled_mean[:, None]
+            sums["constant"][:, tile], sums["constant_low"][:, tile] = _lane_squares(np.where(varies, 0.0, m))
+    pooled = pooled_means(sums)[:, None]
     for tile, start in enumerate(range(0, mean.shape[1], TILE)):
         v = m2[:, start : start + TILE] / count
         varies = v >= TINY
         d = mean[:, start : start + TILE] - pooled
         root = np.sqrt(np.where(varies, v + d * d, 0.0))
-        sums.root[:, tile] = _lane_sum(root)
-        sums.quarter[:, tile] = _lane_sum(np.sqrt(root))
-        sums.std[:, tile] = _lane_sum(np.sqrt(np.where(varies, v, 0.0)))
+        sums["root"][:, tile] = _lane_sum(root)
+        sums["quarter"][:, tile] = _lane_sum(np.sqrt(root))
+        sums["std"][:, tile] = _lane_sum(np.sqrt(np.where(varies, v, 0.0)))
     return sums
 
 
