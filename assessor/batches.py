@@ -179,7 +179,6 @@ class LaneBuilder:
         self._divergences = GrowingArray(np.dtype(np.float64), self.in_memory_bytes)
         self._constant = np.zeros(self.n_features, np.int64)
 
-    @np.errstate(over="ignore", invalid="ignore")
     def add_values(self, first: int, x: NDArray[Any], row_sums: Floats | None) -> None:
         """Add the rows first, first + 1, ... of one value per feature.
 
@@ -229,7 +228,6 @@ class LaneBuilder:
             by_batch = values.reshape(-1, self.batch_size, self.n_features)
             self._complete(first + start // self.batch_size, *reduce_items(by_batch, None, 1))
 
-    @np.errstate(over="ignore", invalid="ignore")
     def add_moments(self, first: int, mean: Floats, m2: Floats) -> None:
         """Add the rows first, first + 1, ... by their moments per feature, shape (rows, features)."""
         for start, stop, batch, offset in self._parts(first, len(mean)):

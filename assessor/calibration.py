@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assessor.moments import Floats
 from assessor.order import hash_rows
 
 SEED = 20260101
@@ -38,6 +37,9 @@ def sampled_features(n_features: int) -> NDArray[np.int64]:
     return features
 
 
+Values = NDArray[np.floating[Any]]
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """The sampled rows.
@@ -45,12 +47,12 @@ class Calibration:
     Attributes:
         size: how many rows are kept at most; 0 turns the sample off.
         rows: shape (k,), int64: global row numbers, sorted by their hash.
-        values: shape (k, sampled features), float64.
+        values: shape (k, sampled features), float32 where that holds them exactly by their dtype, else float64.
     """
 
     size: int
     rows: NDArray[np.int64]
-    values: Floats
+    values: Values
 
     @classmethod
     def empty(cls, size: int, n_features: int) -> "Calibration":
@@ -71,7 +73,8 @@ def join_samples(samples: Sequence[Calibration]) -> Calibration:
     if len(samples) == 1 or not len(rows):
         return first
     keep = np.argsort(hash_rows(SEED, rows), kind="stable")[: first.size]
-    values = np.empty((len(keep), first.values.shape[1]))
+    dtype = np.result_type(*(sample.values for sample in samples))
+    values = np.empty((len(keep), first.values.shape[1]), dtype)
     start = 0
     for sample in samples:
         own = (keep >= start) & (keep < start + len(sample.rows))
@@ -106,7 +109,7 @@ class CalibrationBuilder:
         if not self._size or not len(values):
             return
         hashes = self._hashes_of(first, len(values))
-        offered = np.flatnonzero(hashes <= np.uint64(MAX_HASH if self._bar is None else self._bar))
+        offered = (hashes <= np.uint64(MAX_HASH if self._bar is None else self._bar)).nonzero()[0]
         if not len(offered):
             return
         n_before = len(self._rows)
@@ -150,4 +153,6 @@ class CalibrationBuilder:
         if self._values is None:
             return Calibration.empty(self._size, len(self._features))
         order = np.argsort(self._hashes, kind="stable")
-        return Calibration(self._size, self._rows[order], self._values[order].astype(np.float64, copy=False))
+        exact = np.can_cast(self._values.dtype, np.float32)
+        dtype: np.dtype[np.floating[Any]] = np.dtype(np.float32 if exact else np.float64)
+        return Calibration(self._size, self._rows[order], self._values[order].astype(dtype, copy=False))
