@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from assessor.errors import NonFiniteError
 from assessor.growing import GrowingArray
-from assessor.kernels import Reduced, TileSums, add_doubled, reduce_batches, sum_rows, sum_tiles
+from assessor.kernels import TileSums, add_doubled, pooled_means, reduce_batches, sum_rows, sum_tiles
 from assessor.kernels.dispatch import BLOCK_VALUES
-from assessor.kernels.tiles import TINY
+from assessor.kernels.tiles import TILE_SUMS, TINY
 from assessor.moments import Floats, Moments, MomentsTree, reduce_items
 from assessor.noise import noise
 
@@ -53,16 +53,16 @@ def describe_batches(batches: NDArray[np.int64], sums: TileSums) -> Records:
     Raises:
         NonFiniteError: squares overflow float64.
     """
-    records = np.zeros(len(sums.n), RECORD)
-    n_varying = sums.n.sum(axis=1)
+    records = np.zeros(len(sums), RECORD)
+    n_varying = sums["n"].sum(axis=1)
     some = np.maximum(n_varying, 1)
-    pooled_mean = sums.pooled_mean
+    pooled_mean = pooled_means(sums)
     # Squared deviations of the m_f from the tiles' means, and of those from the mean of all.
-    between = sums.mean / np.maximum(sums.n, 1) - pooled_mean[:, None]
-    spread = _total(sums.mean_m2) + _total(sums.n * (between * between))
-    within, between_features = _total(sums.variance) / some, spread / some
+    between = sums["mean"] / np.maximum(sums["n"], 1) - pooled_mean[:, None]
+    spread = _total(sums["mean_m2"]) + _total(sums["n"] * (between * between))
+    within, between_features = _total(sums["variance"]) / some, spread / some
     pooled = within + between_features
-    high, low = add_doubled(sums.constant, sums.constant_low)
+    high, low = add_doubled(sums["constant"], sums["constant_low"])
     size = n_varying * (pooled + pooled_mean**2) + high
     if not np.isfinite(size).all():
         raise _too_large(f"batch {batches[~np.isfinite(size)][0]} has larger ones")
@@ -71,10 +71,10 @@ def describe_batches(batches: NDArray[np.int64], sums: TileSums) -> Records:
     records["pooled_variance"] = pooled
     records["mean_variance"] = within
     records["location_variance"] = between_features
-    records["mean_root"] = _total(sums.root) / some
-    records["mean_quarter"] = _total(sums.quarter) / some
-    records["mean_std"] = _total(sums.std) / some
-    records["mean_log_variance"] = _total(np.log(sums.mantissa) + sums.exponent * _LN2) / some
+    records["mean_root"] = _total(sums["root"]) / some
+    records["mean_quarter"] = _total(sums["quarter"]) / some
+    records["mean_std"] = _total(sums["std"]) / some
+    records["mean_log_variance"] = _total(np.log(sums["mantissa"]) + sums["exponent"] * _LN2) / some
     records["constant_second_moment"], records["constant_second_moment_low"] = high, low
     records["n_varying"] = n_varying
     return records
@@ -179,7 +179,6 @@ class LaneBuilder:
         self._divergences = GrowingArray(np.dtype(np.float64), self.in_memory_bytes)
         self._constant = np.zeros(self.n_features, np.int64)
 
-    @np.errstate(over="ignore", invalid="ignore")
     def add_values(self, first: int, x: NDArray[Any], row_sums: Floats | None) -> None:
         """Add the rows first, first + 1, ... of one value per feature.
 
@@ -195,9 +194,10 @@ class LaneBuilder:
             if stop - start < self.batch_size:
                 self._add_part(batch, offset, rows, sums, start)
             elif self.reference is None:
-                reduced = reduce_batches(rows, self.batch_size, batch, sums)
-                _check_sums(sums, start)
-                self._take(batch, reduced)
+                done = reduce_batches(rows, self.batch_size, batch, sums, self._tree, self._constant)
+                self._take(batch, done)
+                if len(done) * self.batch_size < len(rows):
+                    raise NonFiniteRowsError(start + len(done) * self.batch_size)
             elif self.batch_size * self.n_features <= PART_VALUES:
                 self._add_whole(batch, rows, sums, start)
             else:
@@ -228,7 +228,6 @@ class LaneBuilder:
             by_batch = values.reshape(-1, self.batch_size, self.n_features)
             self._complete(first + start // self.batch_size, *reduce_items(by_batch, None, 1))
 
-    @np.errstate(over="ignore", invalid="ignore")
     def add_moments(self, first: int, mean: Floats, m2: Floats) -> None:
         """Add the rows first, first + 1, ... by their moments per feature, shape (rows, features)."""
         for start, stop, batch, offset in self._parts(first, len(mean)):
@@ -308,28 +307,24 @@ class LaneBuilder:
 
     def _complete(self, first: int, mean: Floats, m2: Floats) -> None:
         count = self.batch_size * self.values_per_row
-        tree, constant = MomentsTree(), np.zeros(self.n_features, np.int64)
-        sums = sum_tiles(mean, m2, count, constant)
-        tree.add(first, mean, m2, count)
-        self._take(first, Reduced(tree, sums, constant))
+        self._tree.add(first, mean, m2, count)
+        self._take(first, sum_tiles(mean, m2, count, self._constant))
         if self.reference is not None:
             self._divergences.extend(divergence_from(self.reference, mean, m2, count))
 
-    def _take(self, first: int, reduced: Reduced) -> None:
-        self._undescribed.append((first, reduced.sums))
-        self._n_undescribed += len(reduced.sums.n)
+    def _take(self, first: int, sums: TileSums) -> None:
+        self._undescribed.append((first, sums))
+        self._n_undescribed += len(sums)
         if self._n_undescribed >= DESCRIBED_BATCHES:
             self._describe()
-        self._constant += reduced.constant
-        self._tree.update(reduced.tree.nodes)
 
     @np.errstate(over="ignore", invalid="ignore")
     def _describe(self) -> None:
         """Make records of the sums that wait for it; records are in the order of divergences."""
         if not self._undescribed:
             return
-        batches = np.concatenate([np.arange(first, first + len(sums.n)) for first, sums in self._undescribed])
-        sums = TileSums.joined([sums for _, sums in self._undescribed])
+        batches = np.concatenate([np.arange(first, first + len(sums)) for first, sums in self._undescribed])
+        sums = np.concatenate([sums for _, sums in self._undescribed], dtype=TILE_SUMS)
         self._undescribed, self._n_undescribed = [], 0
         self._records.extend(describe_batches(batches, sums))
 

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from assessor.moments import Floats
 from assessor.order import hash_rows
 
 SEED = 20260101
 MAX_FEATURES = 2048
 MAX_VALUES = 1 << 18
 """Float64 values in a full sample, so 2 MB at most; the null pools them over features (FORMULAS 2.3)."""
+AHEAD_ROWS = 2048
+"""Rows whose hashes are made at a time, at the least."""
+MAX_HASH = (1 << 64) - 1
 
 
 def default_rows(n_features: int) -> int:
@@ -35,6 +37,9 @@ def sampled_features(n_features: int) -> NDArray[np.int64]:
     return features
 
 
+Values = NDArray[np.floating[Any]]
+
+
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """The sampled rows.
@@ -42,12 +47,12 @@ class Calibration:
     Attributes:
         size: how many rows are kept at most; 0 turns the sample off.
         rows: shape (k,), int64: global row numbers, sorted by their hash.
-        values: shape (k, sampled features), float64.
+        values: shape (k, sampled features), float32 where that holds them exactly by their dtype, else float64.
     """
 
     size: int
     rows: NDArray[np.int64]
-    values: Floats
+    values: Values
 
     @classmethod
     def empty(cls, size: int, n_features: int) -> "Calibration":
@@ -68,7 +73,8 @@ def join_samples(samples: Sequence[Calibration]) -> Calibration:
     if len(samples) == 1 or not len(rows):
         return first
     keep = np.argsort(hash_rows(SEED, rows), kind="stable")[: first.size]
-    values = np.empty((len(keep), first.values.shape[1]))
+    dtype = np.result_type(*(sample.values for sample in samples))
+    values = np.empty((len(keep), first.values.shape[1]), dtype)
     start = 0
     for sample in samples:
         own = (keep >= start) & (keep < start + len(sample.rows))
@@ -93,6 +99,8 @@ class CalibrationBuilder:
         self._features = sampled_features(n_features)
         self._rows = np.zeros(0, np.int64)
         self._hashes = np.zeros(0, np.uint64)
+        self._ahead_from = 0
+        self._ahead = np.zeros(0, np.uint64)
         # Row k is at place k; the places above hold nothing yet.
         self._values: NDArray[Any] | None = None
 
@@ -100,24 +108,29 @@ class CalibrationBuilder:
         """Offer the rows first, first + 1, ...: shape (rows, features, positions); a few of them are copied."""
         if not self._size or not len(values):
             return
-        rows = np.arange(first, first + len(values), dtype=np.int64)
-        hashes = hash_rows(SEED, rows)
+        hashes = self._hashes_of(first, len(values))
+        offered = (hashes <= np.uint64(MAX_HASH if self._bar is None else self._bar)).nonzero()[0]
+        if not len(offered):
+            return
         n_before = len(self._rows)
-        offered = np.arange(len(rows))
-        if self._bar is not None:
-            offered = np.flatnonzero(hashes <= np.uint64(self._bar))
-            if not len(offered):
-                return
         keep = np.zeros(n_before + len(offered), np.bool_)
         keep[np.argsort(np.concatenate([self._hashes, hashes[offered]]), kind="stable")[: self._size]] = True
         dropped, taken = np.flatnonzero(~keep[:n_before]), offered[keep[n_before:]]
         places = np.concatenate([dropped, np.arange(n_before, n_before + len(taken) - len(dropped))])
         self._rows = np.concatenate([self._rows, np.zeros(len(places) - len(dropped), np.int64)])
         self._hashes = np.concatenate([self._hashes, np.zeros(len(places) - len(dropped), np.uint64)])
-        self._rows[places], self._hashes[places] = rows[taken], hashes[taken]
+        self._rows[places], self._hashes[places] = first + taken, hashes[taken]
         if len(self._rows) == self._size:
             self._bar = int(self._hashes.max())
-        self._place(places, rows[taken], values, taken)
+        self._place(places, first + taken, values, taken)
+
+    def _hashes_of(self, first: int, n: int) -> NDArray[np.uint64]:
+        """Return the hashes of the rows first, first + 1, ...; made ahead of a stream, whose blocks hold few rows."""
+        start = first - self._ahead_from
+        if start < 0 or start + n > len(self._ahead):
+            self._ahead_from, start = first, 0
+            self._ahead = hash_rows(SEED, np.arange(first, first + max(n, AHEAD_ROWS), dtype=np.int64))
+        return self._ahead[start : start + n]
 
     def _place(
         self, places: NDArray[np.int64], rows: NDArray[np.int64], values: NDArray[Any], taken: NDArray[np.int64]
@@ -140,4 +153,6 @@ class CalibrationBuilder:
         if self._values is None:
             return Calibration.empty(self._size, len(self._features))
         order = np.argsort(self._hashes, kind="stable")
-        return Calibration(self._size, self._rows[order], self._values[order].astype(np.float64, copy=False))
+        exact = np.can_cast(self._values.dtype, np.float32)
+        dtype: np.dtype[np.floating[Any]] = np.dtype(np.float32 if exact else np.float64)
+        return Calibration(self._size, self._rows[order], self._values[order].astype(dtype, copy=False))

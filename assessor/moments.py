@@ -179,6 +179,38 @@ def reduce_items(mean: Floats, m2: Floats | None, count: int) -> tuple[Floats, F
     return out
 
 
+@dataclass(eq=False)
+class MomentsRun:
+    """The tree's nodes over items start to stop - 1, held in one array to which a kernel adds the next items.
+
+    Attributes:
+        count: values per item and feature.
+        stack: shape (2, slots, features): mean and m2 of the nodes of `dyadic_blocks(start, stop)`, in their order; the
+            slots after them hold nothing.
+        n_nodes: how many these are.
+    """
+
+    start: int
+    stop: int
+    count: int
+    stack: Floats
+    n_nodes: int = 0
+
+    def reserve(self, n: int) -> None:
+        """Make room for the nodes over n more items."""
+        slots = 2 * (self.stop + n - self.start).bit_length()
+        _, before, n_features = self.stack.shape
+        if slots > before:
+            wider = np.empty((2, slots, n_features))
+            wider[:, : self.n_nodes] = self.stack[:, : self.n_nodes]
+            self.stack = wider
+
+    def nodes(self) -> Iterator[tuple[int, int, Moments]]:
+        """Yield level, index and a copy of each node."""
+        for slot, (level, index) in enumerate(dyadic_blocks(self.start, self.stop)):
+            yield level, index, Moments(self.count << level, self.stack[0, slot].copy(), self.stack[1, slot].copy())
+
+
 @dataclass
 class MomentsTree:
     """The largest known nodes of a tree over items numbered from 0.
@@ -186,14 +218,36 @@ class MomentsTree:
     Nodes may be added in any order; siblings are joined as soon as both are there.
     """
 
-    nodes: dict[tuple[int, int], Moments] = field(default_factory=dict)
+    _nodes: dict[tuple[int, int], Moments] = field(default_factory=dict)
+    _run: MomentsRun | None = None
+
+    @property
+    def nodes(self) -> dict[tuple[int, int], Moments]:
+        """The nodes by level and index."""
+        self._end_run()
+        return self._nodes
+
+    def run_to(self, first: int, n: int, n_features: int, count: int) -> MomentsRun:
+        """Return a run that ends before item `first`, with room for n items of `count` values, to be added to it."""
+        run = self._run
+        if run is None or run.stop != first or run.count != count:
+            self._end_run()
+            run = self._run = MomentsRun(first, first, count, np.empty((2, 0, n_features)))
+        run.reserve(n)
+        return run
+
+    def _end_run(self) -> None:
+        run, self._run = self._run, None
+        for level, index, moments in run.nodes() if run is not None else ():
+            self.insert(level, index, moments)
 
     def insert(self, level: int, index: int, moments: Moments) -> None:
         """Add one node and join it with its siblings as far up as they are known."""
-        while (sibling := self.nodes.pop((level, index ^ 1), None)) is not None:
+        nodes = self.nodes
+        while (sibling := nodes.pop((level, index ^ 1), None)) is not None:
             moments = sibling.merge(moments) if index & 1 else moments.merge(sibling)
             level, index = level + 1, index >> 1
-        self.nodes[level, index] = moments
+        nodes[level, index] = moments
 
     def add(self, first: int, mean: Floats, m2: Floats | None, count: int) -> None:
         """Add items first, first + 1, ...: mean and m2 of shape (items, *features), count values each."""

@@ -124,7 +124,7 @@ def residual_pool(profile: Profile, group: NDArray[np.bool_] | None = None) -> P
             locations or scales and its residuals another shape than either. The smaller kind is left out where it has
             fewer than MIN_GROUP rows.
     """
-    values = profile.calibration.values
+    values = profile.calibration.values.astype(np.float64, copy=False)
     if not values.size:
         return Pool.whole(np.zeros(0))
     if group is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,14 +35,14 @@ class Schema:
     calibration_rows: int
     nonfinite: str = "raise"
 
-    @property
+    @cached_property
     def n_features(self) -> int:
         """Features of a sample."""
         if self.feature_axis == "channel":
             return self.sample_shape[0]
         return int(np.prod(self.sample_shape, dtype=np.int64))
 
-    @property
+    @cached_property
     def values_per_row(self) -> int:
         """Values of one feature in one sample; 0 without features."""
         return int(np.prod(self.sample_shape, dtype=np.int64)) // max(self.n_features, 1)

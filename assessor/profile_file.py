@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from assessor.batches import RECORD, Lane
-from assessor.calibration import MAX_FEATURES, SEED, Calibration
+from assessor.calibration import MAX_FEATURES, SEED, Calibration, Values
 from assessor.errors import FormatError
-from assessor.moments import Floats, Moments, MomentsTree
+from assessor.moments import Moments, MomentsTree
 from assessor.order import hash_rows
 from assessor.profile import NONFINITE, Profile, Schema
 from assessor.rows import RowTable, Spans
@@ -109,8 +109,10 @@ def _columns_of(profile: Profile) -> Columns:
     return columns
 
 
-def _narrowest(values: Floats) -> NDArray[Any]:
+def _narrowest(values: Values) -> Values:
     """Return the values as float32 where that changes none, else as they are."""
+    if values.dtype == np.float32:
+        return values
     with np.errstate(over="ignore", under="ignore"):
         narrow = values.astype(np.float32)
     return narrow if (narrow == values).all() else values
@@ -178,8 +180,7 @@ def _build(header: dict[str, Any], tensors: Tensors) -> Profile:
         raise ValueError(f"{SAMPLED} of dtype {sampled.dtype} that are not all finite numbers")
     if tensors["calibration.rows"].dtype != np.int64:
         raise ValueError(f"calibration.rows of dtype {tensors['calibration.rows'].dtype}")
-    values = sampled.astype(np.float64, copy=False)
-    calibration = Calibration(schema.calibration_rows, tensors["calibration.rows"], values)
+    calibration = Calibration(schema.calibration_rows, tensors["calibration.rows"], sampled)
     lanes = {size: _load_lane(tensors, size, rows.spans, schema.n_features) for size in header["batch_sizes"]}
     reference = None
     for name, pair in tensors.items():

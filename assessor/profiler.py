@@ -280,7 +280,7 @@ class Profiler:
         by_channel = self._schema.feature_axis == "channel"
         limit = max(1, BLOCK_VALUES // size) if by_channel else slice_rows(rows.dtype, size, self._batch_sizes[0])
         step = limit // self._batch_sizes[-1] * self._batch_sizes[-1] or limit
-        # Overflow is looked for in the results.
+        # Overflow is looked for in the results, of lanes too.
         with np.errstate(over="ignore", invalid="ignore"):
             start = 0
             while start < len(rows):

@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from assessor.kernels.tiles import STRIP, TILE, TINY, TileSums
-from assessor.moments import Floats
+from assessor.moments import Floats, MomentsRun
 
 _LEVELS = 40
 _EXPONENT = 0x7FF
@@ -162,15 +162,30 @@ def _merge_up(stack_mean, stack_m2, slot, c, w, item, count):  # type: ignore[no
 
 
 @numba.njit(**_options)
-def _push(stack_mean, stack_m2, c, item, mean, m2, count):  # type: ignore[no-untyped-def]
-    """Put item number `item`, of `count` values, on columns c, c + 1, ... of the stack of tree nodes."""
+def _n_completed(item, start):  # type: ignore[no-untyped-def]
+    """Return how many nodes, each within the next, item number `item` completes in a tree over start, start + 1, ..."""
+    level = 0
+    while (item >> level) & 1 and ((item >> level) - 1) << level >= start:
+        level += 1
+    return level
+
+
+@numba.njit(**_options)
+def _push(stack_mean, stack_m2, n_nodes, n_completed, c, mean, m2, count):  # type: ignore[no-untyped-def]
+    """Put an item of `count` values on columns c, c + 1, ... of a stack of nodes, joined with what it completes."""
     w = mean.shape[0]
-    slot = _slot_of(item)
-    if item & 1:
-        _join(stack_mean[slot, c : c + w], stack_m2[slot, c : c + w], mean, m2, 0.5, count / 2)
-        _merge_up(stack_mean, stack_m2, slot, c, w, item >> 1, count * 2)
-    else:
-        _copy(stack_mean[slot, c : c + w], stack_m2[slot, c : c + w], mean, m2)
+    if not n_completed:
+        _copy(stack_mean[n_nodes, c : c + w], stack_m2[n_nodes, c : c + w], mean, m2)
+        return
+    slot = n_nodes - 1
+    _join(stack_mean[slot, c : c + w], stack_m2[slot, c : c + w], mean, m2, 0.5, count / 2)
+    for _ in range(n_completed - 1):
+        count *= 2
+        slot -= 1
+        _join(
+            stack_mean[slot, c : c + w], stack_m2[slot, c : c + w],
+            stack_mean[slot + 1, c : c + w], stack_m2[slot + 1, c : c + w], 0.5, count / 2,
+        )  # fmt: skip
 
 
 @numba.njit(**_options)
@@ -336,8 +351,8 @@ def _sum_full_tile(mean, v, bits, lanes):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(**_options)
-def _sum_tile(mean, m2, count, constant, v, bits, work, lanes, low_lanes):  # type: ignore[no-untyped-def]
-    """Return one tile's sums (see TileSums), and count in `constant` the features that do not vary."""
+def _sum_tile(mean, m2, count, v, bits, work, lanes, low_lanes):  # type: ignore[no-untyped-def]
+    """Return one tile's sums (see TILE_SUMS) but for the roots."""
     w = mean.shape[0]
     n = 0
     for t in range(w):
@@ -346,8 +361,6 @@ def _sum_tile(mean, m2, count, constant, v, bits, work, lanes, low_lanes):  # ty
         n += v[t] >= TINY
     if n == TILE:
         return _sum_full_tile(mean, v, bits, lanes)
-    for t in range(w):
-        constant[t] += v[t] < TINY
     lanes[:] = 0.0
     for t in range(w):
         work[t] = mean[t] if v[t] >= TINY else 0.0
@@ -387,7 +400,7 @@ def _sum_tile(mean, m2, count, constant, v, bits, work, lanes, low_lanes):  # ty
 
 @numba.njit(**_options)
 def _sum_roots(mean, m2, count, pooled, v, work, lanes):  # type: ignore[no-untyped-def]
-    """Return one tile's sums of r_f^(1/2), r_f^(1/4) and v_f^(1/2) (see TileSums)."""
+    """Return one tile's sums of r_f^(1/2), r_f^(1/4) and v_f^(1/2) (see TILE_SUMS)."""
     w = mean.shape[0]
     for t in range(w):
         v[t] = m2[t] / count
@@ -410,98 +423,94 @@ def _sum_roots(mean, m2, count, pooled, v, work, lanes):  # type: ignore[no-unty
 
 
 @numba.njit(**_options)
-def _reduce(  # type: ignore[no-untyped-def]
-    x, size, levels, node_mean, node_m2, constant, row_sums, want_rows,
-    s_n, s_mean, s_mean_m2, s_variance, s_mantissa, s_exponent, s_constant, s_constant_low,
-    s_root, s_quarter, s_std,
-):  # fmt: skip
+def _reduce(x, size, first, start, n_nodes, nodes, constant, row_sums, sums):  # type: ignore[no-untyped-def]
     n_features = x.shape[1]
+    n_tiles = (n_features + TILE - 1) // TILE
+    want_rows = row_sums.shape[0] > 0
     row_stack = np.empty((2, _LEVELS, TILE))
     kept = np.empty((2, n_features))
-    depth = 2
-    for level in levels:
-        depth = max(depth, level + 2)
-    stack = np.empty((2, depth, n_features))
     # One tile is a whole row, whose lanes need not wait for the next tile.
-    one_tile = n_features <= TILE
-    lanes_of_rows = np.empty((1 if one_tile else size, STRIP))
+    lanes_of_rows = np.empty((1 if n_tiles == 1 else size, STRIP))
     lanes = np.empty(STRIP)
     low_lanes = np.empty(STRIP)
     work = np.empty(TILE)
     v = np.empty(TILE)
     bits = v.view(np.int64)
-    batch = 0
-    for block in range(len(levels)):
-        for item in range(1 << levels[block]):
-            row = batch * size
-            lanes_of_rows[:] = 0.0
-            for tile in range((n_features + TILE - 1) // TILE):
-                c = tile * TILE
-                w = min(TILE, n_features - c)
-                mean, m2 = kept[0, c : c + w], kept[1, c : c + w]
-                # The next tile of these rows, or after the last the next batch.
-                next_value = row * n_features + c + TILE if c + TILE < n_features else (row + size) * n_features
-                ahead = x.ctypes.data + next_value * x.itemsize
-                _batch(x, row, size, c, w, row_stack[0], row_stack[1], mean, m2, ahead)
-                if want_rows and one_tile:
-                    for r in range(size):
-                        lanes_of_rows[0] = 0.0
-                        _add_lanes(x[row + r, c : c + w], lanes_of_rows[0])
-                        row_sums[row + r] = _total(lanes_of_rows[0])
-                elif want_rows:
-                    for r in range(size):
-                        _add_lanes(x[row + r, c : c + w], lanes_of_rows[r])
-                (
-                    s_n[batch, tile], s_mean[batch, tile], s_mean_m2[batch, tile], s_variance[batch, tile],
-                    s_mantissa[batch, tile], s_exponent[batch, tile], s_constant[batch, tile],
-                    s_constant_low[batch, tile],
-                ) = _sum_tile(mean, m2, size, constant[c : c + w], v, bits, work, lanes, low_lanes)  # fmt: skip
-                _push(stack[0], stack[1], c, item, mean, m2, float(size))
-            pooled, n_all = 0.0, 0
-            for tile in range((n_features + TILE - 1) // TILE):
-                pooled += s_mean[batch, tile]
-                n_all += s_n[batch, tile]
-            pooled /= max(n_all, 1)
-            for tile in range((n_features + TILE - 1) // TILE):
-                c = tile * TILE
-                w = min(TILE, n_features - c)
-                s_root[batch, tile], s_quarter[batch, tile], s_std[batch, tile] = _sum_roots(
-                    kept[0, c : c + w], kept[1, c : c + w], size, pooled, v, work, lanes
-                )
-            if want_rows and not one_tile:
+    for batch in range(x.shape[0] // size):
+        row = batch * size
+        lanes_of_rows[:] = 0.0
+        pooled, n_all = 0.0, 0
+        for tile in range(n_tiles):
+            c = tile * TILE
+            w = min(TILE, n_features - c)
+            mean, m2 = kept[0, c : c + w], kept[1, c : c + w]
+            # The next tile of these rows, or after the last the next batch.
+            next_value = row * n_features + c + TILE if c + TILE < n_features else (row + size) * n_features
+            ahead = x.ctypes.data + next_value * x.itemsize
+            _batch(x, row, size, c, w, row_stack[0], row_stack[1], mean, m2, ahead)
+            if want_rows and n_tiles == 1:
                 for r in range(size):
-                    row_sums[row + r] = _total(lanes_of_rows[r])
-            batch += 1
-        node_mean[block] = stack[0, 0]
-        node_m2[block] = stack[1, 0]
+                    lanes_of_rows[0] = 0.0
+                    _add_lanes(x[row + r, c : c + w], lanes_of_rows[0])
+                    row_sums[row + r] = _total(lanes_of_rows[0])
+            elif want_rows:
+                for r in range(size):
+                    _add_lanes(x[row + r, c : c + w], lanes_of_rows[r])
+            n, total, mean_m2, variance, mantissa, exponent, high, low = _sum_tile(
+                mean, m2, size, v, bits, work, lanes, low_lanes
+            )
+            here = sums[batch, tile]
+            here.n, here.mean, here.mean_m2, here.variance = n, total, mean_m2, variance
+            here.mantissa, here.exponent, here.constant, here.constant_low = mantissa, exponent, high, low
+            pooled += total
+            n_all += n
+        if want_rows:
+            finite = True
+            for r in range(row, row + size):
+                if n_tiles > 1:
+                    row_sums[r] = _total(lanes_of_rows[r - row])
+                finite &= np.isfinite(row_sums[r])
+            if not finite:
+                return batch, n_nodes
+        pooled /= max(n_all, 1)
+        n_completed = _n_completed(first + batch, start)
+        for tile in range(n_tiles):
+            c = tile * TILE
+            w = min(TILE, n_features - c)
+            mean, m2 = kept[0, c : c + w], kept[1, c : c + w]
+            here = sums[batch, tile]
+            here.root, here.quarter, here.std = _sum_roots(mean, m2, size, pooled, v, work, lanes)
+            if here.n < w:
+                for t in range(w):
+                    constant[c + t] += v[t] < TINY
+            _push(nodes[0], nodes[1], n_nodes, n_completed, c, mean, m2, float(size))
+        n_nodes += 1 - n_completed
+    return x.shape[0] // size, n_nodes
+
+
+_NO_SUMS = np.empty(0)
 
 
 def reduce_run(
-    x: NDArray[Any],
-    size: int,
-    levels: NDArray[np.int64],
-    nodes: tuple[Floats, Floats],
-    constant: NDArray[np.int64],
-    row_sums: Floats | None,
-    sums: TileSums,
-) -> None:
-    """Fill the outputs for the batches of one run of rows; holds no lock, so runs go in parallel.
+    x: NDArray[Any], size: int, run: MomentsRun, constant: NDArray[np.int64], row_sums: Floats | None, sums: TileSums
+) -> int:
+    """Reduce batches up to the first that holds a row whose sum is not finite; return how many these are.
+
+    Holds no lock, so that runs go in parallel.
 
     Args:
         x: shape (batches * size, features), C-contiguous, uint8, float32 or float64.
         size: rows a batch.
-        levels: levels of the dataset's tree nodes that tile the run, left to right.
-        nodes: mean and m2 of those nodes, shape (nodes, features) each.
+        run: the dataset's moments over the batches before these, with room for these, which are added.
         constant: shape (features,), added to: batches in which the feature is constant.
-        row_sums: shape (rows,), or None.
-        sums: of the run's batches.
+        row_sums: shape (rows,), filled; None where they are not wanted: then all rows are known to be finite.
+        sums: of these batches, filled.
     """
-    rows = np.empty(0) if row_sums is None else row_sums
     # A stream's buffers are read-only, which is another type to the compiler: seconds for a second kernel.
     x = x.view()
     x.flags.writeable = False
-    _reduce(
-        x, size, levels, nodes[0], nodes[1], constant, rows, row_sums is not None,
-        sums.n, sums.mean, sums.mean_m2, sums.variance, sums.mantissa, sums.exponent, sums.constant, sums.constant_low,
-        sums.root, sums.quarter, sums.std,
-    )  # fmt: skip
+    rows = _NO_SUMS if row_sums is None else row_sums
+    done: int
+    done, run.n_nodes = _reduce(x, size, run.stop, run.start, run.n_nodes, run.stack, constant, rows, sums)
+    run.stop += done
+    return done

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assessor.errors import SettingError
-from assessor.kernels.tiles import TILE, TileSums, sum_rows, sum_tiles
-from assessor.moments import Floats, Moments, MomentsTree, dyadic_blocks, reduce_items
+from assessor.kernels.tiles import TILE, TileSums, empty_sums, sum_rows, sum_tiles
+from assessor.moments import Floats, MomentsTree, reduce_items
 
 log = logging.getLogger("normgauge")
 
@@ -48,21 +48,6 @@ _NATIVE: dict[str, type[np.generic]] = {
     "float32": np.float32,
 }
 """The dtype that the compiled kernel reads a dtype as, without loss; float64 for all others."""
-
-
-@dataclass(frozen=True, eq=False)
-class Reduced:
-    """Whole batches, reduced.
-
-    Attributes:
-        tree: the dataset's nodes over these batches.
-        sums: per batch and tile.
-        constant: shape (features,), int64: batches in which the feature was constant.
-    """
-
-    tree: MomentsTree
-    sums: TileSums
-    constant: NDArray[np.int64]
 
 
 @dataclass
@@ -132,68 +117,77 @@ def slice_rows(dtype: np.dtype[Any], n_features: int, batch_size: int) -> int:
     return rows if _native(dtype).type == dtype.type else min(rows, max(1, WIDENED_VALUES // n_features))
 
 
-def reduce_batches(x: NDArray[Any], size: int, first: int, row_sums: Floats | None) -> Reduced:
-    """Return the reduction of whole batches first, first + 1, ...
+def reduce_batches(
+    x: NDArray[Any], size: int, first: int, row_sums: Floats | None, tree: MomentsTree, constant: NDArray[np.int64]
+) -> TileSums:
+    """Reduce whole batches first, first + 1, ... up to the first that holds a row whose sum is not finite.
 
     Args:
         x: shape (batches * size, features), numbers.
         size: rows a batch.
         first: number of the first batch.
-        row_sums: shape (rows,), filled with the sum of each row; None where they are not wanted.
+        row_sums: shape (rows,), filled with the sum of each row; None where all are known to be finite.
+        tree: the dataset's moments per feature, to which the batches are added.
+        constant: shape (features,), added to: batches in which the feature is constant.
+
+    Returns:
+        The sums over the features of those batches.
     """
-    if choice().compiled_for(x.size):
-        return _compiled(x, size, first, row_sums)
-    return _numpy(x, size, first, row_sums)
+    reduce = _compiled if choice().compiled_for(x.size) else _numpy
+    return reduce(x, size, first, row_sums, tree, constant)
 
 
-def _numpy(x: NDArray[Any], size: int, first: int, row_sums: Floats | None) -> Reduced:
+def _numpy(
+    x: NDArray[Any], size: int, first: int, row_sums: Floats | None, tree: MomentsTree, constant: NDArray[np.int64]
+) -> TileSums:
     n_batches, n_features = len(x) // size, x.shape[1]
-    tree, sums, constant = MomentsTree(), TileSums.empty(n_batches, n_features), np.zeros(n_features, np.int64)
+    sums = empty_sums(n_batches, n_features)
     step = max(1, BLOCK_VALUES // (size * n_features))
     for start in range(0, n_batches, step):
         stop = min(n_batches, start + step)
         rows = np.ascontiguousarray(x[start * size : stop * size], np.float64)
         if row_sums is not None:
-            row_sums[start * size : stop * size] = sum_rows(rows)
+            row_sums[start * size : stop * size] = here = sum_rows(rows)
+            if not np.isfinite(here).all():
+                return sums[:start]
         mean, m2 = reduce_items(rows.reshape(stop - start, size, n_features), None, 1)
-        part = sum_tiles(mean, m2, size, constant)
-        sums.batches(start, stop).fill(part)
+        sums[start:stop] = sum_tiles(mean, m2, size, constant)
         tree.add(first + start, mean, m2, size)
-    return Reduced(tree, sums, constant)
+    return sums
 
 
-def _compiled(x: NDArray[Any], size: int, first: int, row_sums: Floats | None) -> Reduced:
+def _compiled(
+    x: NDArray[Any], size: int, first: int, row_sums: Floats | None, tree: MomentsTree, constant: NDArray[np.int64]
+) -> TileSums:
     x = np.ascontiguousarray(x, _native(x.dtype))
     reduce_run = _load(x.dtype)
     n_batches, n_features = len(x) // size, x.shape[1]
-    tree, sums = MomentsTree(), TileSums.empty(n_batches, n_features)
+    sums = empty_sums(n_batches, n_features)
     n_threads = max(1, min(choice().threads, n_batches, x.size // THREAD_VALUES))
-    edges = [n_batches * k // n_threads for k in range(n_threads + 1)]
-
-    def run(start: int, stop: int) -> tuple[list[tuple[int, int]], tuple[Floats, Floats], NDArray[np.int64]]:
-        blocks = list(dyadic_blocks(first + start, first + stop))
-        nodes = np.empty((len(blocks), n_features)), np.empty((len(blocks), n_features))
-        constant = np.zeros(n_features, np.int64)
-        rows = slice(start * size, stop * size)
-        levels = np.array([level for level, _ in blocks], np.int64)
-        sums_here = sums.batches(start, stop)
-        reduce_run(x[rows], size, levels, nodes, constant, None if row_sums is None else row_sums[rows], sums_here)
-        return blocks, nodes, constant
-
     if n_threads == 1:
-        results = [run(0, n_batches)]
-    else:
-        # A pool a call: one kept for good would not survive a fork, as data loaders make them. One share is done here.
-        with ThreadPoolExecutor(n_threads - 1) as pool:
-            others = [pool.submit(run, start, stop) for start, stop in pairwise(edges[1:])]
-            results = [run(0, edges[1]), *(other.result() for other in others)]
-    constant = np.zeros(n_features, np.int64)
-    for blocks, (mean, m2), constant_here in results:
+        done = reduce_run(x, size, tree.run_to(first, n_batches, n_features, size), constant, row_sums, sums)
+        return sums[:done]
+
+    def reduce_part(start: int, stop: int) -> tuple[MomentsTree, NDArray[np.int64], int]:
+        part, constant_here = MomentsTree(), np.zeros(n_features, np.int64)
+        rows = slice(start * size, stop * size)
+        sums_of_rows = None if row_sums is None else row_sums[rows]
+        run = part.run_to(first + start, stop - start, n_features, size)
+        return part, constant_here, reduce_run(x[rows], size, run, constant_here, sums_of_rows, sums[start:stop])
+
+    edges = [n_batches * k // n_threads for k in range(n_threads + 1)]
+    # A pool a call: one kept for good would not survive a fork, as data loaders make them. One share is done here.
+    with ThreadPoolExecutor(n_threads - 1) as pool:
+        others = [pool.submit(reduce_part, start, stop) for start, stop in pairwise(edges[1:])]
+        parts = [reduce_part(0, edges[1]), *(other.result() for other in others)]
+    done = 0
+    for stop, (part, constant_here, done_here) in zip(edges[1:], parts, strict=True):
+        tree.update(part.nodes)
         constant += constant_here
-        for k, (level, index) in enumerate(blocks):
-            # Copied, since a node that stays would hold all of its run's.
-            tree.insert(level, index, Moments(size << level, mean[k].copy(), m2[k].copy()))
-    return Reduced(tree, sums, constant)
+        done += done_here
+        if done < stop:
+            break
+    return sums[:done]
 
 
 def warm(dtype: str = "float32") -> None:
@@ -210,14 +204,13 @@ def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 @lru_cache(maxsize=8)
-def _load(dtype: np.dtype[Any]) -> Callable[..., None]:
+def _load(dtype: np.dtype[Any]) -> Callable[..., int]:
     """Return the compiled kernel, compiled for the dtype; says how long that took."""
     start = time.perf_counter()
     from assessor.kernels.compiled import reduce_run
 
     one = np.zeros((1, 1), dtype)
-    node, constant = np.empty((1, 1)), np.zeros(1, np.int64)
-    reduce_run(one, 1, np.zeros(1, np.int64), (node, node.copy()), constant, np.empty(1), TileSums.empty(1, 1))
+    reduce_run(one, 1, MomentsTree().run_to(0, 1, 1, 1), np.zeros(1, np.int64), np.empty(1), empty_sums(1, 1))
     log.info(
         "compiled kernel for %s ready after %.1f s (cached for the next process)", dtype, time.perf_counter() - start
     )

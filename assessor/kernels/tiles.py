@@ -5,8 +5,7 @@ halves (k and k + 32, then k and k + 16, ...); tiles are added from left to righ
 of mantissas and a sum of exponents, which costs one logarithm a tile and is exact up to the product's rounding.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,65 +19,36 @@ TINY = float(np.finfo(np.float64).tiny)
 RUN_VALUES = 1 << 14
 """Values whose tiles are summed together: of a single batch, as merges complete, NumPy's calls cost more than sums."""
 
+TILE_SUMS = np.dtype(
+    [
+        ("n", np.float64),  # features that vary
+        ("mean", np.float64),  # sum of m_f
+        ("mean_m2", np.float64),  # sum of squared deviations of m_f from the tile's own mean
+        ("variance", np.float64),  # sum of v_f
+        ("mantissa", np.float64),  # product of v_f = mantissa * 2^exponent
+        ("exponent", np.float64),
+        ("constant", np.float64),  # over the other features, the sum of m_f^2 as an unevaluated sum of two float64
+        ("constant_low", np.float64),
+        ("root", np.float64),  # sum of r_f^(1/2), r_f = v_f + (m_f - m)^2, m the mean of all varying m_f
+        ("quarter", np.float64),  # sum of r_f^(1/4)
+        ("std", np.float64),  # sum of v_f^(1/2)
+    ]
+)
+"""Of one batch and tile, over the features that vary within the batch; integers are exact as float64."""
 
-@dataclass(frozen=True, eq=False)
-class TileSums:
-    """Per batch and tile, over the features that vary within the batch; shape (batches, tiles) each.
-
-    Attributes:
-        n: features that vary.
-        mean: sum of m_f.
-        mean_m2: sum of squared deviations of m_f from the tile's own mean.
-        variance: sum of v_f.
-        mantissa, exponent: product of v_f = mantissa * 2^exponent.
-        constant, constant_low: over the other features, the sum of m_f^2 as an unevaluated sum of two float64.
-        root, quarter: sums of r_f^(1/2) and r_f^(1/4), r_f = v_f + (m_f - m)^2, m the mean of all varying m_f.
-        std: sum of v_f^(1/2).
-    """
-
-    n: NDArray[np.int64]
-    mean: Floats
-    mean_m2: Floats
-    variance: Floats
-    mantissa: Floats
-    exponent: NDArray[np.int64]
-    constant: Floats
-    constant_low: Floats
-    root: Floats
-    quarter: Floats
-    std: Floats
-
-    @classmethod
-    def empty(cls, n_batches: int, n_features: int) -> "TileSums":
-        """Return the sums to be filled for so many batches."""
-        shape = (n_batches, -(-n_features // TILE))
-        return cls(**{name: np.zeros(shape, np.int64 if name in _INTEGERS else float) for name in _NAMES})
-
-    @classmethod
-    def joined(cls, parts: "Sequence[TileSums]") -> "TileSums":
-        """Return the sums of the batches of all parts, one or more, in their order."""
-        if len(parts) == 1:
-            return parts[0]
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _NAMES))
-
-    @property
-    def pooled_mean(self) -> Floats:
-        """Mean of m_f over the varying features of all tiles, shape (batches,); 0 where none varies."""
-        total: Floats = np.cumsum(self.mean, axis=1)[:, -1] / np.maximum(self.n.sum(axis=1), 1)
-        return total
-
-    def fill(self, other: "TileSums") -> None:
-        """Copy the sums of as many batches."""
-        for name in _NAMES:
-            getattr(self, name)[:] = getattr(other, name)
-
-    def batches(self, start: int, stop: int) -> "TileSums":
-        """Return a view of some of the batches."""
-        return TileSums(*(getattr(self, name)[start:stop] for name in _NAMES))
+TileSums = NDArray[np.void]
+"""Of dtype TILE_SUMS, shape (batches, tiles)."""
 
 
-_NAMES = tuple(item.name for item in fields(TileSums))
-_INTEGERS = ("n", "exponent")
+def empty_sums(n_batches: int, n_features: int) -> TileSums:
+    """Return the sums to be filled for so many batches."""
+    return np.zeros((n_batches, -(-n_features // TILE)), TILE_SUMS)
+
+
+def pooled_means(sums: TileSums) -> Floats:
+    """Return of each batch the mean of m_f over all of its varying features, shape (batches,); 0 where none varies."""
+    total: Floats = np.cumsum(sums["mean"], axis=1)[:, -1] / np.maximum(sums["n"].sum(axis=1), 1)
+    return total
 
 
 def sum_tiles(mean: Floats, m2: Floats, count: int, constant: NDArray[np.int64]) -> TileSums:
@@ -89,7 +59,7 @@ def sum_tiles(mean: Floats, m2: Floats, count: int, constant: NDArray[np.int64])
         count: values per feature and batch.
         constant: shape (features,), added to: batches in which the feature is constant.
     """
-    sums, n_batches = TileSums.empty(*mean.shape), len(mean)
+    sums, n_batches = empty_sums(*mean.shape), len(mean)
     for tiles, features in _tile_runs(*mean.shape):
         m, v, varies = _by_tile(mean[:, features], m2[:, features] / count)
         n = varies.sum(axis=1)
@@ -98,26 +68,26 @@ def sum_tiles(mean: Floats, m2: Floats, count: int, constant: NDArray[np.int64])
         centre = total / np.maximum(n, 1)
         d = np.where(varies, m - centre[:, None], 0.0)
         fraction, power = np.frexp(np.where(varies, v, 0.5))
-        for column, of_tile in (
-            (sums.n, n),
-            (sums.mean, total),
-            (sums.mean_m2, _lane_sum(d * d)),
-            (sums.variance, _lane_sum(np.where(varies, v, 0.0))),
-            (sums.mantissa, _lane_product(np.where(varies, fraction, 1.0))),
-            (sums.exponent, np.where(varies, power, 0).astype(np.int64).sum(axis=1)),
+        for name, of_tile in (
+            ("n", n),
+            ("mean", total),
+            ("mean_m2", _lane_sum(d * d)),
+            ("variance", _lane_sum(np.where(varies, v, 0.0))),
+            ("mantissa", _lane_product(np.where(varies, fraction, 1.0))),
+            ("exponent", np.where(varies, power, 0).sum(axis=1, dtype=np.int64)),
         ):
-            column[:, tiles] = of_tile.reshape(n_batches, -1)
+            sums[name][:, tiles] = of_tile.reshape(n_batches, -1)
         if not varies.all():
             high, low = _lane_squares(np.where(varies, 0.0, m))
-            sums.constant[:, tiles] = high.reshape(n_batches, -1)
-            sums.constant_low[:, tiles] = low.reshape(n_batches, -1)
-    pooled = sums.pooled_mean[:, None]
+            sums["constant"][:, tiles] = high.reshape(n_batches, -1)
+            sums["constant_low"][:, tiles] = low.reshape(n_batches, -1)
+    pooled = pooled_means(sums)[:, None]
     for tiles, features in _tile_runs(*mean.shape):
         d, v, varies = _by_tile(mean[:, features] - pooled, m2[:, features] / count)
         root = np.sqrt(np.where(varies, v + d * d, 0.0))
-        sums.root[:, tiles] = _lane_sum(root).reshape(n_batches, -1)
-        sums.quarter[:, tiles] = _lane_sum(np.sqrt(root)).reshape(n_batches, -1)
-        sums.std[:, tiles] = _lane_sum(np.sqrt(np.where(varies, v, 0.0))).reshape(n_batches, -1)
+        sums["root"][:, tiles] = _lane_sum(root).reshape(n_batches, -1)
+        sums["quarter"][:, tiles] = _lane_sum(np.sqrt(root)).reshape(n_batches, -1)
+        sums["std"][:, tiles] = _lane_sum(np.sqrt(np.where(varies, v, 0.0))).reshape(n_batches, -1)
     return sums
 
 
