@@ -120,7 +120,7 @@ def slice_rows(dtype: np.dtype[Any], n_features: int, batch_size: int) -> int:
 def reduce_batches(
     x: NDArray[Any], size: int, first: int, row_sums: Floats | None, tree: MomentsTree, constant: NDArray[np.int64]
 ) -> TileSums:
-    """Reduce whole batches first, first + 1, ... up to the first that holds a row whose sum is not finite.
+    """Reduce whole batches first, first + 1, ...: all, or those before some row whose sum is not finite.
 
     Args:
         x: shape (batches * size, features), numbers.
@@ -131,7 +131,7 @@ def reduce_batches(
         constant: shape (features,), added to: batches in which the feature is constant.
 
     Returns:
-        The sums over the features of those batches.
+        The sums over the features of the batches that were reduced; nothing of the others is in tree and constant.
     """
     reduce = _compiled if choice().compiled_for(x.size) else _numpy
     return reduce(x, size, first, row_sums, tree, constant)

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from assessor import Profiler, SettingError, merge, profile_array
 from assessor.kernels import choice, dispatch, sum_rows, sum_squares, sum_tiles, tiles
 from assessor.kernels.tiles import TINY
-from assessor.moments import MomentsTree
+from assessor.moments import MomentsTree, dyadic_blocks
 
 RNG = np.random.default_rng(31)
 SIZES = [1, 3, 4, 12, 64, 200]
@@ -80,6 +80,45 @@ def test_reduced_batches_agree_with_numpy_in_float64(kernel: str) -> None:
     )
     squares = np.where(varies, 0, mean) ** 2
     assert_allclose(sums["constant"].sum(axis=1), squares.sum(axis=1), rtol=1e-12)
+
+
+def test_calls_go_on_with_the_tree_of_those_before() -> None:
+    """Batches 5 to 18 in several calls, then 24 and 25: nodes with and without siblings to their left, and a gap."""
+    x = awkward(np.float32, 26 * 8, 600)
+    trees = {}
+    for kernel in ("numpy", "compiled"):
+        choice().name = kernel
+        tree, constant = MomentsTree(), np.zeros(600, np.int64)
+        for first, stop in [(5, 6), (6, 9), (9, 11), (11, 19), (24, 25), (25, 26)]:
+            dispatch.reduce_batches(x[first * 8 : stop * 8], 8, first, np.empty((stop - first) * 8), tree, constant)
+        trees[kernel] = {place: (node.count, node.mean, node.m2) for place, node in tree.nodes.items()}
+    places = [*dyadic_blocks(5, 19), *dyadic_blocks(24, 26)]
+    assert sorted(trees["compiled"]) == sorted(trees["numpy"]) == sorted(places)
+    for place in places:
+        for a, b in zip(trees["compiled"][place], trees["numpy"][place], strict=True):
+            assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("kernel", ["numpy", "compiled"])
+@pytest.mark.parametrize("features", [40, 600])
+def test_a_batch_whose_sums_are_not_finite_leaves_nothing(
+    kernel: str, features: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "THREAD_VALUES", 100)
+    monkeypatch.setattr(dispatch, "BLOCK_VALUES", 1)
+    choice().name, choice().threads = kernel, threads
+    x = awkward(np.float32, 6 * 8, features)
+    clean, clean_constant = MomentsTree(), np.zeros(features, np.int64)
+    expected = dispatch.reduce_batches(x[: 4 * 8], 8, 0, np.empty(4 * 8), clean, clean_constant)
+    x[4 * 8 + 3, 7] = np.inf
+    tree, constant = MomentsTree(), np.zeros(features, np.int64)
+    sums = dispatch.reduce_batches(x, 8, 0, np.empty(len(x)), tree, constant)
+    assert_array_equal(sums, expected)
+    assert_array_equal(constant, clean_constant)
+    assert tree.count == 4 * 8
+    assert_array_equal(tree.fold().mean, clean.fold().mean)
+    assert_array_equal(tree.fold().m2, clean.fold().m2)
 
 
 def test_sums_of_squares_keep_what_float64_loses() -> None:
