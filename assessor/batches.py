@@ -20,9 +20,9 @@ from assessor.moments import Floats, Moments, MomentsTree, reduce_items
 from assessor.noise import noise
 
 _LN2 = float(np.log(2.0))
-DESCRIBED_BATCHES = 64
-"""Sums of so many batches are made records at a time: a stream's pieces hold few, and numpy's calls cost more than
-they do."""
+DESCRIBED_TILES = 1 << 12
+"""Sums of so many tiles of batches, 88 bytes each, are made records at a time: a stream's pieces hold few, and numpy's
+calls cost more than they do."""
 PART_VALUES = 1 << 19
 """Values of a batch that is not reduced by a kernel, widened at a time: 4 MB."""
 
@@ -166,7 +166,7 @@ class LaneBuilder:
     reference: Moments | None = None
     in_memory_bytes: int | None = None
     _undescribed: list[tuple[int, TileSums]] = field(default_factory=list)
-    _n_undescribed: int = 0
+    _undescribed_tiles: int = 0
     _records: GrowingArray[np.void] = field(init=False)
     _divergences: GrowingArray[np.float64] = field(init=False)
     _cut: dict[int, MomentsTree] = field(default_factory=dict)
@@ -314,8 +314,8 @@ class LaneBuilder:
 
     def _take(self, first: int, sums: TileSums) -> None:
         self._undescribed.append((first, sums))
-        self._n_undescribed += len(sums)
-        if self._n_undescribed >= DESCRIBED_BATCHES:
+        self._undescribed_tiles += sums.size
+        if self._undescribed_tiles >= DESCRIBED_TILES:
             self._describe()
 
     @np.errstate(over="ignore", invalid="ignore")
@@ -325,7 +325,7 @@ class LaneBuilder:
             return
         batches = np.concatenate([np.arange(first, first + len(sums)) for first, sums in self._undescribed])
         sums = np.concatenate([sums for _, sums in self._undescribed], dtype=TILE_SUMS)
-        self._undescribed, self._n_undescribed = [], 0
+        self._undescribed, self._undescribed_tiles = [], 0
         self._records.extend(describe_batches(batches, sums))
 
     def _close_if_complete(self, batch: int) -> None:
