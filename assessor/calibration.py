@@ -20,6 +20,10 @@ MAX_VALUES = 1 << 18
 AHEAD_ROWS = 2048
 """Rows whose hashes are made at a time, at the least."""
 MAX_HASH = (1 << 64) - 1
+MOST_EXPECTED = 1 << 20
+"""Of rows that are announced, so many are hashed ahead: 15 ms. Of more, few come into the sample later on."""
+HASHED_ROWS = 1 << 16
+"""At a time."""
 
 
 def default_rows(n_features: int) -> int:
@@ -83,6 +87,17 @@ def join_samples(samples: Sequence[Calibration]) -> Calibration:
     return Calibration(first.size, rows[keep], values)
 
 
+def bar_of(size: int, first: int, n: int) -> int | None:
+    """Return a `Calibration.bar` of the rows first, ..., first + n - 1, before they are there; None of too few."""
+    smallest = np.zeros(0, np.uint64)
+    end = first + min(n, MOST_EXPECTED)
+    for start in range(first, end, HASHED_ROWS):
+        stop = min(end, start + HASHED_ROWS)
+        hashes = np.concatenate([smallest, hash_rows(SEED, np.arange(start, stop, dtype=np.int64))])
+        smallest = np.partition(hashes, size - 1)[:size] if len(hashes) > size else hashes
+    return int(smallest.max()) if len(smallest) == size else None
+
+
 class CalibrationBuilder:
     """Collects the sample of one shard, row by row number, in any order; holds no more values than the sample has.
 
@@ -103,6 +118,11 @@ class CalibrationBuilder:
         self._ahead = np.zeros(0, np.uint64)
         # Row k is at place k; the places above hold nothing yet.
         self._values: NDArray[Any] | None = None
+
+    def expect(self, first: int, n: int) -> None:
+        """Keep no row that cannot be in the sample of the rows first, ..., first + n - 1; all are to be offered."""
+        if self._size and (bar := bar_of(self._size, first, n)) is not None:
+            self._bar = bar if self._bar is None else min(self._bar, bar)
 
     def add(self, first: int, values: NDArray[Any]) -> None:
         """Offer the rows first, first + 1, ...: shape (rows, features, positions); a few of them are copied."""

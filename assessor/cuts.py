@@ -1,6 +1,6 @@
 """Where the pieces of a shard best end: with a batch, so that no row waits for the next piece, in a copy."""
 
-from assessor.formats.decoder import Decoder
+from assessor.formats.decoder import Decoder, TensorReader
 from assessor.formats.npy import NpyDecoder
 from assessor.formats.safetensors import SafetensorsDecoder
 from assessor.profiler import Profiler
@@ -10,9 +10,14 @@ Cuts = tuple[int, int]
 ANYWHERE: Cuts = (0, 1)
 
 
+def samples_of(decoder: Decoder) -> TensorReader | None:
+    """Return the reader of a decoder's samples, where a header says how many there are, and theirs comes."""
+    return decoder.samples if isinstance(decoder, NpyDecoder | SafetensorsDecoder) else None
+
+
 def best_cuts(decoder: Decoder, profiler: Profiler) -> Cuts | None:
     """Return the cuts of what a decoder is fed next; None where its bytes do not tell, or not yet."""
-    samples = decoder.samples if isinstance(decoder, NpyDecoder | SafetensorsDecoder) else None
+    samples = samples_of(decoder)
     if samples is None or not samples.row_bytes:
         return None
     rows, stride = profiler.best_cuts(samples.row_bytes)

@@ -1,7 +1,8 @@
 """From rows to a profile: in one pass, in blocks that fit the processor's cache."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence, Sized
+from contextlib import suppress
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -95,12 +96,23 @@ class Profiler:
         self._border_means = GrowingArray(np.dtype(np.float64), self._in_memory_bytes)
         self._labels: GrowingArray[np.int64] | None = None
         self._calibration = CalibrationBuilder(0, 0)
+        self._expected = 0
         self._row_values = 0
         self._pending: list[NDArray[Any]] = []
         self._n_pending = 0
         self._done = 0
         self._finished = False
         self.rows = 0
+
+    def expect(self, n_rows: int) -> None:
+        """Say how many rows are to come in all, at the least: before the first, where that is known.
+
+        The profile is the same; sampled rows are then not copied to be dropped for others later.
+
+        Raises:
+            SettingError: not an integer, or below 0.
+        """
+        self._expected = _whole_number("n_rows", n_rows)
 
     def add(self, block: ArrayLike, *, dtype: str | None = None) -> None:
         """Add rows, in order.
@@ -174,6 +186,8 @@ class Profiler:
         self._flush(self._n_pending)
         if self._schema is None or not self.rows:
             raise EmptyShardError("expected at least one row; the shard has none: leave it out")
+        if self.rows < self._expected:
+            raise SettingError(f"expected at least {self._expected} rows, as announced by expect(); got {self.rows}")
         labels = None if self._labels is None else self._labels.finish()
         if labels is not None and len(labels) != self.rows:
             raise LabelError(f"expected one label a row, {self.rows} in all; got {len(labels)}")
@@ -224,6 +238,8 @@ class Profiler:
             for b in self._batch_sizes
         ]
         self._calibration = CalibrationBuilder(size, schema.n_features, self._sample_bar)
+        if self._nonfinite == "raise":  # else some of the rows may be left out, and of the others more be sampled
+            self._calibration.expect(self._first_row, self._expected)
 
     def _take(self, rows: NDArray[Any]) -> None:
         """Reduce as many rows as end with a batch of the largest size; keep the others until more come.
@@ -487,6 +503,8 @@ def profile_array(
         reference=reference,
         nonfinite=nonfinite,
     )
+    with suppress(TypeError):  # what has no length is refused by the profiler, with its own words
+        profiler.expect(len(cast(Sized, x)))
     profiler.add(x)
     if labels is not None:
         profiler.add_labels(labels)

@@ -213,18 +213,18 @@ def _profile(settings: Settings, placed: Placed, bar: int | None, report: Report
     block = placed.block
     store = _store(block.source.uri.scheme, block.source.uri.container, settings.stores)
     profiler = settings.profiler(placed.first_row, bar)
+    profiler.expect(block.rows)
     for part in read_block(store, block, settings.decode, report, profiler.best_cuts):
         if part.name == "x":
             profiler.add(part.block, dtype=part.dtype)
         else:
             profiler.add_labels(part.block)
-    profile = profiler.finish()
-    if profile.n_rows != block.rows:
+    if profiler.rows != block.rows:
         raise FormatError(
-            f"expected {block.rows} rows, as counted before or as the manifest says; got {profile.n_rows}: "
+            f"expected {block.rows} rows, as counted before or as the manifest says; got {profiler.rows}: "
             "correct the manifest, or start again when the source is complete"
         )
-    return profile
+    return profiler.finish()
 
 
 @lru_cache(maxsize=64)

@@ -13,6 +13,7 @@ from assessor.calibration import (
     SEED,
     Calibration,
     CalibrationBuilder,
+    bar_of,
     default_rows,
     join_samples,
     sampled_features,
@@ -124,3 +125,67 @@ def test_an_empty_sample_takes_nothing_of_none() -> None:
 def test_a_bar_is_a_hash(bar: object) -> None:
     with pytest.raises(SettingError, match="expected sample_bar to be None or an integer"):
         Profiler(batch_sizes=[4], sample_bar=bar)  # type: ignore[arg-type]  # what must be refused
+
+
+@given(st.integers(1, 60), st.integers(0, 2**40), st.integers(0, 300), st.integers(1, 200))
+def test_the_bar_of_rows_that_are_announced(size: int, first: int, n: int, at_a_time: int) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("assessor.calibration.HASHED_ROWS", at_a_time)
+        patched.setattr("assessor.calibration.MOST_EXPECTED", 250)
+        bar = bar_of(size, first, n)
+    hashes = sorted(hash_rows(SEED, np.arange(first, first + min(n, 250))).tolist())
+    assert bar == (hashes[size - 1] if len(hashes) >= size else None)
+
+
+@given(
+    st.integers(0, 120),
+    st.integers(0, 300),
+    st.lists(st.integers(1, 200), max_size=6),
+    st.integers(1, 120),
+    st.sampled_from(["raise", "exclude", "normalize"]),
+    st.sampled_from([30, 1 << 20]),
+)
+def test_a_profile_of_announced_rows_is_the_same(
+    announced: int, first: int, cuts: list[int], size: int, nonfinite: str, most: int
+) -> None:
+    """Whole or in pieces, announced rightly or as fewer; rows that are left out do not count."""
+    x = np.random.default_rng(first).normal(size=(120, 3))
+    if nonfinite != "raise":
+        x[::3, 1] = np.nan
+
+    def make() -> Profiler:
+        return Profiler(batch_sizes=[7], first_row=first, calibration_rows=size, nonfinite=nonfinite)
+
+    plain, profiler = make(), make()
+    plain.add(x)
+    profiler.expect(announced)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("assessor.calibration.MOST_EXPECTED", most)
+        for start, stop in pairwise(sorted({0, *(min(cut, 120) for cut in cuts), 120})):
+            profiler.add(x[start:stop])
+    assert profiler.finish().to_bytes() == plain.finish().to_bytes()
+
+
+def test_no_row_is_sampled_in_vain_where_rows_are_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = []
+    place = CalibrationBuilder._place
+
+    def counted(self: CalibrationBuilder, places: object, rows: object, values: object, taken: list[int]) -> None:
+        copied.append(len(taken))
+        place(self, places, rows, values, taken)  # type: ignore[arg-type]  # passed on as they came
+
+    monkeypatch.setattr(CalibrationBuilder, "_place", counted)
+    x = RNG.normal(size=(2000, 3))
+    profile_array(x, batch_sizes=[8], calibration_rows=50)
+    assert sum(copied) == 50
+
+
+def test_rows_that_were_announced_and_do_not_come() -> None:
+    profiler = Profiler(batch_sizes=[4])
+    profiler.expect(9)
+    profiler.add(np.zeros((8, 2)))
+    with pytest.raises(SettingError, match=r"expected at least 9 rows, as announced by expect\(\); got 8"):
+        profiler.finish()
+    for wrong in (-1, True, 2.0, None):
+        with pytest.raises(SettingError, match="expected n_rows to be an integer >= 0"):
+            profiler.expect(wrong)  # type: ignore[arg-type]  # what must be refused
