@@ -27,7 +27,7 @@ from app.records import Shard
 from app.service import Service
 from app.settings import Settings
 from assessor import EmptyShardError, Profile, Profiler
-from assessor.cuts import Cuts, best_cuts, piece_bytes
+from assessor.cuts import Cuts, best_cuts, piece_bytes, samples_of
 from assessor.formats import MEDIA_TYPES, RECOGNIZED_BYTES, Decoder, DecodeSettings, Part, decoder_for, formats
 from assessor.formats.decoder import MAX_HEADER_BYTES
 
@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 SNIFFED_MEDIA_TYPE = "application/octet-stream"
 _LARGEST_VALUE_BYTES = 8
+ENOUGH_PARTS = 4
+"""A thread waits for more bytes until so small a part of its buffer is filled: smaller pieces cost more a byte."""
 _ROW_BY_ROW = ("npy", "safetensors")
 """Formats whose decoders hold nothing but one unfinished row; the others bound what they hold themselves."""
 
@@ -159,6 +161,8 @@ class ShardReader:
             raise self._too_many_features(f"{math.prod(shape)} (shape {list(shape)})")
         if self._like is not None:
             self._like.check_like(shape)
+        if not self._profiler.rows and self._decoder is not None and (samples := samples_of(self._decoder)) is not None:
+            self._profiler.expect(samples.shape[0])
         self._profiler.add(part.block, dtype=part.dtype)
         self._check_rows()
 
@@ -399,11 +403,17 @@ class _Inlet:
         return iter(())
 
     def _read(self, borrowed: _Borrowed) -> Iterator[None]:
-        body, room = borrowed.body, memoryview(borrowed.buffer)
-        while body.left and not body.dry:
+        """Pass on what is read, to the end of a batch where that is known; the rest goes on with more."""
+        body, room, rest = borrowed.body, memoryview(borrowed.buffer), 0
+        enough = len(room) // ENOUGH_PARTS
+        while rest or (body.left and not body.dry):
             cuts = self._sink.cuts and (self._sink.cuts[0] - self._passed_bytes, self._sink.cuts[1])
-            if n := body.fill(room[: piece_bytes(cuts, len(room))]):
-                self._pass_on(room[:n])
+            size = rest + body.fill(room[rest : piece_bytes(cuts, len(room))], max(0, enough - rest))
+            whole = piece_bytes(cuts, size) if size and body.left and not body.dry else size
+            if whole:
+                self._pass_on(room[:whole])
+            rest = size - whole
+            room[:rest] = room[whole:size]
             yield
 
     def _pass_on(self, piece: bytes | memoryview) -> None:

@@ -4,19 +4,20 @@ What the event loop reads for a thread crosses from one processor's cache to ano
 every piece. A thread that reads for itself has the bytes where it needs them, and leaves the loop to other requests.
 
 Lent is a body whose length is known and of which much is left. Only what is there is read so: a thread is no place to
-wait for a client. When nothing comes for a moment the body goes back to the event loop, which gathers the next piece
+wait for a client. When too little comes the body goes back to the event loop, which gathers the next piece
 (`app.gathering`), with its limits on time.
 """
 
 import os
-import select
 import time
 from collections.abc import Callable
 
 LENDING = "normgauge.lending"
 """The ASGI extension by which an application borrows the rest of a request's body; see `ServiceProtocol.lend`."""
-PATIENCE_S = 0.005
-"""Time that a thread waits for bytes in all, while one body is lent to it: the sender's turn on a busy machine."""
+PACE_BYTES_PER_S = 1e9
+"""A thread waits for a piece no longer than its bytes would take at this rate: slower senders are the event loop's."""
+PAUSE_S = 0.0002
+"""How long it waits at a time: much comes meanwhile. To be woken by the first packet would cost both sides for each."""
 
 
 class LentBody:
@@ -35,19 +36,28 @@ class LentBody:
         self._on_back = on_back
         self._in_socket = size_bytes - len(head)
         self._read_bytes = 0
-        self._patience_s = PATIENCE_S
         self.left = size_bytes
         """Bytes that nobody has taken yet."""
         self.dry = False
         """Whether nothing more came: the rest is for the event loop to wait for."""
 
-    def fill(self, room: memoryview) -> int:
-        """Return how many bytes were read to `room`: all of it, unless the body has ended or run dry."""
+    def fill(self, room: memoryview, enough: int) -> int:
+        """Return how many bytes were read to `room`: what is there; `enough`, unless the body has ended or run dry."""
+        patience_s = len(room) / PACE_BYTES_PER_S
         filled = min(len(room), len(self._head))
         room[:filled] = self._head[:filled]
         self._head = self._head[filled:]
-        while filled < len(room) and self._in_socket and not self.dry:
+        while filled < len(room) and self._in_socket:
             n = self._read(room[filled : filled + self._in_socket])
+            if n is None and filled >= enough:
+                break
+            if n is None and patience_s > 0:
+                patience_s -= PAUSE_S
+                time.sleep(PAUSE_S)
+                continue
+            if not n:
+                self.dry = True
+                break
             self._in_socket -= n
             self._read_bytes += n
             filled += n
@@ -59,21 +69,11 @@ class LentBody:
         os.close(self._socket)
         self._on_back(self._read_bytes)
 
-    def _read(self, room: memoryview) -> int:
+    def _read(self, room: memoryview) -> int | None:
+        """Return how many bytes were read: 0 at the end of the connection, None where there are none at present."""
         try:
-            n = os.readv(self._socket, [room])
+            return os.readv(self._socket, [room])
         except BlockingIOError:
-            self._wait()
-            return 0
+            return None
         except OSError:  # the connection broke, as the event loop will find too
-            n = 0
-        self.dry = not n
-        return n
-
-    def _wait(self) -> None:
-        """Wait for bytes, as long as there is patience left."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        began = time.monotonic()
-        self.dry = not poll.poll(self._patience_s * 1000)
-        self._patience_s = max(0.0, self._patience_s - (time.monotonic() - began))
+            return 0

@@ -36,11 +36,11 @@ class Borrower:
         descriptor = os.dup(self._receiver.fileno())
         self.body = LentBody(descriptor, head, size_bytes, self.back.append)
 
-    def read(self, room_bytes: int) -> bytes:
+    def read(self, room_bytes: int, enough: int | None = None) -> bytes:
         """Return what comes, until the body has ended or runs dry."""
         came, room = b"", memoryview(bytearray(room_bytes))
         while self.body.left and not self.body.dry:
-            came += room[: self.body.fill(room)]
+            came += room[: self.body.fill(room, room_bytes if enough is None else enough)]
         return came
 
     def rest(self) -> bytes:
@@ -94,22 +94,36 @@ def test_a_connection_that_ends(reset: bool) -> None:
         room = memoryview(bytearray(100))
         if not reset:
             sender.close()
-            assert body.fill(room) == 4
+            assert body.fill(room, 100) == 4
         else:
             sender.close()
-            assert body.fill(room) in (2, 4)  # what a reset takes with it is the system's
+            assert body.fill(room, 100) in (2, 4)  # what a reset takes with it is the system's
         assert body.dry
         body.give_back()
         receiver.close()
 
 
 def test_bytes_that_come_in_a_moment_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.lending.PATIENCE_S", WAITING_S)
+    monkeypatch.setattr("app.lending.PACE_BYTES_PER_S", 6 / WAITING_S)
     with closing(Borrower(b"", 6)) as borrower:
         late = threading.Timer(0.05, borrower.sender.sendall, [b"abcdef"])
         late.start()
         assert borrower.read(6) == b"abcdef"
         late.join()
+
+
+def test_enough_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.lending.PACE_BYTES_PER_S", 1e-9)
+    room = memoryview(bytearray(100))
+    with closing(Borrower(b"abc", 1000)) as borrower:
+        assert borrower.body.fill(room, 3) == 3
+        borrower.sender.sendall(b"d" * 40)
+        assert borrower.body.fill(room, 40) == 40
+        borrower.sender.sendall(b"e" * 150)
+        assert borrower.body.fill(room, 1) == 100
+        assert borrower.body.fill(room, 50) == 50
+        assert not borrower.body.dry
+        assert borrower.body.left == 1000 - 193
 
 
 @pytest.fixture
@@ -134,7 +148,7 @@ def lent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread waits for a busy machine's client."""
-    monkeypatch.setattr("app.lending.PATIENCE_S", WAITING_S)
+    monkeypatch.setattr("app.lending.PACE_BYTES_PER_S", 1000.0)
 
 
 def open_sockets() -> int:
