@@ -5,7 +5,9 @@
 
 The shards are float32, 3,072 features: three quarters of the bytes in files of 256 MB, the rest in one file, which is
 cut. They are read from the page cache, so what is measured is the processor, not a disk. Engines are started and have
-loaded the kernel before the clock starts; how long that takes is printed apart. All runs must give the same profile.
+loaded the kernel before the clock starts; how long that takes is printed apart. So is the first run over the shards, in
+which processes that were started a moment ago come to rest; an engine's figure in a round is the median of three runs
+after it. All runs must give the same profile.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from multiprocessing import Queue, get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -30,6 +33,7 @@ SHARD_ROWS = 21_845
 """256 MB."""
 ENGINES = (("serial", 1), ("processes", 1), ("processes", 2), ("ray", 1), ("ray", 2))
 BATCH_SIZES = (32,)
+WARM_RUNS = 3
 
 
 def write_shards(folder: Path, size_bytes: int) -> int:
@@ -70,37 +74,49 @@ def run(folder: Path, engine: Engine) -> tuple[float, bytes]:
     return time.perf_counter() - began, assessed.profile.to_bytes()
 
 
+@dataclass
+class Measured:
+    """What was measured of an engine, a value a round."""
+
+    start_s: list[float] = field(default_factory=list)
+    first_s: list[float] = field(default_factory=list)
+    warm_s: list[float] = field(default_factory=list)
+    growth_mb: list[float] = field(default_factory=list)
+
+
 def measure_engines(folder: Path, warm_up: Path, size_bytes: int, rounds: int) -> None:
     """Print a line an engine. Each round has all engines, one after another, so that they meet the same machine."""
-    seconds: dict[tuple[str, int], list[float]] = {key: [] for key in ENGINES}
-    growth: dict[tuple[str, int], list[float]] = {key: [] for key in ENGINES}
-    start: dict[tuple[str, int], list[float]] = {key: [] for key in ENGINES}
+    measured = {key: Measured() for key in ENGINES}
     profiles = set()
     peak_of_worker(True, 0, int)  # type: ignore[arg-type]
     for key in ENGINES * rounds:
         began = time.perf_counter()
         with open_engine(key[0], workers=key[1]) as engine:
             run(warm_up, engine)
-            start[key].append(time.perf_counter() - began)
+            here = measured[key]
+            here.start_s.append(time.perf_counter() - began)
             before = memory_of_workers(engine, reset=True)
-            took, profile = run(folder, engine)
+            runs = [run(folder, engine) for _ in range(1 + WARM_RUNS)]
             after = memory_of_workers(engine, reset=False)
-        seconds[key].append(took)
-        profiles.add(profile)
-        growth[key] += [(after[pid] - before[pid]) / 2**20 for pid in set(before) & set(after)]
+        here.first_s.append(runs[0][0])
+        here.warm_s.append(statistics.median(took for took, _ in runs[1:]))
+        here.growth_mb += [(after[pid] - before[pid]) / 2**20 for pid in set(before) & set(after)]
+        profiles |= {profile for _, profile in runs}
     print(f"\n{size_bytes / 1e9:.2f} GB, {rounds} rounds, all profiles the same: {len(profiles) == 1}")
     print(
-        "engine     workers  seconds: median (all)                 GB/s  times serial  times 1 worker  start s  MB more"
+        "engine     workers  seconds: median (rounds)              GB/s  times serial  times 1 worker"
+        "  first run  start s  MB more"
     )
-    for key in ENGINES:
+    for key, here in measured.items():
         name, workers = key
-        middle = statistics.median(seconds[key])
-        every = " ".join(f"{value:.2f}" for value in seconds[key])
-        of_serial, of_one = (_times(seconds[base], seconds[key]) for base in (("serial", 1), (name, 1)))
+        middle = statistics.median(here.warm_s)
+        every = " ".join(f"{value:.2f}" for value in here.warm_s)
+        of_serial, of_one = (_times(measured[base].warm_s, here.warm_s) for base in (("serial", 1), (name, 1)))
         print(
             f"{name:<10} {workers:>7}  {middle:6.2f} ({every})".ljust(55)
             + f"{size_bytes / middle / 1e9:6.2f}  {of_serial:>12}  {of_one:>14}"
-            + f"  {statistics.median(start[key]):7.1f}  {max(growth[key], default=float('nan')):7.0f}"
+            + f"  {statistics.median(here.first_s):9.2f}  {statistics.median(here.start_s):7.1f}"
+            + f"  {max(here.growth_mb, default=float('nan')):7.0f}"
         )
     own = peak_of_worker(False, 0, int)[1] / 2**20  # type: ignore[arg-type]
     print(f"most memory of this process, which gathers, in all runs: {own:.0f} MB (the serial engine works in it)")
