@@ -29,9 +29,6 @@ JOINED_ROWS = 1 << 22
 JOINED_ROW_BYTES = 1 << 15
 """Largest rows of joined tasks: the worker holds up to eight blocks' profiles at a time, of 200 bytes a feature or so,
 beside their samples. Blocks of longer rows stay alone."""
-PARTS_OF_A_SHARE = 2
-"""Joined tasks are at most a worker's even share of the bytes that are left, divided by this: blocks and workers differ
-in speed, and as long as the slowest is at its task there should be others to take."""
 
 
 def map_blocks(
@@ -84,7 +81,7 @@ def map_blocks(
 def join(tasks: Sequence[Task], engine: Engine) -> Iterator[Task]:
     """Yield all tasks, in order, as many at a time as is best when they are handed out.
 
-    Those that follow each other are joined while they are at most half a worker's even share of the bytes that are
+    Those that follow each other are joined while they are at most a worker's even share of the bytes that are
     left, and no more than JOINED_BYTES and JOINED_ROWS; a task that is more by itself, or has longer rows than
     JOINED_ROW_BYTES, stays alone.
 
@@ -95,7 +92,7 @@ def join(tasks: Sequence[Task], engine: Engine) -> Iterator[Task]:
     waiting = deque((task, _size(task), sum(placed.block.rows for placed in task)) for task in tasks)
     left = sum(size for _, size, _ in waiting)
     while waiting:
-        most = min(JOINED_BYTES, left // (PARTS_OF_A_SHARE * engine.workers))
+        most = min(JOINED_BYTES, left // engine.workers)
         joined, size_bytes, n_rows = waiting.popleft()
         narrow = size_bytes <= n_rows * JOINED_ROW_BYTES
         while waiting and narrow:

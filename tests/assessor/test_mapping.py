@@ -62,9 +62,9 @@ def tasks_of(sizes: Iterable[tuple[int, int]]) -> list[Task]:
 @pytest.mark.parametrize(
     ("workers", "blocks"),
     [
-        (1, [8, 8, 8, 4, 2, 1, 1]),  # 1 GiB at most, then half of what is left
-        (2, [8, 6, 4, 3, 2, 2, *[1] * 7]),
-        (7, [*[2] * 3, *[1] * 26]),
+        (1, [8] * 4),  # 1 GiB at most
+        (2, [8, 8, 8, 4, 2, 1, 1]),
+        (7, [4, 4, 3, 3, 2, 2, 2, *[1] * 12]),
         (100, [1] * 32),
     ],
 )
@@ -95,14 +95,14 @@ def test_what_is_larger_than_a_joined_task_stays_alone() -> None:
     st.lists(st.tuples(st.integers(0, JOINED_BYTES // 2), st.integers(1, JOINED_ROWS // 2)), max_size=40),
     st.integers(1, 9),
 )
-def test_every_task_once_in_order_and_none_more_than_half_a_share(sizes: list[tuple[int, int]], workers: int) -> None:
+def test_every_task_once_in_order_and_none_more_than_a_share(sizes: list[tuple[int, int]], workers: int) -> None:
     tasks = tasks_of(sizes)
     joined = list(join(tasks, Crew(workers)))
     assert [placed for task in joined for placed in task] == [placed for task in tasks for placed in task]
     at = 0
     for task in joined:
         left = sum(size for size, _ in sizes[at:])
-        most = min(JOINED_BYTES, left / (2 * workers))
+        most = min(JOINED_BYTES, left / workers)
         own = sizes[at : at + len(task)]
         assert len(task) == 1 or (sum(s for s, _ in own) <= most and sum(r for _, r in own) <= JOINED_ROWS)
         more = sizes[at : at + len(task) + 1]
@@ -113,10 +113,10 @@ def test_every_task_once_in_order_and_none_more_than_half_a_share(sizes: list[tu
 
 
 def test_workers_are_counted_when_a_task_is_handed_out() -> None:
-    crew = Crew(1)
+    crew = Crew(2)
     handed_out = join(tasks_of([(MB, 100)] * 32), crew)
     assert len(next(handed_out)) == 16
-    crew.workers = 4  # as a cluster that has grown
+    crew.workers = 8  # as a cluster that has grown
     assert [len(task) for task in handed_out][:2] == [2, 1]
 
 
@@ -133,7 +133,7 @@ def test_a_run_hands_out_joined_tasks_unless_they_are_kept(workers: int, tmp_pat
     joined, kept = Crew(workers), Crew(workers)
     assert profile(tmp_path, joined) == expected
     assert profile(tmp_path, kept, checkpoint=tmp_path / "kept") == expected
-    sizes = {1: [8, 4, 2, 1, 1], 2: [4, 3, 2, *[1] * 7], 7: [1] * 16}[workers]
+    sizes = {1: [16], 2: [8, 4, 2, 1, 1], 7: [2, 2, *[1] * 12]}[workers]
     [run], [alone] = joined.runs, kept.runs
     assert [len(task) for task in run] == sizes
     assert sum(run, ()) == tuple(range(16))
@@ -147,5 +147,5 @@ def test_blocks_that_lost_their_worker_together_are_tried_alone(
     crew = Crew(2, lost=2)
     assert profile(tmp_path, crew) == profile_array(X, batch_sizes=[8]).to_bytes()
     first, second = crew.runs
-    assert [len(task) for task in first] == [4, 3, 2, *[1] * 7]
-    assert second == [(number,) for number in range(7)]
+    assert [len(task) for task in first] == [8, 4, 2, 1, 1]
+    assert second == [(number,) for number in range(12)]
