@@ -2,10 +2,10 @@
 
     python -m benchmarks.fuzz_service --bodies 20000 --seed 1
 
-Bodies of every format are mutated as `benchmarks.fuzz_formats` does; a third of them are then compressed, and some of
-those mutated again. They are sent with their media type, none or another one, in pieces of some size, some of them cut
-off, to POST /v1/assess and to PUT of a shard, over some connections at once. A finding is named by its number:
-`benchmarks.fuzz_service.request(seed, number)` makes it again.
+Bodies of every format are mutated as `benchmarks.fuzz_formats` does, and some long ones in a few bytes; a third of them
+are then compressed, and some of those mutated again. They are sent with their media type, none or another one, in
+pieces of some size, some of them cut off, to POST /v1/assess and to PUT of a shard, over some connections at once. A
+finding is named by its number: `benchmarks.fuzz_service.request(seed, number)` makes it again.
 """
 
 import argparse
@@ -20,9 +20,12 @@ from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Any, NamedTuple
 
+import numpy as np
+import safetensors.numpy
+
 from assessor.formats import MEDIA_TYPES
 from benchmarks.support.mutation import BODIES, mutated
-from benchmarks.support.sending import Target, memory_bytes, reset_peak
+from benchmarks.support.sending import Target, memory_bytes, npy_head, reset_peak
 from benchmarks.support.server import service
 from clients.compression import zstd
 
@@ -36,6 +39,12 @@ LIMITS = {
 """Small enough that a body which only claims to be large is soon over."""
 _MEDIA_TYPES = {name: media_type for media_type, name in MEDIA_TYPES.items()}
 _STATUSES = range(200, 500)
+_X = np.random.default_rng(0).normal(size=(20_000, 4)).astype(np.float32)
+LONG = {
+    "npy": npy_head(_X.shape) + _X.tobytes(),
+    "safetensors": safetensors.numpy.save({"x": _X, "y": np.arange(len(_X)) % 7}),
+}
+"""By format, a body longer than what the event loop reads of one (`app.gathering.UNREAD_BYTES`)."""
 
 
 class Sent(NamedTuple):
@@ -53,6 +62,8 @@ def request(seed: int, number: int) -> Sent:
     random = Random(f"service {seed} {number}")
     name = list(BODIES)[number % len(BODIES)]
     body = mutated(name, seed, number) if random.random() < 0.95 else random.choice(BODIES[name])
+    if name in LONG and random.random() < 0.3:
+        body = _long(name, random)
     fields = ""
     kind = random.random()
     if kind < 0.8:
@@ -72,6 +83,15 @@ def request(seed: int, number: int) -> Sent:
         fields += "Content-Digest: sha-256=:" + "A" * 43 + "=:\r\n"
     cut_bytes = random.randrange(len(body) + 1) if random.random() < 0.02 else None
     return Sent(name, fields, body, cut_bytes, random.random() < 0.3)
+
+
+def _long(name: str, random: Random) -> bytes:
+    """Return a body that a worker thread reads by itself: right, with some other bytes, or of another length."""
+    body = bytearray(LONG[name])
+    for _ in range(random.choice([0, 1, 3])):
+        body[random.choice([random.randrange(200), random.randrange(len(body))])] = random.randrange(256)
+    stop = random.choice([len(body)] * 3 + [random.randrange(1, len(body))])
+    return bytes(body[:stop]) + b"x" * random.choice([0, 0, 0, 1, 100_000])
 
 
 def _pieces(body: bytes, random: Random) -> Iterator[bytes]:
