@@ -6,7 +6,8 @@ sends it again, to another instance or after the restart.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from starlette.types import Message, Receive
 
@@ -50,6 +51,17 @@ class Drain:
         for cut in tuple(self._cuts):
             cut()
 
+    @contextmanager
+    def cutting(self, cut: Callable[[], None]) -> Iterator[None]:
+        """Have `cut` called when the time for uploads is over, or at once where it is; while the block runs."""
+        if self._expired:
+            cut()
+        self._cuts.add(cut)
+        try:
+            yield
+        finally:
+            self._cuts.discard(cut)
+
     def bound(self, receive: Receive) -> Receive:
         """Return `receive` as it is while the service runs; it fails when the time for uploads is over.
 
@@ -71,11 +83,8 @@ class Drain:
                     def cut() -> None:
                         scope.reschedule(loop.time())
 
-                    self._cuts.add(cut)
-                    try:
+                    with self.cutting(cut):
                         message = await receive()
-                    finally:
-                        self._cuts.discard(cut)
             except TimeoutError:
                 if not scope.expired():
                     raise

@@ -127,8 +127,14 @@ class Gatherer:
         self._ended = self.complete and not self._waiting_bytes
         return body, not self._ended
 
+    @property
+    def begun(self) -> bool:
+        """Whether some of the body is in a buffer already: that is to be taken first."""
+        return self._buffer is not None
+
     def lend(self) -> bytes:
-        """Return what waits; it, and what follows until `passed`, is read past this one."""
+        """Return what waits, where none has `begun`; it, and what follows until `passed`, is read past this one."""
+        assert self._buffer is None
         self._stop_timer()
         head = b"".join(self._waiting)
         self._waiting, self._waiting_bytes = [], 0

@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from app.digests import ContentDigests, ContentIdentity
 from app.encodings import ContentDecoder, encoding_of
 from app.gathering import CUTS
-from app.lending import LENDING, LentBody
+from app.lending import LENDING, PASSED, LentBody
 from app.limits import allow_body
 from app.lines import Consumer, Lines, at_once
 from app.problems import ProblemError
@@ -37,6 +37,8 @@ SNIFFED_MEDIA_TYPE = "application/octet-stream"
 _LARGEST_VALUE_BYTES = 8
 ENOUGH_PARTS = 4
 """A thread waits for more bytes until so small a part of its buffer is filled: smaller pieces cost more a byte."""
+PIECES_OF_A_LOAN = 16
+"""After so many a body is given back where a larger buffer may be had; at once where others need some of this one."""
 _ROW_BY_ROW = ("npy", "safetensors")
 """Formats whose decoders hold nothing but one unfinished row; the others bound what they hold themselves."""
 
@@ -88,6 +90,7 @@ class ShardReader:
         self._settings = settings
         self._like = like
         self._decoder: Decoder | None = None
+        self._head = bytearray()  # what does not yet tell the format
         self._digest = ContentIdentity(settings.shard_digest)
         self._size_bytes = 0
         self._undecoded_bytes = 0
@@ -118,10 +121,12 @@ class ShardReader:
             AssessorError, ProblemError: as `feed`.
         """
         if self._decoder is None:
-            self._format_name = self._format_name or decoder_for(bytes(piece[:RECOGNIZED_BYTES]))
-            self._decoder = formats.get(self._format_name)(
-                replace(_decode_settings(self._format_name, self._settings), missing=self._missing)
-            )
+            if self._head or (self._format_name is None and len(piece) < RECOGNIZED_BYTES):
+                self._head += piece
+                if len(self._head) < RECOGNIZED_BYTES:
+                    return
+                piece, self._head = self._head, bytearray()
+            self._decoder = self._open(piece)
         self._undecoded_bytes += len(piece)
         self._decoded_bytes += len(piece)
         for part in self._decoder.feed(piece):
@@ -140,6 +145,10 @@ class ShardReader:
         Raises:
             AssessorError: the shard is empty or cut off.
         """
+        if self._head:
+            head, self._head = self._head, bytearray()
+            self._decoder = self._open(head)
+            self.decode(head)
         if self._decoder is None:
             raise EmptyShardError(
                 "expected a shard; got an empty body: send the bytes of an npy or safetensors "
@@ -150,6 +159,13 @@ class ShardReader:
         profile = self._profiler.finish()
         del self._profiler  # its memory is not needed while the profile is stored
         return Ingested(profile, str(self._digest), self._size_bytes)
+
+    def _open(self, head: bytes | bytearray | memoryview) -> Decoder:
+        """Return the decoder of the format that was named, or that the first bytes tell."""
+        self._format_name = self._format_name or decoder_for(bytes(head[:RECOGNIZED_BYTES]))
+        return formats.get(self._format_name)(
+            replace(_decode_settings(self._format_name, self._settings), missing=self._missing)
+        )
 
     def _take(self, part: Part) -> None:
         if part.name == "y":
@@ -303,10 +319,11 @@ async def _consume(request: Request, sink: Sink, service: Service) -> None:
 
 @dataclass(frozen=True)
 class _Borrowed:
-    """The rest of a body, and the buffer that a worker thread reads it to."""
+    """The rest of a body, its bytes, and the buffer that a worker thread reads it to."""
 
     body: LentBody
     buffer: bytearray
+    size_bytes: int
 
 
 _Handed = bytes | memoryview | _Borrowed
@@ -351,14 +368,18 @@ class _Inlet:
 
     async def _borrow(self, lines: Lines[_Handed]) -> bool:
         """Let a worker thread read as much as is there, where it may; return whether that was all."""
-        if (body := self._lend()) is None:
-            return False
-        size_bytes = body.left
-        lines.put(_Borrowed(body, self._service.pieces.take()))
-        await lines.all_done()
-        self._size_bytes += size_bytes - body.left
-        self._limit.passed(size_bytes - body.left, complete=not body.left)
-        return not body.left
+        while (body := self._lend()) is not None:
+            try:
+                borrowed = _Borrowed(body, self._service.pieces.take(), body.left)
+            except BaseException:
+                body.give_back()
+                raise
+            lines.put(borrowed)
+            with self._service.drain.cutting(body.recall):
+                await lines.all_done()
+            if body.dry or body.recalled or not body.left:
+                return not body.left
+        return False
 
     async def _receive(self, lines: Lines[_Handed]) -> bool:
         """Pass on the next piece; return whether there are more.
@@ -379,6 +400,10 @@ class _Inlet:
         if isinstance(handed, _Borrowed):
             handed.body.give_back()
             self._service.pieces.give_back(memoryview(handed.buffer))
+            read_bytes = handed.size_bytes - handed.body.left
+            self._size_bytes += read_bytes
+            self._limit.passed(read_bytes, complete=not handed.body.left)
+            self._request.scope.get(PASSED, lambda size_bytes: None)(read_bytes)
             return
         self._service.pieces.give_back(handed)
         if self._cut is not None and (cuts := self._sink.cuts) is not None:
@@ -405,16 +430,24 @@ class _Inlet:
     def _read(self, borrowed: _Borrowed) -> Iterator[None]:
         """Pass on what is read, to the end of a batch where that is known; the rest goes on with more."""
         body, room, rest = borrowed.body, memoryview(borrowed.buffer), 0
-        enough = len(room) // ENOUGH_PARTS
-        while rest or (body.left and not body.dry):
+        enough, n_pieces, goes_on = len(room) // ENOUGH_PARTS, 0, True
+        while rest or (body.left and goes_on):
             cuts = self._sink.cuts and (self._sink.cuts[0] - self._passed_bytes, self._sink.cuts[1])
-            size = rest + body.fill(room[rest : piece_bytes(cuts, len(room))], max(0, enough - rest))
-            whole = piece_bytes(cuts, size) if size and body.left and not body.dry else size
+            if goes_on:
+                rest += body.fill(room[rest : piece_bytes(cuts, len(room))], max(0, enough - rest))
+            n_pieces += 1
+            goes_on = body.left > 0 and not body.dry and not body.recalled and self._fits(len(room), n_pieces)
+            whole = piece_bytes(cuts, rest) if rest and goes_on else rest
             if whole:
                 self._pass_on(room[:whole])
-            rest = size - whole
-            room[:rest] = room[whole:size]
+            room[: rest - whole] = room[whole:rest]
+            rest -= whole
             yield
+
+    def _fits(self, buffer_bytes: int, n_pieces: int) -> bool:
+        """Return whether a buffer is still an upload's share after so many pieces; asked in a thread, so about."""
+        share = self._service.pieces.size_bytes
+        return share == buffer_bytes or (share > buffer_bytes and n_pieces < PIECES_OF_A_LOAN)
 
     def _pass_on(self, piece: bytes | memoryview) -> None:
         self._passed_bytes += len(piece)
@@ -433,3 +466,4 @@ class _Inlet:
         self._digests.check()
         if self._decoder is not None and self._size_bytes:
             self._decoder.finish()
+        self._limit.check_length()

@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable
 
 LENDING = "normgauge.lending"
-"""The ASGI extension by which an application borrows the rest of a request's body; see `ServiceProtocol.lend`."""
+"""The ASGI extension by which an application borrows the rest of a request's body; see `ServiceProtocol._lend`."""
+PASSED = "normgauge.passed"
+"""In a request's scope, what counts its bytes: called with the number of those that were read from a lent body."""
 PACE_BYTES_PER_S = 1e9
 """A thread waits for a piece no longer than its bytes would take at this rate: slower senders are the event loop's."""
 PAUSE_S = 0.0002
@@ -40,6 +42,8 @@ class LentBody:
         """Bytes that nobody has taken yet."""
         self.dry = False
         """Whether nothing more came: the rest is for the event loop to wait for."""
+        self.recalled = False
+        """Whether it is to be given back as soon as may be; set in the event loop."""
 
     def fill(self, room: memoryview, enough: int) -> int:
         """Return how many bytes were read to `room`: what is there; `enough`, unless the body has ended or run dry."""
@@ -63,6 +67,10 @@ class LentBody:
             filled += n
         self.left -= filled
         return filled
+
+    def recall(self) -> None:
+        """Ask for it back."""
+        self.recalled = True
 
     def give_back(self) -> None:
         """Let the event loop read on, from where this ended."""

@@ -83,10 +83,15 @@ class BodyLimit:
         return message
 
     def passed(self, size_bytes: int, *, complete: bool) -> None:
-        """Count bytes of the body that were read past this one, without waiting for any: a lent body's."""
+        """Count bytes of the body that were read past this one, hardly waiting for any: a lent body's."""
         self._size_bytes += size_bytes
         self._window_bytes += size_bytes
         self._complete = complete
+
+    def check_length(self) -> None:
+        """Raise RuntimeError where a body that was read to its end had another length than was announced."""
+        if self._declared is not None and self._size_bytes != self._declared:
+            raise RuntimeError(f"expected a body of {self._declared} bytes; {self._size_bytes} were passed on")
 
     @property
     def unread(self) -> bool:

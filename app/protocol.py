@@ -262,19 +262,22 @@ class ServiceProtocol(HttpToolsProtocol):
     def _lend(self, body: Gatherer) -> LentBody | None:
         """Lend the rest of a request's body, to be given back before anything else is asked of the request.
 
-        None where it cannot be: where its length is not known or little is left, where the client waits to be told to
-        go on, or the connection is closing.
+        None where it cannot be: where its length is not known or little is left, where some is gathered already, where
+        the client waits to be told to go on, or the connection is closing.
         """
         inner = self.transport.inner  # type: ignore[attr-defined]  # our own
         receiving = isinstance(inner.get_protocol(), BodyReceiver)
-        if self._body is not body or not receiving or self._drops_body or inner.is_closing():
+        if self._body is not body or body.begun or not receiving or self._drops_body or inner.is_closing():
             return None
         if self._body_left <= UNREAD_BYTES or self.cycle.waiting_for_100_continue:
             return None
+        try:
+            # A descriptor of its own: this connection may be closed while a thread still reads.
+            descriptor = os.dup(inner.get_extra_info("socket").fileno())
+        except OSError:  # there are too many: then it is read as others are
+            return None
         self.flow.pause_reading()
         head, left = body.lend(), self._body_left
-        # A descriptor of its own: this connection may be closed while a thread still reads.
-        descriptor = os.dup(inner.get_extra_info("socket").fileno())
         return LentBody(descriptor, head, len(head) + left, partial(self._take_back, body))
 
     def _take_back(self, body: Gatherer, size_bytes: int) -> None:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.draining import Drain
 from app.headers import add_security_headers
+from app.lending import PASSED
 from app.observability.logs import CONTEXT, fields
 from app.observability.metrics import Metrics
 from app.problems import PROBLEM_KEY, REQUEST_ID_KEY, respond
@@ -42,6 +43,7 @@ class RequestMiddleware:
             return
         watched = _Watched(scope, receive, send, self._drain)
         scope[REQUEST_ID_KEY] = watched.request_id
+        scope[PASSED] = watched.count
         context = CONTEXT.set({**CONTEXT.get(), "request_id": watched.request_id})
         self._metrics.request_began()
         try:
@@ -103,9 +105,13 @@ class _Watched:
         self._send = send
         self._drain = drain
 
+    def count(self, size_bytes: int) -> None:
+        """Count bytes that came in."""
+        self.bytes_in += size_bytes
+
     async def receive(self) -> Message:
         message = await self._receive()
-        self.bytes_in += len(message.get("body", b""))
+        self.count(len(message.get("body", b"")))
         return message
 
     async def send(self, message: Message) -> None:

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import hashlib
+import json
 import os
 import socket
 import threading
@@ -15,12 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.draining import Drain
+from app.ingest import _Inlet
 from app.lending import LentBody
+from app.limits import BodyLimit
+from app.observability.requests import _Watched
 from app.pieces import PiecePool
 from app.serving import running
 from app.settings import Settings
 from assessor import assess
-from tests.app.support import check_problem, create, npy, npy_head, rows
+from tests.app.support import check_problem, create, npy, npy_head, rows, safetensors
 from tests.app.test_streaming import read_answer, send_raw, shard_head
 
 WAITING_S = 60.0
@@ -192,17 +197,21 @@ def test_a_body_that_stops_now_and_then(client: httpx.Client, server_url: str, l
 
 
 def test_requests_behind_a_lent_body(client: httpx.Client, server_url: str) -> None:
-    """What is sent ahead of the answer is answered, in its order."""
-    x = rows(20_000)
+    """What is sent ahead of the answer is answered, in its order; much of it is gathered before its turn comes."""
+    x = rows(400_000)
     data, path = npy(x), create(client)
     head = shard_head(path, f"Content-Length: {len(data)}").replace("\n", "\r\n").encode()
     state = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
-    with send_raw(server_url, "", head + data + head + data + state) as connection:
+    with send_raw(server_url, "") as connection:
+        sender = threading.Thread(target=connection.sendall, args=[head + data + head + data + state])
+        sender.start()
         answer = b""
         while received := connection.recv(65536):
             answer += received
+        sender.join()
     assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"201", b"200", b"200"]
-    assert b'"rows":20000' in answer
+    assert b'"rows":400000' in answer
+    assert client.get(f"{path}/plan").text == assess(x, batch_size=4).to_json()
 
 
 @pytest.mark.usefixtures("patient")
@@ -306,3 +315,140 @@ def test_a_trickle_is_not_waited_for_in_a_thread(settings: Settings, monkeypatch
         for thread, connection in zip(threads, slow, strict=True):
             thread.join()
             connection.close()
+
+
+@pytest.mark.parametrize("first", [1, 5, 8])
+@pytest.mark.parametrize("kind", ["npy", "safetensors", "ndjson"])
+def test_a_body_whose_first_bytes_come_alone(client: httpx.Client, server_url: str, kind: str, first: int) -> None:
+    """They do not tell the format; what comes after them does."""
+    x = rows(40_000)
+    data = {
+        "npy": npy(x),
+        "safetensors": safetensors(x),
+        "ndjson": b"".join(json.dumps({"x": row}).encode() + b"\n" for row in x.tolist()),
+    }[kind]
+    path = create(client)
+    with send_raw(server_url, shard_head(path, f"Content-Length: {len(data)}"), data[:first]) as connection:
+        time.sleep(0.05)
+        connection.sendall(data[first:])
+        assert read_answer(connection).startswith(b"HTTP/1.1 201 ")
+    assert client.get(path).json()["rows"] == 40_000
+
+
+def test_a_short_body_in_single_bytes(client: httpx.Client) -> None:
+    for data in (npy(rows(4)), npy(rows(40)), b'{"x": [1, 2]}\n{"x": [3, 4]}\n'):
+        path = create(client, batch_sizes=[2])
+        pieces = (data[k : k + 1] for k in range(len(data)))
+        assert client.put(f"{path}/shards/0", content=pieces).status_code == 201
+
+
+@pytest.mark.usefixtures("patient")
+def test_more_uploads_get_their_share_of_the_buffers(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that began alone goes on in smaller pieces when others come, and in larger ones when they have gone."""
+    sizes: list[int] = []
+    pools: list[PiecePool] = []
+    init, pass_on = PiecePool.__init__, _Inlet._pass_on
+
+    def noted_init(self: PiecePool, **options: int) -> None:
+        init(self, **options)
+        pools.append(self)
+
+    def noted(self: _Inlet, piece: memoryview) -> None:
+        sizes.append(len(piece))
+        if len(sizes) == 4:
+            pools[0].uploads += 7
+        if len(sizes) == 30:
+            pools[0].uploads -= 7
+        pass_on(self, piece)
+
+    monkeypatch.setattr(PiecePool, "__init__", noted_init)
+    monkeypatch.setattr(_Inlet, "_pass_on", noted)
+    x = rows(1_500_000)
+    settings = settings.model_copy(update={"upload_memory_bytes": 3 << 20, "piece_bytes": 1 << 20})
+    with running(settings) as url, httpx.Client(base_url=url, timeout=120) as client:
+        path = create(client)
+        assert client.put(f"{path}/shards/0", content=npy(x)).status_code == 201
+        assert client.get(path).json()["rows"] == len(x)
+    assert len(sizes) > 50
+    assert max(sizes[6:28]) <= 1 << 18
+    assert max(sizes[50:]) > 1 << 18
+
+
+def test_without_descriptors_a_body_comes_as_others_do(client: httpx.Client, lent: list[int]) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+
+        def full(descriptor: int) -> int:
+            raise OSError(24, "Too many open files")
+
+        patched.setattr("app.protocol.os.dup", full)
+        path, x = create(client), rows(100_000)
+        assert client.put(f"{path}/shards/0", content=npy(x)).status_code == 201
+    assert client.get(f"{path}/plan").text == assess(x, batch_size=4).to_json()
+    assert lent == []
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_refused_body_that_was_read_whole_keeps_the_connection(client: httpx.Client) -> None:
+    x = rows(100_000)
+    path = create(client)
+    x[-1, 0] = np.nan
+    response = client.put(f"{path}/shards/0", content=npy(x))
+    check_problem(response, 422, "non-finite", "row 99999")
+    assert response.headers.get("connection") != "close"
+
+
+@pytest.mark.usefixtures("patient")
+def test_bytes_that_were_lent_are_counted(
+    client: httpx.Client, lent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = []
+    count = _Watched.count
+
+    def noted(self: _Watched, size_bytes: int) -> None:
+        count(self, size_bytes)
+        counted.append((self, self.bytes_in))
+
+    monkeypatch.setattr(_Watched, "count", noted)
+    data = npy(rows(100_000))
+    assert client.put(f"{create(client)}/shards/0", content=data).status_code == 201
+    assert counted[-1][1] == len(data)
+    assert lent
+
+
+def test_a_body_of_another_length_than_announced_is_never_stored(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be, were there no mistake in how bodies are handed on."""
+    monkeypatch.setattr(BodyLimit, "passed", lambda self, size_bytes, *, complete: setattr(self, "_complete", complete))
+    path = create(client)
+    assert client.put(f"{path}/shards/0", content=npy(rows(100_000))).status_code == 500
+    assert client.get(path).json()["shards"] == []
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_lent_body_is_recalled_when_the_time_for_uploads_is_over(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sender is faster than the thread, so that it never runs dry by itself."""
+    drains: list[Drain] = []
+    passed: list[int] = []
+    init, pass_on = Drain.__init__, _Inlet._pass_on
+
+    def noted_init(self: Drain) -> None:
+        init(self)
+        drains.append(self)
+
+    def noted(self: _Inlet, piece: memoryview) -> None:
+        passed.append(len(piece))
+        if len(passed) == 3:
+            drains[0].expire()
+        pass_on(self, piece)
+
+    monkeypatch.setattr(Drain, "__init__", noted_init)
+    monkeypatch.setattr(_Inlet, "_pass_on", noted)
+    data = npy(rows(600_000))
+    settings = settings.model_copy(update={"piece_bytes": 1 << 16})
+    with running(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
+        response = client.put(f"{create(client)}/shards/0", content=data)
+        check_problem(response, 503, "shutting-down", "nothing of it was stored")
+    assert sum(passed) < len(data) / 2
