@@ -46,7 +46,8 @@ def profile_sources(
 ) -> Assessed:
     """Return the profile of a dataset that lies in many objects.
 
-    The profile is the same to the bit for every engine, number of workers and cutting.
+    The profile is the same to the bit for every engine, number of workers and cutting, unless an object is skipped in
+    part: the rows that are left out with a bad one are those of its block.
 
     Args:
         places: URIs, paths, patterns, folders, manifests: see `find_sources`. Their order is the order of the rows.
