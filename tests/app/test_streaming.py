@@ -65,13 +65,13 @@ def create_stored(settings: Settings) -> str:
 def test_pieces_of_a_body_end_with_batches(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(7).normal(size=(6001, 100)).astype(np.float32)
     ends = [0]
-    decode = ShardReader.decode
+    feed = ShardReader.feed
 
     def noted(self: ShardReader, piece: memoryview) -> None:
         ends.append(ends[-1] + len(piece))
-        decode(self, piece)
+        feed(self, piece)
 
-    monkeypatch.setattr(ShardReader, "decode", noted)
+    monkeypatch.setattr(ShardReader, "feed", noted)
     settings = settings.model_copy(update={"piece_bytes": 1 << 16, "port": 0})
     with running(settings) as url, httpx.Client(base_url=url, timeout=120) as client:
         path = create(client, batch_sizes=[32])
