@@ -118,7 +118,10 @@ def test_bytes_that_come_in_a_moment_are_waited_for(monkeypatch: pytest.MonkeyPa
 
 
 def test_enough_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.lending.PACE_BYTES_PER_S", 1e-9)
+    def wait(_: float) -> None:
+        raise AssertionError("it waits")
+
+    monkeypatch.setattr("app.lending.time.sleep", wait)
     room = memoryview(bytearray(100))
     with closing(Borrower(b"abc", 1000)) as borrower:
         assert borrower.body.fill(room, 3) == 3
@@ -194,6 +197,35 @@ def test_a_body_that_stops_now_and_then(client: httpx.Client, server_url: str, l
     assert client.get(f"{path}/plan").text == assess(x, batch_size=4).to_json()
     assert len(lent) > 1
     assert sum(lent) < len(data) + 1
+
+
+@pytest.mark.usefixtures("patient")
+def test_pieces_end_with_batches_wherever_packets_end(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, lent: list[int]
+) -> None:
+    """What is read past a batch goes on with the next piece."""
+    ends: list[int] = []
+    pass_on = _Inlet._pass_on
+
+    def noted(self: _Inlet, piece: memoryview) -> None:
+        pass_on(self, piece)
+        ends.append(self._passed_bytes)
+
+    monkeypatch.setattr(_Inlet, "_pass_on", noted)
+    x = np.random.default_rng(5).normal(size=(20_000, 100)).astype(np.float32)
+    data = npy(x)
+    settings = settings.model_copy(update={"piece_bytes": 1 << 18})
+    with running(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
+        path = create(client, batch_sizes=[32])
+        with send_raw(url, shard_head(path, f"Content-Length: {len(data)}"), data[:70_000]) as connection:
+            for at in range(70_000, len(data), 77_777):
+                connection.sendall(data[at : at + 77_777])
+                time.sleep(0.002)  # so that pieces end between packets
+            assert read_answer(connection).startswith(b"HTTP/1.1 201 ")
+        assert client.get(f"{path}/plan").text == assess(x, batch_size=32).to_json()
+    assert lent == [len(data)]
+    assert len(ends) > 20
+    assert {(end - 128) % (32 * 400) for end in ends[1:-1]} == {0}
 
 
 def test_requests_behind_a_lent_body(client: httpx.Client, server_url: str) -> None:
