@@ -97,7 +97,7 @@ def _add_assess(commands: Commands) -> None:
         "  normgauge assess train.npy --method bartlett --threshold quantile:0.9\n"
         "  normgauge assess 's3://bucket/train/*.safetensors' --batch-size 32 --engine ray --save plan.arrow\n"
         "  normgauge assess new.npy --reference train.profile --method population_divergence --threshold 0.5\n"
-        "  normgauge assess train.npy --batch-size 32 --quiet --fail-on 5%% || echo look at the data\n\n"
+        "  normgauge assess train.npy --batch-size 32 --quiet --fail-on 5% || echo look at the data\n\n"
         + STATUS
         + FAIL_STATUS,
     )
@@ -332,8 +332,10 @@ def _add_demo(commands: Commands) -> None:
         "under them and writes a report.",
         "Example:\n  normgauge demo --quick --report digits.html",
     )
-    parser.add_argument("--report", default="normgauge-demo.html", metavar="PATH", help="where the report goes")
-    parser.add_argument("--seeds", type=int, metavar="N", help="training runs of each kind")
+    parser.add_argument(
+        "--report", default="normgauge-demo.html", metavar="PATH", help="where it goes, default %(default)s"
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="training runs of each kind, default 3 (--quick: 1)")
     parser.add_argument("--quick", action="store_true", help="fewer epochs and one seed")
 
 

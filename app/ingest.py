@@ -131,8 +131,8 @@ class ShardReader:
             self._decode(head)
         if self._decoder is None:
             raise EmptyShardError(
-                "expected a shard; got an empty body: send the bytes of an npy or safetensors "
-                "file, or leave this shard out"
+                "expected a shard; got an empty body: send the bytes of a file of rows (docs/formats.md), or "
+                "leave this shard out"
             )
         for part in self._decoder.finish():
             self._take(part)

@@ -17,8 +17,23 @@ def add_db(commands: Commands) -> None:
         "Examples:\n  normgauge db upgrade --database postgresql://normgauge@db/normgauge\n  normgauge db current",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, summary in (("upgrade", "run the migrations that are missing"), ("current", "say where it stands")):
-        _add_database(actions.add_parser(name, help=summary, description=summary, allow_abbrev=False))
+    url = "--database postgresql://normgauge@db/normgauge"
+    upgrade = _add(
+        actions,
+        "upgrade",
+        "run the migrations that are missing",
+        "Runs the migrations that are missing.",
+        f"Example:\n  normgauge db upgrade {url}",
+    )
+    current = _add(
+        actions,
+        "current",
+        "say where it stands",
+        "Says where it stands; exit status 1 where it must be upgraded.",
+        f"Example:\n  normgauge db current {url}",
+    )
+    _add_database(upgrade)
+    _add_database(current)
 
 
 def add_keys(commands: Commands) -> None:
@@ -34,11 +49,12 @@ def add_keys(commands: Commands) -> None:
         "  normgauge keys revoke 1f0c2b9e61a7",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    create = actions.add_parser(
+    create = _add(
+        actions,
         "create",
-        help="make a key and print it, once",
-        description="Makes a key and prints it, once.",
-        allow_abbrev=False,
+        "make a key and print it, once",
+        "Makes a key and prints it, once, on standard output; all else goes to standard error.",
+        "Example:\n  normgauge keys create training --expires 90d > key.txt",
     )
     create.add_argument("name", metavar="NAME", help="who it is for")
     create.add_argument("--expires", metavar="WHEN", help="days from now (90d) or a date (2027-01-31); default never")
@@ -46,11 +62,17 @@ def add_keys(commands: Commands) -> None:
         "--adopt", action="store_true", help="give it the assessments that were made while there was no key"
     )
     _add_database(create)
-    listing = actions.add_parser("list", help="list all keys", description="Lists all keys.", allow_abbrev=False)
+    listing = _add(
+        actions, "list", "list all keys", "Lists all keys, revoked ones too.", "Example:\n  normgauge keys list --json"
+    )
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     _add_database(listing)
-    revoke = actions.add_parser(
-        "revoke", help="refuse a key from now on", description="Refuses a key from now on.", allow_abbrev=False
+    revoke = _add(
+        actions,
+        "revoke",
+        "refuse a key from now on",
+        "Refuses a key from now on.",
+        "Example:\n  normgauge keys revoke 1f0c2b9e61a7",
     )
     revoke.add_argument("id", metavar="ID", help="the key's id, as list shows it")
     _add_database(revoke)

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from app.errors import CommandError, UsageError
-from assessor import AssessorError, Profile, SettingError, merge, profile_shard
+from assessor import AssessorError, Profile, SettingError, ShapeError, merge, profile_shard
 from assessor.formats import DecodeSettings
 
 _SAVED = b'{"__metadata__":{"normgauge":'
@@ -126,6 +126,11 @@ def _read_shards(paths: Sequence[Path], *, show_progress: bool, **settings: Any)
 
         for path in paths:
             profile = _read_shard(path, first_row=first_row, on_bytes=on_bytes, **settings)
+            if profiles and profile.sample_shape != profiles[0].sample_shape:
+                raise ShapeError(
+                    f"{path}: expected samples of shape {profiles[0].sample_shape} as in {paths[0]}; got "
+                    f"{profile.sample_shape}: a data set has one sample shape"
+                )
             first_row += profile.n_rows
             profiles.append(profile)
     return merge(profiles)

@@ -3,7 +3,6 @@
 import asyncio
 import copy
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
@@ -24,6 +23,7 @@ from app.settings import Settings
 from app.storage import Store
 from app.sweeping import Sweeper
 from assessor import GapError, Plan, Profile, SampleOrder, make_plan, merge
+from assessor.kernels import usable_processors
 
 _T = TypeVar("_T")
 _LOGGER = logging.getLogger("normgauge")
@@ -84,7 +84,7 @@ class Service:
             max_uploads=self.settings.max_uploads,
             total_bytes=self.settings.upload_memory_bytes,
             largest_bytes=self.settings.piece_bytes,
-            processors=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            processors=usable_processors(),
         )
 
     async def open(self) -> None:
@@ -92,7 +92,7 @@ class Service:
         self.limiter = CapacityLimiter(self.settings.worker_threads)
         # More decoders than processors would gain nothing and hold more memory; so would more profiles that are stored;
         # SQLite has one writer at a time in any case.
-        self.decoding = CapacityLimiter(min(self.settings.worker_threads, os.cpu_count() or 1))
+        self.decoding = CapacityLimiter(min(self.settings.worker_threads, usable_processors()))
         self.finishing = CapacityLimiter(1 if self.store.engine.dialect.name == "sqlite" else 2)
         self.report_limiter = CapacityLimiter(1)
         self.looking = CapacityLimiter(2)

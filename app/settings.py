@@ -1,6 +1,5 @@
 """The service's settings, each from an environment variable NORMGAUGE_<NAME>, secrets also from a file."""
 
-import os
 from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal
@@ -14,11 +13,14 @@ from sqlalchemy.exc import ArgumentError
 from app.observability.logs import LogFormat
 from app.secret_files import SECRET, SUFFIX, SecretFileSource, is_secret
 from assessor.execution import engines
+from assessor.kernels import usable_processors
 from assessor.sources import SourceUri, StoreSettings
 
 PREFIX = "NORMGAUGE_"
-OTHER_VARIABLES = frozenset({"NORMGAUGE_KERNEL", "NORMGAUGE_THREADS", "NORMGAUGE_CACHE_DIR"})
-"""Read by the assessor and the loader, with or without a service."""
+OTHER_VARIABLES = frozenset(
+    f"{PREFIX}{name}" for name in ("KERNEL", "THREADS", "CACHE_DIR", "NORM_KERNEL", "STUDY_DATA")
+)
+"""Read by the assessor, the loader, the norms and the study, with or without a service."""
 
 _DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
 
@@ -128,7 +130,7 @@ class Settings(BaseSettings):
         default=4, ge=0, description="Merged profiles kept in memory, so that another plan merges nothing."
     )
     worker_threads: int = Field(
-        default_factory=lambda: max(4, os.cpu_count() or 1),
+        default_factory=lambda: max(4, usable_processors()),
         ge=1,
         description="Threads that profile bodies and make plans; default: the CPUs, 4 at least.",
     )

@@ -10,6 +10,7 @@ from sqlalchemy.engine import make_url
 
 from app.secret_files import SUFFIX, is_secret
 from app.settings import PREFIX, Settings
+from assessor.kernels import KERNELS, choice, usable_processors
 
 MASK = "***"
 _QUERY_MASK = "..."  # stars would be percent-encoded
@@ -33,7 +34,8 @@ def describe(settings: Settings, *, environ: Mapping[str, str], options: Collect
         environ: the environment that they were read from.
         options: names of the fields that came from the command line.
     """
-    return list(_rows(settings, {name.upper() for name in environ}, options))
+    variables = {name.upper() for name in environ}
+    return [*_rows(settings, variables, options), *_kernel_rows(variables)]
 
 
 def to_json(rows: list[Row]) -> str:
@@ -66,6 +68,17 @@ def _rows(settings: Settings, variables: Collection[str], options: Collection[st
             source,
             field.description or "",
         )
+
+
+def _kernel_rows(variables: Collection[str]) -> Iterator[Row]:
+    """Yield the assessor's settings that concern a service too; they have no field in `Settings`."""
+    chosen = choice()
+    known = (
+        ("NORMGAUGE_KERNEL", chosen.name, "auto", f"Which kernel profiles: {', '.join(KERNELS)}."),
+        ("NORMGAUGE_THREADS", chosen.threads, usable_processors(), "Threads of the compiled kernel."),
+    )
+    for name, value, default, description in known:
+        yield Row(name, value, default, name if name in variables else "default", description)
 
 
 def _plain(field: FieldInfo, value: Any) -> Any:

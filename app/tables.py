@@ -134,7 +134,7 @@ def print_comparison(console: Console, comparison: Comparison, *, names: tuple[s
     table.add_row("share", *(f"{plan.flagged_fraction:.1%}" for plan in (a, b)))
     table.add_row("cutoff", *(f"{np.median(plan.cutoffs):.4g}" for plan in (a, b)))
     table.add_row("median score", *(f"{score_quartiles(plan)[1]:.4g}" for plan in (a, b)))
-    table.add_row("advice", a.action, b.action)
+    table.add_row("action", a.action, b.action)
     console.print(table)
     for name, (left, right) in comparison.settings.items():
         _print_item(console, f"{name}: {left} in A, {right} in B")

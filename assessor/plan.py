@@ -324,6 +324,11 @@ def make_plan(
     advised = advise_on(scores.decomposition, view.batch_size, network=known)
     recommended = recommend(view, scores, normalize, typical, advised)
     noted = [] if float(np.ptp(cutoffs)) == 0 else ["cutoffs differ with the number of features that vary"]
+    if profile.n_rows < view.batch_size:
+        noted.append(
+            f"no batch is complete: there are {profile.n_rows} rows, fewer than batch_size {view.batch_size}; "
+            "profile the data with a smaller one"
+        )
     reach = Reach({}, ()) if scores.reach is None else scores.reach(cutoffs)
     return Plan(
         method=method,
@@ -346,6 +351,15 @@ def make_plan(
     )
 
 
+def _counted(n: int, thing: str) -> str:
+    """Return a number of things in words.
+
+    >>> _counted(1, "batch"), _counted(2, "batch")
+    ('1 batch', '2 batches')
+    """
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}{'es' if thing.endswith('ch') else 's'}"
+
+
 def _without_rows(view: BatchView, scores: Scores) -> Scores:
     """Return the scores with what follows from rows that were left out: undefined, or to be normalized."""
     n_left_out = int(view.left_out.sum())
@@ -355,7 +369,11 @@ def _without_rows(view: BatchView, scores: Scores) -> Scores:
     asked = view.profile.schema.nonfinite
     # Where values that are not finite are an error, rows are left out only with a source that could not be read.
     why = "could not be read" if asked == "raise" else "hold values that are not finite"
-    text = f"{n_left_out} rows in {int(affected.sum())} batches {why} and are in no moments"
+    where = f"{_counted(n_left_out, 'row')} in {_counted(int(affected.sum()), 'batch')}"
+    if n_left_out == 1:
+        text = f"{where} {why.replace('hold', 'holds')} and is in no moments"
+    else:
+        text = f"{where} {why} and are in no moments"
     if asked == "normalize":
         column, values = "nonfinite_rows", np.where(affected, np.inf, scores.values)
         text += f"; these batches are to be normalized, as nonfinite={asked!r} asks"

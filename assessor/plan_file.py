@@ -77,6 +77,11 @@ def load_plan(text: str | bytes) -> Plan:
     """
     try:
         body = json.loads(text, parse_constant=_refuse)
+    except UnicodeDecodeError as error:
+        raise PlanFormatError(
+            f"expected a plan in JSON, schema {SCHEMA}, or in columns; got other bytes: a plan's file is made "
+            "by Plan.save or normgauge assess --save"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise PlanFormatError(f"expected a plan in JSON, schema {SCHEMA}; got other text: {error}") from error
     if not isinstance(body, dict) or "schema" not in body:

@@ -190,7 +190,9 @@ class Profiler:
             raise SettingError(f"expected at least {self._expected} rows, as announced by expect(); got {self.rows}")
         labels = None if self._labels is None else self._labels.finish()
         if labels is not None and len(labels) != self.rows:
-            raise LabelError(f"expected one label a row, {self.rows} in all; got {len(labels)}")
+            raise LabelError(
+                f"expected one label a row, {self.rows} in all; got {len(labels)}: check that they are of these rows"
+            )
         table = RowTable(
             ((self._first_row, self._first_row + self.rows),),
             self._means.finish(),
@@ -401,7 +403,7 @@ class Profiler:
         where = ", ".join(f"batch {(first + row) // size} of size {size}" for size in self._batch_sizes)
         return NonFiniteError(
             f"expected finite values; row {first + row}, element {element} is {values[element]} ({where}): "
-            'remove or impute such values first, or leave such rows out with nonfinite="exclude"'
+            "remove or impute such values first, or leave such rows out (nonfinite=exclude)"
         )
 
 

@@ -44,8 +44,8 @@ class Registry(Generic[T]):
             UnknownNameError: no such entry; the message lists the known ones.
         """
         if not isinstance(name, str) or name not in self._entries:
-            known = ", ".join(self.names())
-            raise UnknownNameError(f"expected a {self._kind} among: {known}; got {name!r}")
+            article = "an" if self._kind[0] in "aeiou" else "a"
+            raise UnknownNameError(f"expected {article} {self._kind} among: {', '.join(self.names())}; got {name!r}")
         return self._entries[name]
 
     def names(self) -> tuple[str, ...]:

@@ -129,7 +129,7 @@ def _chosen_size(profile: Profile, batch_size: int | None) -> int:
     listed = ", ".join(map(str, sizes))
     if batch_size is None:
         if len(sizes) != 1:
-            raise SettingError(f"expected batch_size, one of those profiled ({listed}); got none")
+            raise SettingError(f"expected batch_size, one of those profiled ({listed}); got none: name one of them")
         return sizes[0]
     if batch_size not in sizes:
         raise SettingError(

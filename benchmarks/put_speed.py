@@ -35,6 +35,7 @@ from app.pieces import PiecePool
 from app.protocol import ServiceProtocol
 from app.serving import make_server, open_socket, url_of
 from app.settings import Settings
+from assessor.kernels import usable_processors
 from benchmarks.support.sending import Target, memory_bytes, npy_head, percentile, processor_seconds, reset_peak
 
 MB = 10**6
@@ -67,7 +68,7 @@ def serve(kind: str, database: str, pipe: Connection) -> None:
                 max_uploads=settings.max_uploads,
                 total_bytes=settings.upload_memory_bytes,
                 largest_bytes=settings.piece_bytes,
-                processors=os.cpu_count() or 1,
+                processors=usable_processors(),
             )
             protocol: Any = partial(ServiceProtocol, settings=settings, pieces=pool)
             app: Any = partial(discard, pieces=pool)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from clients.batches import AssessedBatch as AssessedBatch
     from clients.errors import ClientError as ClientError
     from clients.errors import DatasetError as DatasetError
+    from clients.errors import JobCancelledError as JobCancelledError
     from clients.errors import LoaderError as LoaderError
     from clients.errors import PlanMismatchWarning as PlanMismatchWarning
     from clients.errors import RandomSampleWarning as RandomSampleWarning
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from clients.errors import ServiceUnavailableError as ServiceUnavailableError
     from clients.errors import StateError as StateError
     from clients.http import AssessorClient as AssessorClient
+    from clients.jobs import JobInfo as JobInfo
     from clients.lightning import GateCallback as GateCallback
     from clients.loader import AssessedLoader as AssessedLoader
     from clients.resources import AssessmentInfo as AssessmentInfo
@@ -56,7 +58,7 @@ __all__ = sorted(_PLACES)
 
 _INSTALLS = {
     "torch": "pip install 'normgauge[torch]'",
-    "httpx": "pip install 'normgauge[torch]'",
+    **dict.fromkeys(("httpx", "blake3", "xxhash", "backports"), "pip install 'normgauge[client]'"),
     "lightning": "pip install 'normgauge[training]'",
 }
 
@@ -67,10 +69,11 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(import_module(_PLACES[name]), name)
     except ModuleNotFoundError as error:
-        if error.name not in _INSTALLS:
+        package = (error.name or "").partition(".")[0]
+        if package not in _INSTALLS:
             raise
         raise ModuleNotFoundError(
-            f"clients.{name} needs {error.name}, which is not installed: {_INSTALLS[error.name]}",
+            f"clients.{name} needs {package}, which is not installed: {_INSTALLS[package]}",
             name=error.name,
         ) from error
     globals()[name] = value

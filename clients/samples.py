@@ -144,7 +144,7 @@ def check_finite(rows: torch.Tensor, ids: Sequence[int]) -> None:
     row = int(finite_rows(rows).logical_not().nonzero()[0])
     raise NonFiniteError(
         f"expected finite values; sample {ids[row]} of the dataset holds NaN or infinity: remove "
-        "or impute such values, or leave such samples out of their batch's score (nonfinite='exclude')"
+        "or impute such values, or leave such samples out of their batch's score (nonfinite=exclude)"
     )
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.auth import Keys, UnknownKeyError
-from app.commands.opened import opened_store, read_settings
+from app.commands.opened import file_of, opened_store, read_settings, shown_url
 from app.errors import CommandError, UsageError
 from app.outcome import DONE
 from app.times import as_text
@@ -23,6 +23,13 @@ _LONGEST_NAME = 200
 def run(arguments: argparse.Namespace) -> int:
     """Do what was asked; return the exit status."""
     settings = read_settings(database_url=arguments.database)
+    file = file_of(settings)
+    shown = file or shown_url(settings)
+    if arguments.action != "create" and file and not file.exists():  # opening it would make it
+        raise CommandError(
+            f"expected a database with keys; there is none at {shown}: pass the service's to --database, or set "
+            "NORMGAUGE_DATABASE_URL as for the service"
+        )
     with opened_store(settings) as store:
         state = store.migrate() if settings.migrate_at_start else store.schema_state()
         if not state.usable:
@@ -30,6 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
         keys = Keys(store.engine)
         action = {"create": _create, "list": _list, "revoke": _revoke}[arguments.action]
         action(keys, arguments)
+    if arguments.action == "create":
+        print(f"normgauge: it is good for services whose database is {shown}", file=sys.stderr)
     return DONE
 
 

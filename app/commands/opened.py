@@ -1,7 +1,8 @@
 """Settings and database as the service's commands need them, with one line for the user where they do not do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,8 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import CommandError
 from app.secret_files import is_secret
-from app.settings import Settings
+from app.settings import PREFIX, Settings
 from app.storage import Store
+
+_OPTIONS = {"database_url": "database"}
+"""Options that are not called as their setting."""
 
 
 def read_settings(**given: Any) -> Settings:
@@ -24,16 +28,32 @@ def read_settings(**given: Any) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         # Without its chain, since pydantic's own text has the value.
-        raise CommandError("; ".join(map(_describe, error.errors()))) from None
+        raise CommandError("; ".join(_describe(item, given) for item in error.errors())) from None
     except ValueError as error:  # of a secret's file
         raise CommandError(str(error)) from error
 
 
-def _describe(item: Any) -> str:
-    name = ".".join(map(str, item["loc"]))
-    field = Settings.model_fields.get(name)
-    came = "a secret, not shown" if field is not None and is_secret(field) else repr(item["input"])
-    return f"{name}: {item['msg']}; got {came}"
+def _describe(item: Any, given: Mapping[str, Any]) -> str:
+    name = str(item["loc"][0])
+    asked_by = f"--{_OPTIONS.get(name, name)}" if given.get(name) is not None else f"{PREFIX}{name}".upper()
+    came = (
+        "one that is not shown: it may hold a password"
+        if is_secret(Settings.model_fields[name])
+        else repr(item["input"])
+    )
+    expected = item["msg"].removeprefix("Value error, ").replace("Input should be ", "expected ", 1)
+    return f"{asked_by}: {expected}" if "; got " in expected else f"{asked_by}: {expected}; got {came}"
+
+
+def shown_url(settings: Settings) -> str:
+    """Return the database's URL without its password."""
+    return make_url(settings.database_url).render_as_string(hide_password=True)
+
+
+def file_of(settings: Settings) -> Path | None:
+    """Return the file of an SQLite database; None for others."""
+    url = make_url(settings.database_url)
+    return Path(url.database or "").absolute() if url.get_backend_name() == "sqlite" else None
 
 
 @contextmanager
@@ -43,7 +63,7 @@ def opened_store(settings: Settings) -> Iterator[Store]:
     Raises:
         CommandError: it cannot be opened, or something in the block failed on it.
     """
-    shown = make_url(settings.database_url).render_as_string(hide_password=True)
+    shown = shown_url(settings)
     try:
         store = Store(settings)
         try:

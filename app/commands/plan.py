@@ -20,7 +20,7 @@ from app.outcome import DIFFERENT, DONE, status_of
 from app.reading import is_profile, load_profile
 from app.rescoring import apply_threshold
 from app.tables import make_console, plan_table, print_comparison, print_decision, print_layout, print_plans
-from assessor import AssessorError, Plan, advise
+from assessor import AssessorError, Plan, PlanFormatError, advise
 from assessor.recommendation import with_advice
 
 
@@ -85,10 +85,15 @@ def _what_if(arguments: argparse.Namespace) -> int:
         return status_of(plans, arguments.fail_on)
     given = arguments_of_profile or arguments.drop_last or arguments.network or bool(options_of(None, arguments))
     before = _load(arguments.source)
-    if given or arguments.threshold is None:
+    if given:
         raise UsageError(
-            "expected --threshold alone for a plan, which holds scores only; "
-            f"got {'options of a profile' if given else 'none'}: pass a profile saved with assess --profile"
+            "expected --threshold alone for a plan, which holds scores only; got options of a profile: pass a profile "
+            "saved with assess --profile"
+        )
+    if arguments.threshold is None:
+        raise UsageError(
+            "expected --threshold for a plan; got none: give one, as in --threshold 0.5, or pass a profile saved with "
+            "assess --profile"
         )
     check_names(arguments.save, [(before.batch_size, before.method, threshold) for threshold in thresholds])
     plans = [apply_threshold(before, threshold or "") for threshold in thresholds]
@@ -121,6 +126,14 @@ def _with_network(plan: Plan, network: str | None) -> Plan:
 def _load(path: str) -> Plan:
     try:
         return Plan.load(path)
+    except FileNotFoundError as error:
+        raise CommandError(f"expected the file of a plan; got {path}, which is none: check the path") from error
+    except PlanFormatError as error:
+        if is_profile(Path(path)):
+            raise CommandError(
+                f"expected the file of a plan; got the profile {path}: normgauge plan what-if makes plans of it"
+            ) from error
+        raise PlanFormatError(f"{path}: {error}") from error
     except AssessorError as error:
         raise type(error)(f"{path}: {error}") from error
 

@@ -13,6 +13,7 @@ from app.outcome import DONE
 from app.serving import make_server, open_socket, url_of
 from app.settings import Settings, unknown_variables
 from app.settings_table import describe, to_json, to_text
+from assessor.kernels import choice
 
 _LOGGER = logging.getLogger("normgauge")
 
@@ -27,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
         return DONE
     if arguments.json:
         raise UsageError("--json goes with --print-settings")
+    choice()  # of the kernel: where it cannot be had, that is said before anything is opened
     logs.configure(level=settings.log_level, log_format=settings.log_format)
     _check_database(settings)
     for name in unknown_variables(os.environ):

@@ -33,12 +33,12 @@ MAX_DETAILED = 12
 """Plans that are drawn; the table has MAX_LISTED."""
 MAX_LISTED = 200
 _LONGEST_TEXT = 1_000
-ADVICE = {
+ACTIONS = {
     "nothing": "nothing to do",
     "scale": "scale the whole dataset once",
     "standardize": "standardize each feature once",
     "normalize": "normalize the flagged batches",
-    "unknown": "no advice",
+    "unknown": "not enough evidence",
 }
 
 
@@ -88,7 +88,7 @@ def table_rows(plans: Sequence[Plan]) -> list[dict[str, Any]]:
             "flagged": int(plan.normalize.sum()),
             "cutoff": float(np.median(plan.cutoffs)),
             "quartiles": score_quartiles(plan),
-            "advice": ADVICE.get(plan.action, plan.action),
+            "action": ACTIONS.get(plan.action, plan.action),
         }
         for plan in plans
     ]
@@ -151,11 +151,11 @@ def _verdict(group: Sequence[Plan]) -> str:
     for plan in group:
         by_action.setdefault(plan.action, []).append(plan.batch_size)
     texts = [
-        f"{ADVICE.get(action, action)} at batch size {', '.join(map(str, sizes))}"
+        f"{ACTIONS.get(action, action)} at batch size {', '.join(map(str, sizes))}"
         for action, sizes in by_action.items()
     ]
     if len(texts) == 1 and len(group) > 1:
-        return f"{ADVICE.get(group[0].action, group[0].action)} at every batch size assessed"
+        return f"{ACTIONS.get(group[0].action, group[0].action)} at every batch size assessed"
     return "; ".join(texts)
 
 

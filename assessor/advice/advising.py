@@ -156,7 +156,10 @@ def advise_on(
     if table is None:
         return Advice("unknown", (), "not enough evidence: no study table is installed", "", known)
     if parts is None:
-        text = "not enough evidence: the parts of the need are not known; the method need has them, of complete batches"
+        text = (
+            "not enough evidence: the parts of the need are not known; plans of the method need, of complete batches, "
+            "have them"
+        )
         return Advice("unknown", (), text, table.evidence, known)
     if not table.cells:
         return Advice("unknown", (), "not enough evidence: the study has no cell", table.evidence, known)

@@ -1,10 +1,9 @@
 """What an engine is: something that applies a function to many tasks, here or elsewhere."""
 
-import os
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, Protocol, TypeVar
 
-from assessor.kernels.dispatch import choice
+from assessor.kernels import choice
 from assessor.registry import Registry
 
 S = TypeVar("S")
@@ -88,13 +87,6 @@ def open_engine(text: str, *, workers: int | None = None) -> Engine:
     """
     name, given, address = text.partition("=")
     return engines.get(name)(address if given else None, workers)
-
-
-def usable_processors() -> int:
-    """Return how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def use_one_thread() -> None:

@@ -31,9 +31,9 @@ from assessor.execution.engines import (
     WorkerLostError,
     engines,
     portable,
-    usable_processors,
     use_one_thread,
 )
+from assessor.kernels import usable_processors
 
 REPORT_S = 0.1
 """Least time between two reports of a worker."""
@@ -55,7 +55,7 @@ class ProcessEngine:
 
     def __init__(self, workers: int | None = None) -> None:
         if workers is not None and workers < 1:
-            raise SettingError(f"expected workers >= 1; got {workers}")
+            raise SettingError(f"expected workers >= 1; got {workers}: leave it out for one a processor")
         self.workers = workers or usable_processors()
         self._crew: list[_Worker] = []
 

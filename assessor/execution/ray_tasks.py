@@ -25,9 +25,9 @@ from assessor.execution.engines import (
     WorkerLostError,
     engines,
     portable,
-    usable_processors,
     use_one_thread,
 )
+from assessor.kernels import usable_processors
 
 OBJECT_STORE_BYTES = 256 << 20
 """Shared memory of a Ray that is started here: profiles of a few megabytes pass through it."""
@@ -60,7 +60,7 @@ class RayEngine:
 
     def __init__(self, address: str | None = None, workers: int | None = None) -> None:
         if workers is not None and workers < 1:
-            raise SettingError(f"expected workers >= 1; got {workers}")
+            raise SettingError(f"expected workers >= 1; got {workers}: leave it out for one a processor")
         self._ray = _library()
         self._workers = workers
         self._address = address or os.environ.get("RAY_ADDRESS") or None

@@ -62,7 +62,8 @@ def decoder_for(first_bytes: bytes) -> str:
         return "safetensors"
     raise FormatError(
         f"expected a shard in a known format ({', '.join(formats.names())}); "
-        f"its first bytes are {head[:9]!r}: save it with numpy.save or safetensors, or name the format"
+        f"its first bytes are {head[:9]!r}: save it with numpy.save or safetensors, or name the format; "
+        "pictures are read as a folder of them"
     )
 
 

@@ -101,8 +101,12 @@ def choice() -> Choice:
     threads = os.environ.get("NORMGAUGE_THREADS", "")
     if threads and not (threads.isdecimal() and int(threads) >= 1):
         raise SettingError(f"expected NORMGAUGE_THREADS to be an integer >= 1; got {threads!r}")
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Choice(name, int(threads) if threads else usable)
+    return Choice(name, int(threads) if threads else usable_processors())
+
+
+def usable_processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def slice_rows(dtype: np.dtype[Any], n_features: int, batch_size: int) -> int:

@@ -136,7 +136,7 @@ def test_rows_that_are_not_finite(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert "expected --nonfinite normalize, with which" in fail(capsys, "assess", saved, "--nonfinite", "exclude")
     assert "nonfinite among raise, exclude, normalize" in fail(capsys, "assess", *arguments, "--nonfinite", "drop")
     assert main(["assess", saved]) == 0
-    assert "1 rows in 1 batches hold values that are not finite" in " ".join(capsys.readouterr().out.split())
+    assert "1 row in 1 batch holds values that are not finite" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_reference(capsys: pytest.CaptureFixture[str], shards: list[str], tmp_path: Path) -> None:
@@ -260,6 +260,13 @@ def test_missing_package_names_the_command_that_installs_it(command: str, module
     assert re.fullmatch(f"normgauge: {words}\n", done.stderr), done.stderr
 
 
+def test_a_shard_of_another_shape_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, n_features in (("a", 3), ("b", 4)):
+        np.save(tmp_path / f"{name}.npy", np.zeros((8, n_features)))
+    error = fail(capsys, "assess", str(tmp_path / "a.npy"), str(tmp_path / "b.npy"), "--batch-size", "4")
+    assert f"{tmp_path}/b.npy: expected samples of shape (3,) as in {tmp_path}/a.npy; got (4,)" in error
+
+
 def test_output_that_no_one_reads_any_more(shards: list[str]) -> None:
     command = f"{sys.executable} -m app assess {shards[0]} --batch-size 4 --json | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True)
@@ -269,10 +276,10 @@ def test_output_that_no_one_reads_any_more(shards: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--port", "99999"], "port: .*65535; got 99999"),
-        (["--database", "sqlite://"], "database_url: .*expected a file"),
+        (["--port", "99999"], "--port: expected less than or equal to 65535; got 99999"),
+        (["--database", "sqlite://"], "--database: expected a file"),
         (["--database", "sqlite:////nowhere/x.db"], "cannot open the database.*unable to open.*--database"),
-        (["--database", "mysql://x/y"], "database_url: .*sqlite.*postgresql.*got mysql"),
+        (["--database", "mysql://x/y"], "--database: expected .*sqlite.*postgresql.*; got mysql$"),
         (["--host", "0.0.0.0"], "without API keys.*got host 0.0.0.0.*keys create.*--host 127.0.0.1.*ALLOW_ANONYMOUS"),
     ],
 )

@@ -76,7 +76,7 @@ def test_what_is_skipped_stands_in_the_plan(bucket: S3, tmp_path: Path, capsys: 
         (["s3://data/none/*.npy"], 1, "expected at least one object for s3://data/none/"),
         (["gs://data/x.npy"], 1, "expected a path, or a URI that begins with s3:// or file://; got 'gs://data/x.npy'"),
         (["@missing.jsonl"], 1, "missing.jsonl; there is none"),
-        (["x.npy", "--engine", "dask"], 1, "expected a engine among: serial, processes, ray"),
+        (["x.npy", "--engine", "dask"], 1, "expected an engine among: serial, processes, ray"),
         (["x.npy", "--workers", "0"], 1, "expected workers >= 1"),
         (["s3://data/train/0.npy", "--labels", "labels.csv"], 2, "expected labels in the sources"),
         (["s3://data/train/0.npy", "--engine", "serial", "--save", "s3://data/"], 1, "expected s3://bucket/key"),

@@ -130,5 +130,5 @@ def test_jobs_side_by_side_share_one_ray(settings: Settings, root: Path) -> None
 
 
 def test_an_unknown_engine_is_refused_when_the_service_starts() -> None:
-    with pytest.raises(ValueError, match="expected a engine among: serial, processes, ray"):
+    with pytest.raises(ValueError, match="expected an engine among: serial, processes, ray"):
         Settings(engine="dask")

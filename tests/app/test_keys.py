@@ -242,10 +242,30 @@ def test_command(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None
 def test_command_refuses(
     arguments: list[str], status: int, words: str, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    with closing(Store(settings)) as store:
+        store.migrate()
     assert run(*arguments, settings=settings) == status
     assert words in capsys.readouterr().err
     with closing(Store(settings)) as store:
         assert Keys(store.engine).list() == []
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["revoke", "x"]])
+def test_command_makes_no_database_of_a_mistyped_name(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "typo.db"
+    assert main(["keys", *arguments, "--database", f"sqlite:///{path}"]) == 1
+    assert f"there is none at {path}: pass the service's to --database" in capsys.readouterr().err
+    assert not path.exists()
+
+
+def test_command_says_where_a_key_is_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["keys", "create", "me", "--database", "sqlite:///here.db"]) == 0
+    assert f"whose database is {tmp_path}/here.db\n" in capsys.readouterr().err
 
 
 def test_no_key_in_any_log(service: Tenancy, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

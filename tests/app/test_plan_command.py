@@ -235,30 +235,36 @@ def test_fail_on_of_another_form(capsys: pytest.CaptureFixture[str], plan: tuple
         (["what-if", "{profile}", "--batch-size", "0"], "at least 1; got 0"),
         (["what-if", "{profile}", "--method", "magic"], "got 'magic'"),
         (["what-if", "{profile}", "--threshold", "1", "--save", "x.json"], "for 2 plans"),
-        (["what-if", "missing.json", "--threshold", "1"], "No such file or directory: missing.json"),
-        (["show", "{profile}"], "{profile}: expected a plan in JSON"),
-        (["show", "missing.json"], "No such file or directory: missing.json"),
-        (["diff", "{plan}", "{profile}"], "{profile}: expected a plan in JSON"),
+        (["what-if", "missing.json", "--threshold", "1"], "got missing.json, which is none: check the path"),
+        (["show", "{profile}"], "expected the file of a plan; got the profile {profile}: normgauge plan what-if makes"),
+        (["show", "{shard}"], "{shard}: expected a plan in JSON.*got other bytes: a plan's file is made by Plan.save"),
+        (["show", "missing.json"], "expected the file of a plan; got missing.json, which is none: check the path"),
+        (["diff", "{plan}", "{profile}"], "expected the file of a plan; got the profile {profile}"),
     ],
 )
 def test_refusals(
     capsys: pytest.CaptureFixture[str], plan: tuple[str, Plan], profile: str, arguments: list[str], words: str
 ) -> None:
-    filled = [argument.format(plan=plan[0], profile=profile) for argument in arguments]
-    expected = words.replace("{profile}", re.escape(profile))
+    shard = str(Path(profile).with_name("x.npy"))
+    filled = [argument.format(plan=plan[0], profile=profile, shard=shard) for argument in arguments]
+    expected = words.replace("{profile}", re.escape(profile)).replace("{shard}", re.escape(shard))
     assert re.search(expected, fail(capsys, "plan", *filled))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "got"),
-    [([], "none"), (["--threshold", "1", "--method", "need"], "options of a profile"), (["--drop-last"], "options")],
+    ("arguments", "words"),
+    [
+        ([], "expected --threshold for a plan; got none: give one, as in --threshold 0.5"),
+        (["--threshold", "1", "--method", "need"], "expected --threshold alone for a plan, which holds scores only"),
+        (["--drop-last"], "got options of a profile: pass a profile saved with assess --profile"),
+    ],
 )
 def test_what_if_from_a_plan_takes_thresholds_only(
-    capsys: pytest.CaptureFixture[str], plan: tuple[str, Plan], arguments: list[str], got: str
+    capsys: pytest.CaptureFixture[str], plan: tuple[str, Plan], arguments: list[str], words: str
 ) -> None:
     assert main(["plan", "what-if", plan[0], *arguments]) == 2
     error = capsys.readouterr().err
-    assert f"expected --threshold alone for a plan, which holds scores only; got {got}" in error
+    assert words in error
     assert error.count("\n") == 1
 
 

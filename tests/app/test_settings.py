@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from app.cli import main
 from app.settings import Settings, unknown_variables
 from app.settings_table import describe, to_json, to_text
+from assessor.kernels import choice, usable_processors
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,7 +90,10 @@ def test_table_has_each_setting_with_its_source_and_no_secret(monkeypatch: pytes
         monkeypatch.setenv(name, value)
     rows = describe(Settings(port=9000), environ=environ, options=["port"])
     by_name = {row.variable: row for row in rows}
-    assert list(by_name) == [f"NORMGAUGE_{name.upper()}" for name in Settings.model_fields]
+    kernel = ["NORMGAUGE_KERNEL", "NORMGAUGE_THREADS"]
+    assert list(by_name) == [*(f"NORMGAUGE_{name.upper()}" for name in Settings.model_fields), *kernel]
+    assert by_name["NORMGAUGE_KERNEL"][1:4] == (choice().name, "auto", "default")
+    assert by_name["NORMGAUGE_THREADS"][1:4] == (choice().threads, usable_processors(), "default")
     assert by_name["NORMGAUGE_PORT"][1:4] == (9000, 8000, "option")
     assert by_name["NORMGAUGE_MAX_ROWS"][1:4] == (1000, 50_000_000, "NORMGAUGE_MAX_ROWS")
     assert by_name["NORMGAUGE_LOG_LEVEL"][1:4] == ("info", "info", "default")
@@ -124,5 +128,25 @@ def test_a_wrong_secret_is_not_shown(capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setenv("NORMGAUGE_DATABASE_URL", "mysql://normgauge:hidden@db/normgauge")
     assert main(["serve", "--print-settings"]) == 1
     error = capsys.readouterr().err
-    assert "database_url" in error
+    assert "NORMGAUGE_DATABASE_URL: expected" in error
     assert "hidden" not in error
+
+
+def test_a_wrong_kernel_stops_the_service_before_it_opens_anything(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NORMGAUGE_KERNEL", "cuda")
+    monkeypatch.chdir(tmp_path)
+    choice.cache_clear()
+    try:
+        assert main(["serve"]) == 1
+    finally:
+        monkeypatch.undo()
+        choice.cache_clear()
+    assert "expected NORMGAUGE_KERNEL among auto, compiled, numpy; got 'cuda'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_variables_of_the_other_parts_are_no_typing_errors() -> None:
+    names = ("NORMGAUGE_KERNEL", "NORMGAUGE_THREADS", "NORMGAUGE_CACHE_DIR", "NORMGAUGE_NORM_KERNEL")
+    assert unknown_variables(dict.fromkeys((*names, "NORMGAUGE_STUDY_DATA"), "x")) == []

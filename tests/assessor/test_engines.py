@@ -164,7 +164,7 @@ def test_bad_settings(text: str, workers: int | None, message: str) -> None:
 
 
 def test_unknown_engine() -> None:
-    with pytest.raises(UnknownNameError, match="expected a engine among: serial, processes, ray; got 'dask'"):
+    with pytest.raises(UnknownNameError, match="expected an engine among: serial, processes, ray; got 'dask'"):
         open_engine("dask")
 
 

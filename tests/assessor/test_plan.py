@@ -172,6 +172,12 @@ def test_check_order_names_what_differs() -> None:
         plan.check_order(SampleOrder.shuffled(1), 50, 8, False)
 
 
+def test_a_plan_without_a_complete_batch_says_so() -> None:
+    few = RNG.normal(size=(5, 3))
+    assert any(note.startswith("no batch is complete: there are 5 rows") for note in assess(few, batch_size=6).notes)
+    assert not any("complete" in note for note in assess(few, batch_size=5).notes)
+
+
 def test_settings_out_of_range() -> None:
     with pytest.raises(
         UnknownNameError, match="expected a method among: need, heterogeneity, published, gaussian; got 'best'"

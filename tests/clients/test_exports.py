@@ -68,7 +68,9 @@ def test_missing_packages_name_the_command() -> None:
     answer = run_without(["torch"], "from clients import AssessedLoader")
     assert "clients.AssessedLoader needs torch, which is not installed: pip install 'normgauge[torch]'" in answer
     answer = run_without(["httpx"], "import clients; clients.AssessorClient")
-    assert "clients.AssessorClient needs httpx" in answer
+    assert "clients.AssessorClient needs httpx, which is not installed: pip install 'normgauge[client]'" in answer
+    answer = run_without(["xxhash"], "import clients; clients.AssessorClient")
+    assert "clients.AssessorClient needs xxhash" in answer
 
 
 def test_assessing_here_needs_no_httpx() -> None:
