@@ -2,7 +2,8 @@
 
 In order: `/readyz` answers 503 (`Drain.begin`), after a set delay no connection is accepted any more, and after another
 set time a body that is still coming in fails with the problem "shutting-down": nothing of it is stored, and the client
-sends it again, to another instance or after the restart.
+sends it again, to another instance or after the restart. What the server cancels later is
+answered with the same problem.
 """
 
 import asyncio
@@ -12,6 +13,11 @@ from contextlib import contextmanager
 from starlette.types import Message, Receive
 
 from app.problems import ProblemError
+
+_INCOMPLETE = "expected the body to be complete before the service goes down; it was not; nothing of it was stored"
+UNFINISHED = (
+    "expected an answer before the service goes down; there was none in time, and what was asked for may have been done"
+)
 
 
 class Drain:
@@ -74,7 +80,7 @@ class Drain:
             if complete:
                 return await receive()
             if self._expired:
-                raise _going_down()
+                raise going_down(_INCOMPLETE)
             try:
                 # A timeout that no clock runs out: `expire` moves it to now. It costs a message one microsecond.
                 async with asyncio.timeout(None) as scope:
@@ -88,17 +94,17 @@ class Drain:
             except TimeoutError:
                 if not scope.expired():
                     raise
-                raise _going_down() from None
+                raise going_down(_INCOMPLETE) from None
             complete = message["type"] != "http.request" or not message.get("more_body", False)
             return message
 
         return bounded
 
 
-def _going_down() -> ProblemError:
+def going_down(what: str) -> ProblemError:
+    """Return the problem of a request that the service had no time for, and of which this is so."""
     return ProblemError(
         "shutting-down",
-        "expected the body to be complete before the service goes down; it was not; nothing of it was stored: "
-        "send it again, to another instance or in a few seconds",
+        f"{what}: send it again, to another instance or in a few seconds",
         headers={"Connection": "close", "Retry-After": "5"},
     )

@@ -5,8 +5,9 @@ A body that ends early or a client that goes away raises before anything is stor
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -19,17 +20,13 @@ from app.problems import ProblemError
 from app.records import Shard
 from app.service import Service
 from app.settings import Settings
-from assessor import EmptyShardError, Profile, Profiler
+from assessor import EmptyShardError, FeatureLimitError, Profile, Profiler
 from assessor.cuts import Cuts, best_cuts, samples_of
 from assessor.formats import MEDIA_TYPES, RECOGNIZED_BYTES, Decoder, DecodeSettings, Part, decoder_for, formats
-from assessor.formats.decoder import MAX_HEADER_BYTES
 
 T = TypeVar("T")
 
 SNIFFED_MEDIA_TYPE = "application/octet-stream"
-_LARGEST_VALUE_BYTES = 8
-_ROW_BY_ROW = ("npy", "safetensors")
-"""Formats whose decoders hold nothing but one unfinished row; the others bound what they hold themselves."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,6 @@ class ShardReader:
         self._head = bytearray()  # what does not yet tell the format
         self._digest = ContentIdentity(settings.shard_digest)
         self._size_bytes = 0
-        self._undecoded_bytes = 0
         self._decoded_bytes = 0
         self.cuts: Cuts | None = None
         self._classes: set[int] = set()
@@ -97,7 +93,8 @@ class ShardReader:
         """
         self._digest.update(piece)
         self._size_bytes += len(piece)
-        self._decode(piece)
+        with _naming_the_limit():
+            self._decode(piece)
 
     def _decode(self, piece: bytes | bytearray | memoryview) -> None:
         if self._decoder is None:
@@ -107,15 +104,9 @@ class ShardReader:
                     return
                 piece, self._head = self._head, bytearray()
             self._decoder = self._open(piece)
-        self._undecoded_bytes += len(piece)
         self._decoded_bytes += len(piece)
         for part in self._decoder.feed(piece):
-            self._undecoded_bytes = 0
             self._take(part)
-        # A decoder holds the bytes of one unfinished row; here that has a bound.
-        longest_row = self._settings.max_features * _LARGEST_VALUE_BYTES
-        if self._format_name in _ROW_BY_ROW and self._undecoded_bytes > MAX_HEADER_BYTES + longest_row + len(piece):
-            raise self._too_many_features(f"a row longer than {longest_row} bytes")
         if self.cuts is None and (cuts := best_cuts(self._decoder, self._profiler)) is not None:
             self.cuts = self._decoded_bytes + cuts[0], cuts[1]
 
@@ -125,6 +116,13 @@ class ShardReader:
         Raises:
             AssessorError: the shard is empty or cut off.
         """
+        with _naming_the_limit():
+            self._end_decoding()
+        profile = self._profiler.finish()
+        del self._profiler  # its memory is not needed while the profile is stored
+        return Ingested(profile, str(self._digest), self._size_bytes)
+
+    def _end_decoding(self) -> None:
         if self._head:
             head, self._head = self._head, bytearray()
             self._decoder = self._open(head)
@@ -136,16 +134,16 @@ class ShardReader:
             )
         for part in self._decoder.finish():
             self._take(part)
-        profile = self._profiler.finish()
-        del self._profiler  # its memory is not needed while the profile is stored
-        return Ingested(profile, str(self._digest), self._size_bytes)
 
     def _open(self, head: bytes | bytearray | memoryview) -> Decoder:
         """Return the decoder of the format that was named, or that the first bytes tell."""
-        self._format_name = self._format_name or decoder_for(bytes(head[:RECOGNIZED_BYTES]))
-        return formats.get(self._format_name)(
-            replace(_decode_settings(self._format_name, self._settings), missing=self._missing)
+        limits = DecodeSettings(
+            max_features=self._settings.max_features,
+            max_spool_bytes=self._settings.max_spool_bytes,
+            max_decoded_bytes=self._settings.max_decoded_bytes,
+            missing=self._missing,
         )
+        return formats.get(self._format_name or decoder_for(bytes(head[:RECOGNIZED_BYTES])))(limits)
 
     def _take(self, part: Part) -> None:
         if part.name == "y":
@@ -153,8 +151,10 @@ class ShardReader:
             self._profiler.add_labels(part.block)
             return
         shape = part.block.shape[1:]
-        if math.prod(shape) > self._settings.max_features:
-            raise self._too_many_features(f"{math.prod(shape)} (shape {list(shape)})")
+        if math.prod(shape) > self._settings.max_features:  # not all decoders look
+            raise FeatureLimitError(
+                f"expected samples of at most {self._settings.max_features} values; got {math.prod(shape)}"
+            )
         if self._like is not None:
             self._like.check_like(shape)
         if not self._profiler.rows and self._decoder is not None and (samples := samples_of(self._decoder)) is not None:
@@ -180,22 +180,14 @@ class ShardReader:
                 f"{len(self._classes)}; are they row numbers? else raise NORMGAUGE_MAX_CLASSES",
             )
 
-    def _too_many_features(self, came: str) -> ProblemError:
-        return ProblemError(
-            "too-many-features",
-            f"expected at most {self._settings.max_features} values in a sample; got {came}; "
-            "reduce the samples or raise NORMGAUGE_MAX_FEATURES",
-        )
 
-
-def _decode_settings(format_name: str, settings: Settings) -> DecodeSettings:
-    """Return the decoder's limits; a row of the row-by-row formats is refused here, in the service's own words."""
-    limits = DecodeSettings(
-        max_spool_bytes=settings.max_spool_bytes,
-        max_decoded_bytes=settings.max_decoded_bytes,
-    )
-    most = settings.max_features
-    return replace(limits, max_features=max(most, limits.max_features) if format_name in _ROW_BY_ROW else most)
+@contextmanager
+def _naming_the_limit() -> Iterator[None]:
+    """Say which setting a sample is too long for: decoders do not know it."""
+    try:
+        yield
+    except FeatureLimitError as error:
+        raise ProblemError("too-many-features", f"{error} (NORMGAUGE_MAX_FEATURES)") from error
 
 
 def format_of(request: Request) -> str | None:

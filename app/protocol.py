@@ -329,8 +329,8 @@ class ServiceProtocol(HttpToolsProtocol):
         return {"type": "http.request", "body": piece, "more_body": more}  # type: ignore[typeddict-item]
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP."""
-        if self._refused:
+        """Answer what is no HTTP, after the request before it where that is whole."""
+        if self._refused or (self.cycle is not None and not self.cycle.more_body and self._ends_ahead()):
             return
         self._refuse("malformed-http", f"expected an HTTP/1.1 request; {msg.rstrip('.').lower()}: check the client")
 

@@ -6,7 +6,8 @@ Both servers run in processes of their own, under the same uvicorn settings, and
 one socket that sends what it has in memory. Printed are:
 
 - the time of each and their ratio, by medians and by the best of each; "discard" runs on uvicorn's own protocol,
-  "discard, ours" on the service's, which gathers packets;
+  "discard, ours" on the service's, which gathers packets; "with digest" sends the service a Content-Digest too, as our
+  clients do (computed before the time is taken), which it checks;
 - the growth of the server's largest resident memory over what it had after a first shard, for shards of 16 MB and of
   --large-mb, 1 and 8 uploads at once;
 - percentiles of the time that GET /livez takes while 4 uploads run.
@@ -23,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -37,6 +38,7 @@ from app.serving import make_server, open_socket, url_of
 from app.settings import Settings
 from assessor.kernels import usable_processors
 from benchmarks.support.sending import Target, memory_bytes, npy_head, percentile, processor_seconds, reset_peak
+from clients.compression import content_digest
 
 MB = 10**6
 BATCH_SIZES = [32]
@@ -115,10 +117,15 @@ class Shard:
             yield self._block[: min(left, len(self._block))]
             left -= len(self._block)
 
-    def put(self, target: Target, path: str) -> float:
+    @cached_property
+    def digest_field(self) -> str:
+        """The Content-Digest that our clients send, as a line of a request's head."""
+        return f"Content-Digest: {content_digest(bytes(piece) for piece in self.pieces())}\r\n"
+
+    def put(self, target: Target, path: str, fields: str = "") -> float:
         """Return the seconds that one PUT takes."""
         start = time.perf_counter()
-        status, answer = target.send("PUT", path, self.pieces(), size_bytes=self.size_bytes)
+        status, answer = target.send("PUT", path, self.pieces(), size_bytes=self.size_bytes, fields=fields)
         if status not in (201, 204):
             raise RuntimeError(f"expected the shard to be stored; got {status}: {answer.decode()[:300]}")
         return time.perf_counter() - start
@@ -144,8 +151,6 @@ class Assessment:
 
 def compare(servers: dict[str, tuple[str, int]], shard: Shard, repeats: int) -> None:
     """Print the times of the servers, which take turns, and the processor time of each."""
-    seconds: dict[str, list[float]] = {kind: [] for kind in servers}
-    busy = dict.fromkeys(servers, 0.0)
     with (
         Target(servers["service"][0]) as service,
         Target(servers["discard"][0]) as bare,
@@ -156,24 +161,28 @@ def compare(servers: dict[str, tuple[str, int]], shard: Shard, repeats: int) -> 
             "discard": lambda: shard.put(bare, "/"),
             "discard, ours": lambda: shard.put(ours, "/"),
             "service": lambda: shard.put(service, assessment.next_path(shard)),
+            "with digest": lambda: shard.put(service, assessment.next_path(shard), shard.digest_field),
         }
+        pid_of = {kind: pid for kind, (_, pid) in servers.items()} | {"with digest": servers["service"][1]}
+        seconds: dict[str, list[float]] = {kind: [] for kind in runs}
+        busy = dict.fromkeys(runs, 0.0)
         for number in range(repeats + 1):
             for kind, run in runs.items():
-                before = processor_seconds(servers[kind][1])
+                before = processor_seconds(pid_of[kind])
                 took = run()
                 if number:  # the first warms up
                     seconds[kind].append(took)
-                    busy[kind] += processor_seconds(servers[kind][1]) - before
+                    busy[kind] += processor_seconds(pid_of[kind]) - before
     for kind, times in seconds.items():
         rate = shard.size_bytes / np.median(times) / 1e9
         spread = f"{min(times):.3f} to {max(times):.3f}"
         processor = f"{busy[kind] / repeats:.3f} s of processor time"
         print(f"{kind:13} {np.median(times):.3f} s (median of {repeats}; {spread}), {rate:.2f} GB/s; {processor}")
-    for kind in ("discard", "discard, ours"):
-        pairs = [own / bare for own, bare in zip(seconds["service"], seconds[kind], strict=True)]
-        best = min(seconds["service"]) / min(seconds[kind])
+    for kind, base in (("service", "discard"), ("service", "discard, ours"), ("with digest", "discard")):
+        pairs = [own / other for own, other in zip(seconds[kind], seconds[base], strict=True)]
+        best = min(seconds[kind]) / min(seconds[base])
         print(
-            f"service over {kind}: {np.median(seconds['service']) / np.median(seconds[kind]):.2f} of medians, "
+            f"{kind} over {base}: {np.median(seconds[kind]) / np.median(seconds[base]):.2f} of medians, "
             f"{np.median(pairs):.2f} median of pairs, {best:.2f} of the best"
         )
 

@@ -3,6 +3,7 @@
 It stands outside of all that can answer, so that every answer, a refusal or a failure too, passes through it.
 """
 
+import asyncio
 import logging
 import re
 import time
@@ -12,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.draining import Drain
+from app.draining import UNFINISHED, Drain, going_down
 from app.headers import add_security_headers
 from app.lending import PASSED
 from app.observability.logs import CONTEXT, fields
@@ -55,6 +56,11 @@ class RequestMiddleware:
     async def _run(self, scope: Scope, receive: Receive, watched: "_Watched") -> None:
         try:
             await self._app(scope, receive, watched.send)
+        except asyncio.CancelledError:
+            # The server cancels what has not ended when it leaves, and then waits for it no longer than for this.
+            if watched.status != _UNSENT or not self._drain.begun:
+                raise
+            await respond(Request(scope), going_down(UNFINISHED))(scope, receive, watched.send)
         except Exception as error:  # whatever it is, the caller gets an answer that says no more than it may
             if watched.status != _UNSENT:
                 # Half an answer is out; the server cuts the connection, so that no one takes it for a whole one.

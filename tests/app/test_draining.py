@@ -4,14 +4,19 @@ import json
 import signal
 import socket
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 
-from assessor import assess
+from app.serving import running
+from app.settings import Settings
+from assessor import Profile, Profiler, assess
 from tests.app.processes import served
 from tests.app.support import check_problem, create, npy, rows
 
@@ -141,3 +146,31 @@ def test_uploads_that_do_not_end_are_cut_cleanly(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "normgauge.db")) as database:
         assert database.execute("SELECT count(*) FROM assessments").fetchone() == (1,)
         assert database.execute("SELECT count(*) FROM shards").fetchone() == (0,)
+
+
+def test_what_is_not_done_in_time_is_answered(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The body is complete, so it is not cut; its profile takes longer than the server waits for anything."""
+    begun, released, finish = threading.Event(), threading.Event(), Profiler.finish
+
+    def finish_late(profiler: Profiler) -> Profile:
+        begun.set()
+        released.wait(120)
+        return finish(profiler)
+
+    monkeypatch.setattr(Profiler, "finish", finish_late)
+    monkeypatch.setattr("app.serving.CUT_TIMEOUT_S", 0)
+    body = npy(rows(100))
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            with running(settings.model_copy(update={"shutdown_timeout_s": 0.1})) as url:
+                with httpx.Client(base_url=url, timeout=60) as client:
+                    path = create(client)
+                uploading = pool.submit(httpx.put, f"{url}{path}/shards/0", content=body, timeout=60)
+                assert begun.wait(60)
+            # Leaving the block is what SIGTERM does.
+            response = uploading.result(60)
+        finally:
+            released.set()
+    check_problem(response, 503, "shutting-down", "may have been done", "send it again")
+    assert response.headers["connection"] == "close"
+    assert response.headers["retry-after"]

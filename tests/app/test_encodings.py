@@ -15,6 +15,8 @@ from app.encodings import ENCODINGS, PIECE_BYTES, ContentDecoder, encoding_of
 from app.problems import ProblemError
 from clients.compression import zstd
 
+pytestmark = pytest.mark.databases
+
 FRAMES = {
     "gzip": lambda data: gzip.compress(data, 1),
     "zstd": lambda data: zstd.compress(data, 1),

@@ -168,6 +168,7 @@ def open_sockets() -> int:
     return sum(name.startswith("socket:") for name in names)
 
 
+@pytest.mark.databases
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("columns", [6, 700, 100_000])
 def test_most_of_a_body_is_lent(client: httpx.Client, lent: list[int], columns: int) -> None:
@@ -228,6 +229,7 @@ def test_pieces_end_with_batches_wherever_packets_end(
     assert {(end - 128) % (32 * 400) for end in ends[1:-1]} == {0}
 
 
+@pytest.mark.databases
 def test_requests_behind_a_lent_body(client: httpx.Client, server_url: str) -> None:
     """What is sent ahead of the answer is answered, in its order; much of it is gathered before its turn comes."""
     x = rows(400_000)
@@ -447,6 +449,7 @@ def test_bytes_that_were_lent_are_counted(
     assert lent
 
 
+@pytest.mark.databases
 def test_a_body_of_another_length_than_announced_is_never_stored(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from threading import Barrier
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -16,8 +17,10 @@ from alembic.migration import MigrationContext
 from app.cli import main
 from app.database import METADATA, SHARDS, make_engine
 from app.migrations import SchemaState
+from app.serving import running
 from app.settings import Settings
 from app.storage import Store
+from tests.app.support import check_problem
 
 pytestmark = pytest.mark.databases
 
@@ -143,6 +146,16 @@ def test_many_start_at_once(settings: Settings) -> None:
     assert len(stores[0].get_assessment("a" * 16)[1]) == 2
     for store in stores:
         store.close()
+
+
+def test_without_migrations_at_start_the_service_is_not_ready_until_they_were_run(settings: Settings) -> None:
+    late = settings.model_copy(update={"migrate_at_start": False})
+    with running(late) as url, httpx.Client(base_url=url, timeout=60) as client:
+        check_problem(client.get("/readyz"), 503, "schema-outdated", "normgauge db upgrade")
+        assert client.get("/livez").status_code == 200
+        with closing(Store(settings)) as store:
+            store.migrate()
+        assert client.get("/readyz").status_code == 200
 
 
 def test_failed_migration_changes_nothing(settings: Settings) -> None:

@@ -74,6 +74,24 @@ def test_malformed_chunk_stores_nothing(client: httpx.Client, url: str) -> None:
     assert client.put(f"{path}/shards/0", content=npy(rows(4))).status_code == 201
 
 
+@pytest.mark.parametrize("n_rows", [4, 200_000])
+def test_what_is_no_http_behind_a_whole_request(client: httpx.Client, url: str, n_rows: int) -> None:
+    """The request is answered, as what became of it says; a body of 7 MB is read by another thread."""
+    path, body = create(client), npy(rows(n_rows))
+    with send_raw(url, shard_head(path, f"Content-Length: {len(body)}"), body + b"garbage\r\n\r\n") as connection:
+        answer = read_to_end(connection)
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert [shard["rows"] for shard in client.get(path).json()["shards"]] == [n_rows]
+
+
+def test_what_is_no_http_behind_a_request_without_a_body(url: str) -> None:
+    with send_raw(url, "GET /livez HTTP/1.1\nHost: localhost\n\n", b"garbage\r\n\r\n") as connection:
+        answer = read_to_end(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
 def test_headers_too_large(url: str) -> None:
     for size in (70_000, 300_000):
         with send_raw(url, "GET /livez HTTP/1.1\nHost: a\nX-Long: ", b"x" * size + b"\r\n\r\n") as connection:

@@ -150,3 +150,17 @@ def test_a_wrong_kernel_stops_the_service_before_it_opens_anything(
 def test_variables_of_the_other_parts_are_no_typing_errors() -> None:
     names = ("NORMGAUGE_KERNEL", "NORMGAUGE_THREADS", "NORMGAUGE_CACHE_DIR", "NORMGAUGE_NORM_KERNEL")
     assert unknown_variables(dict.fromkeys((*names, "NORMGAUGE_STUDY_DATA"), "x")) == []
+
+
+FLOATS = [name for name, field in Settings.model_fields.items() if field.annotation is float]
+
+
+@pytest.mark.parametrize("name", FLOATS)
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_times_are_finite(name: str, value: float) -> None:
+    with pytest.raises(ValidationError, match=f"{name}\n.*finite number"):
+        Settings.model_validate({name: value})
+
+
+def test_some_settings_are_times() -> None:
+    assert {"shutdown_timeout_s", "shutdown_delay_s", "job_poll_s", "body_idle_timeout_s"} <= set(FLOATS)

@@ -153,4 +153,11 @@ def test_limits_on_rows_features_and_shards(settings: Settings) -> None:
             assert client.put(f"{path}/shards/{index}", content=npy(rows(4))).status_code == 201
         response = client.put(f"{path}/shards/2", content=npy(rows(4)))
         check_problem(response, 409, "too-many-shards", "2 shards", "NORMGAUGE_MAX_SHARDS")
-        assert client.get(path).json()["rows"] == 8
+    with (
+        running(settings.model_copy(update={"max_shards_of_key": 3})) as url,
+        httpx.Client(base_url=url, timeout=60) as client,
+    ):
+        assert client.put(f"{path}/shards/2", content=npy(rows(4))).status_code == 201
+        response = client.put(f"{create(client)}/shards/0", content=npy(rows(4)))
+        check_problem(response, 409, "too-many-shards-of-key", "3 shards", "NORMGAUGE_MAX_SHARDS_OF_KEY")
+        assert client.get(path).json()["rows"] == 12

@@ -205,7 +205,7 @@ def test_a_dataset_and_a_shard_take_the_setting() -> None:
 
 
 def test_what_stays_an_error() -> None:
-    with pytest.raises(NonFiniteError, match=r"row 0, element 0 is nan .* leave such rows out .nonfinite=exclude):
+    with pytest.raises(NonFiniteError, match=r"row 0, element 0 is nan .* leave such rows out .nonfinite=exclude"):
         profile_array(data(), batch_sizes=[4])
     with pytest.raises(SettingError, match="nonfinite among raise, exclude, normalize; got 'drop'"):
         profile_array(data(), batch_sizes=[4], nonfinite="drop")
