@@ -19,13 +19,12 @@ from assessor.execution.gathering import Gathering
 from assessor.execution.progress import Progress
 from assessor.execution.retrying import in_rounds
 from assessor.execution.work import Failure, Placed, Profiled, Reading, Settings, group, profile_blocks
+from assessor.sources.blocks import BLOCK_ROWS
 
 Task = tuple[Placed, ...]
 
 JOINED_BYTES = 1 << 30
 """Most bytes of joined tasks: what a worker that dies has done in vain, and what passes before Ray tells of it."""
-JOINED_ROWS = 1 << 22
-"""Most rows of joined tasks: the worker holds their means and labels, 8 bytes each, until the task is done."""
 JOINED_ROW_BYTES = 1 << 15
 """Largest rows of joined tasks: the worker holds up to eight blocks' profiles at a time, of 200 bytes a feature or so,
 beside their samples. Blocks of longer rows stay alone."""
@@ -56,13 +55,21 @@ def map_blocks(
         rest = [task] if checkpoint is None else _take_kept(task, checkpoint, gathering)
         done_bytes += _size(task) - sum(map(_size, rest))
         tasks.extend(rest)
+    left = _size(placed) - done_bytes
+
+    def advance(size_bytes: int) -> None:
+        nonlocal left
+        new = min(size_bytes, left)  # what is tried again was told of
+        left -= new
+        progress.advance(new)
+
     progress.begin("reading", _size(placed), done_bytes, "B")
     for number, round_tasks in enumerate(in_rounds(tasks)):
         # What is to be tried again stays alone: it failed beside others, or these lost their worker with it.
         handed_out = join(tasks, engine) if checkpoint is None and number == 0 else round_tasks.tasks
         # What is kept must serve a run that skips other blocks, so its samples are whole.
         readings = (Reading(task, gathering.bar if checkpoint is None else None) for task in handed_out)
-        with closing(engine.run(profile_blocks, settings, readings, progress.advance)) as results:
+        with closing(engine.run(profile_blocks, settings, readings, advance)) as results:
             for reading, result in results:
                 task = reading.placed
                 if isinstance(result, WorkerLostError):
@@ -82,7 +89,7 @@ def join(tasks: Sequence[Task], engine: Engine) -> Iterator[Task]:
     """Yield all tasks, in order, as many at a time as is best when they are handed out.
 
     Those that follow each other are joined while they are at most a worker's even share of the bytes that are
-    left, and no more than JOINED_BYTES and JOINED_ROWS; a task that is more by itself, or has longer rows than
+    left, and no more than JOINED_BYTES and BLOCK_ROWS; a task that is more by itself, or has longer rows than
     JOINED_ROW_BYTES, stays alone.
 
     Args:
@@ -98,7 +105,7 @@ def join(tasks: Sequence[Task], engine: Engine) -> Iterator[Task]:
         while waiting and narrow:
             task, size, rows = waiting[0]
             narrow = size <= rows * JOINED_ROW_BYTES
-            if not narrow or size_bytes + size > most or n_rows + rows > JOINED_ROWS:
+            if not narrow or size_bytes + size > most or n_rows + rows > BLOCK_ROWS:
                 break
             waiting.popleft()
             joined, size_bytes, n_rows = joined + task, size_bytes + size, n_rows + rows

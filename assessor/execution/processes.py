@@ -119,7 +119,7 @@ class ProcessEngine:
                 worker = _Worker()
                 self._crew.append(worker)
                 worker.begin(work, shared)
-            assignment.attempts += 1
+            assignment.begin()
             worker.give(assignment)
 
     def _receive(
@@ -143,7 +143,7 @@ class ProcessEngine:
                 continue
             worker.came_up = True
             if kind == "bytes":
-                on_bytes(value)
+                on_bytes(assignment.count(value))
             elif kind == "done":
                 worker.assignment = None
                 done.append((assignment.task, value))
@@ -196,6 +196,20 @@ class _Assignment:
 
     task: Any
     attempts: int = 0
+    _read_bytes: int = 0
+    _told_bytes: int = 0
+
+    def begin(self) -> None:
+        """Count one more attempt."""
+        self.attempts += 1
+        self._read_bytes = 0
+
+    def count(self, size_bytes: int) -> int:
+        """Count bytes of this attempt; return how many of them no earlier attempt has read."""
+        self._read_bytes += size_bytes
+        new = max(0, self._read_bytes - self._told_bytes)
+        self._told_bytes += new
+        return new
 
 
 class _Worker:

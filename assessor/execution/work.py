@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -11,10 +12,11 @@ from assessor.execution.merging import MergeTree, SampleBar
 from assessor.formats.settings import DEFAULT, DecodeSettings
 from assessor.profile import Profile
 from assessor.profiler import Profiler
-from assessor.sources.blocks import Block, read_block
+from assessor.sources.ahead import ReadAhead
+from assessor.sources.blocks import BLOCK_ROWS, Block, read_block
 from assessor.sources.extents import Extent, inspect_source
 from assessor.sources.settings import StoreSettings
-from assessor.sources.stores import Source, Store, open_store
+from assessor.sources.stores import Readable, Source, Store, open_store
 
 LOOKS_AT_A_TIME = 16
 """Headers asked for at a time by one worker."""
@@ -160,18 +162,43 @@ def profile_blocks(settings: Settings, task: Reading, report: Report) -> Profile
     """
     kinds: dict[Kind, _OfKind] = {}
     failures = []
-    for placed in task.placed:
-        try:
-            profile = _profile_next(settings, placed, task.bar, kinds, report)
-        except AssessorError as error:
-            failures.append((placed.number, describe(error, placed.block.source)))
-            continue
-        of_kind = kinds.setdefault(kind_of(profile), _OfKind(SampleBar(task.bar)))
-        of_kind.tree.add(profile)
-        of_kind.sample_bar.add(profile)
-        of_kind.numbers.append(placed.number)
+    with ExitStack() as stack:
+        readers = _Readers(settings, task.placed, stack)
+        for placed in task.placed:
+            try:
+                profile = _profile_next(settings, placed, readers.of(placed), task.bar, kinds, report)
+            except AssessorError as error:
+                failures.append((placed.number, describe(error, placed.block.source)))
+                continue
+            of_kind = kinds.setdefault(kind_of(profile), _OfKind(SampleBar(task.bar)))
+            of_kind.tree.add(profile)
+            of_kind.sample_bar.add(profile)
+            of_kind.numbers.append(placed.number)
     parts = [Part(kind, tuple(of.numbers), of.tree.finish().to_bytes()) for kind, of in kinds.items()]
     return Profiled(tuple(parts), tuple(failures))
+
+
+class _Readers:
+    """Where the blocks of a task are read from, in their order: small whole objects of buckets are read ahead."""
+
+    def __init__(self, settings: Settings, placed: Sequence[Placed], stack: ExitStack) -> None:
+        whole: dict[Store, list[Source]] = {}
+        self._settings = settings
+        for item in placed:
+            if item.block.whole:
+                whole.setdefault(self._store(item), []).append(item.block.source)
+        self._ahead = {store: ReadAhead(sources, store) for store, sources in whole.items()}
+        for ahead in self._ahead.values():
+            stack.callback(ahead.close)
+
+    def of(self, placed: Placed) -> Readable:
+        """Return where to read a block from; blocks before it are not asked for again."""
+        store = self._store(placed)
+        return self._ahead[store].store_of(placed.block.source) if placed.block.whole else store
+
+    def _store(self, placed: Placed) -> Store:
+        uri = placed.block.source.uri
+        return _store(uri.scheme, uri.container, self._settings.stores)
 
 
 @dataclass(frozen=True)
@@ -184,7 +211,12 @@ class _OfKind:
 
 
 def _profile_next(
-    settings: Settings, placed: Placed, bar: int | None, kinds: Mapping[Kind, _OfKind], report: Report
+    settings: Settings,
+    placed: Placed,
+    store: Readable,
+    bar: int | None,
+    kinds: Mapping[Kind, _OfKind],
+    report: Report,
 ) -> Profile:
     """Return the profile of a task's next block, with no more of its sample than the part that it goes to needs.
 
@@ -196,9 +228,9 @@ def _profile_next(
     """
     presumed = next(iter(kinds)) if len(kinds) == 1 else None
     tighter = bar if presumed is None else kinds[presumed].sample_bar.value
-    profile = _profile(settings, placed, tighter, report)
+    profile = _profile(settings, placed, store, tighter, report)
     if tighter != bar and kind_of(profile) != presumed:
-        profile = _profile(settings, placed, bar, lambda size_bytes: None)  # whose bytes have been told of
+        profile = _profile(settings, placed, store, bar, lambda size_bytes: None)  # whose bytes have been told of
     return profile
 
 
@@ -209,9 +241,8 @@ def describe(error: AssessorError, source: Source) -> Failure:
     return Failure(text if uri in text else f"{uri}: {text}", type(error), transient, uri)
 
 
-def _profile(settings: Settings, placed: Placed, bar: int | None, report: Report) -> Profile:
+def _profile(settings: Settings, placed: Placed, store: Readable, bar: int | None, report: Report) -> Profile:
     block = placed.block
-    store = _store(block.source.uri.scheme, block.source.uri.container, settings.stores)
     profiler = settings.profiler(placed.first_row, bar)
     profiler.expect(block.rows)
     for part in read_block(store, block, settings.decode, report, profiler.best_cuts):
@@ -236,14 +267,18 @@ def _store(scheme: str, container: str, settings: StoreSettings) -> Store:
 
 
 def group(placed: Sequence[Placed], task_bytes: int) -> Iterator[tuple[Placed, ...]]:
-    """Yield blocks that follow each other, so many at a time that a task is about `task_bytes` of reading."""
+    """Yield blocks that follow each other, so many at a time that a task is about `task_bytes` of reading.
+
+    It has no more than BLOCK_ROWS rows, unless a single block has.
+    """
     waiting: list[Placed] = []
-    size = 0
+    size = rows = 0
     for item in placed:
-        if waiting and size + item.block.size_bytes > task_bytes:
+        if waiting and (size + item.block.size_bytes > task_bytes or rows + item.block.rows > BLOCK_ROWS):
             yield tuple(waiting)
-            waiting, size = [], 0
+            waiting, size, rows = [], 0, 0
         waiting.append(item)
         size += item.block.size_bytes
+        rows += item.block.rows
     if waiting:
         yield tuple(waiting)

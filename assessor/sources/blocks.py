@@ -16,10 +16,12 @@ from assessor.formats.parquet import ParquetDecoder
 from assessor.formats.settings import DecodeSettings
 from assessor.sources.extents import Extent, decode_all
 from assessor.sources.ranged import RangedFile, read_range
-from assessor.sources.stores import Source, Store
+from assessor.sources.stores import Readable, Source
 
 LEAST_STRIDES = 8
 """Parts are at least so many times as long as what their edges are a multiple of, unless that is a single batch."""
+BLOCK_ROWS = 1 << 20
+"""Most rows of a block, where its format can be cut so: a worker holds some 20 bytes of each while it profiles it."""
 _ARROW_SCHEMA_AT = 8
 """Byte at which an Arrow file's schema begins."""
 _END = CONTINUATION + bytes(4)
@@ -53,7 +55,9 @@ class Block:
 
 
 def cut(extent: Extent, block_bytes: int, *, first_row: int = 0, batch_size: int = 1) -> list[Block]:
-    """Return the blocks of an object, in order: of about `block_bytes` where its format can be cut, at least one row.
+    """Return the blocks of an object, in order, where its format can be cut: of about `block_bytes`, at least one row.
+
+    They have BLOCK_ROWS rows at most, or about so many.
 
     Args:
         extent: the object.
@@ -65,19 +69,21 @@ def cut(extent: Extent, block_bytes: int, *, first_row: int = 0, batch_size: int
     """
     if extent.tensors:
         row_bytes = -(-sum(_size(tensor.shape, tensor.stored) for tensor in extent.tensors) // extent.rows)
-        edges = _edges(extent.rows, max(1, block_bytes // max(1, row_bytes)), first_row, batch_size)
+        most = min(BLOCK_ROWS, max(1, block_bytes // max(1, row_bytes)))
+        edges = _edges(extent.rows, most, first_row, batch_size)
         whole = len(edges) == 2
         return [
             Block(extent, first, stop - first, 0, 0, whole, (stop - first) * row_bytes)
             for first, stop in pairwise(edges)
         ]
     runs: list[tuple[int, int]] = []
-    at = size = 0
+    at = size = n_rows = 0
     for number, group in enumerate(extent.groups):
         size += group.stop - group.start
-        if size >= block_bytes or number + 1 == len(extent.groups):
+        n_rows += group.rows
+        if size >= block_bytes or n_rows >= BLOCK_ROWS or number + 1 == len(extent.groups):
             runs.append((at, number + 1))
-            at, size = number + 1, 0
+            at, size, n_rows = number + 1, 0, 0
     if len(runs) < 2:
         return [Block(replace(extent, groups=()), 0, extent.rows, 0, 0, True, extent.source.size_bytes)]
     blocks, first = [], 0
@@ -108,7 +114,7 @@ def _edges(rows: int, most: int, first_row: int, batch_size: int) -> list[int]:
 
 
 def read_block(
-    store: Store,
+    store: Readable,
     block: Block,
     settings: DecodeSettings,
     on_bytes: Callable[[int], None],
@@ -140,7 +146,7 @@ def read_block(
 
 
 def _tensors(
-    store: Store,
+    store: Readable,
     block: Block,
     settings: DecodeSettings,
     on_bytes: Callable[[int], None],
@@ -158,7 +164,7 @@ def _tensors(
 
 
 def _record_batches(
-    store: Store, block: Block, settings: DecodeSettings, on_bytes: Callable[[int], None]
+    store: Readable, block: Block, settings: DecodeSettings, on_bytes: Callable[[int], None]
 ) -> Iterator[Part]:
     """Read record batches as the stream that the schema, they and an end mark make."""
     decoder = ArrowDecoder(settings)

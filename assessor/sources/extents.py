@@ -22,7 +22,7 @@ from assessor.formats.safetensors import make_readers
 from assessor.formats.settings import DecodeSettings, check_columns
 from assessor.formats.spool import FileDecoder
 from assessor.sources.ranged import RangedFile, read_range
-from assessor.sources.stores import Source, Store
+from assessor.sources.stores import Readable, Source
 
 HEAD_BYTES = 1 << 16
 """First bytes that are asked for at once; headers are mostly shorter."""
@@ -74,7 +74,7 @@ class Extent:
 
 
 def inspect_source(
-    store: Store,
+    store: Readable,
     source: Source,
     settings: DecodeSettings,
     *,
@@ -109,7 +109,7 @@ def inspect_source(
 
 
 def read_layout(
-    store: Store, source: Source, settings: DecodeSettings, *, format: str | None = None
+    store: Readable, source: Source, settings: DecodeSettings, *, format: str | None = None
 ) -> tuple[str, Extent | None]:
     """Return an object's format, and what its header says of its rows; None where the format has no such header.
 
@@ -126,7 +126,7 @@ def read_layout(
 
 
 def decode_all(
-    store: Store, source: Source, format: str, settings: DecodeSettings, on_bytes: Callable[[int], None]
+    store: Readable, source: Source, format: str, settings: DecodeSettings, on_bytes: Callable[[int], None]
 ) -> Iterator[Part]:
     """Yield all rows of an object, read as a stream, or as a file where its format needs one."""
     decoder: Decoder = formats.get(format)(settings)
@@ -144,7 +144,7 @@ def _count(parts: Iterator[Part]) -> int:
     return sum(len(part.block) for part in parts if part.name == "x")
 
 
-def _npy(store: Store, source: Source, head: bytes, settings: DecodeSettings) -> Extent | None:
+def _npy(store: Readable, source: Source, head: bytes, settings: DecodeSettings) -> Extent | None:
     length = npy_header_length(head[:12])
     if length is None or length > len(head):
         raise FormatError(f"expected an npy file; only {source.size_bytes} bytes of its header came: it was cut off")
@@ -152,7 +152,7 @@ def _npy(store: Store, source: Source, head: bytes, settings: DecodeSettings) ->
     return _of_tensors(source, "npy", length, [reader])
 
 
-def _safetensors(store: Store, source: Source, head: bytes, settings: DecodeSettings) -> Extent | None:
+def _safetensors(store: Readable, source: Source, head: bytes, settings: DecodeSettings) -> Extent | None:
     length = tensors_header_length(head[:9])
     if length is None or length > source.size_bytes:
         raise FormatError(f"expected a safetensors file; it ends within its header, at byte {source.size_bytes}")
@@ -175,7 +175,7 @@ def _of_tensors(source: Source, format: str, offset: int, readers: list[TensorRe
     return Extent(source, format, rows, tensors=tuple(tensors))
 
 
-def _arrow_file(store: Store, source: Source, head: bytes, settings: DecodeSettings) -> Extent | None:
+def _arrow_file(store: Readable, source: Source, head: bytes, settings: DecodeSettings) -> Extent | None:
     """Return the record batches that the footer lists; None where they do not lie one after another."""
     tail = store.read(source, max(0, source.size_bytes - 10), source.size_bytes)
     length = int.from_bytes(tail[:4], "little")
@@ -194,7 +194,7 @@ def _arrow_file(store: Store, source: Source, head: bytes, settings: DecodeSetti
     return Extent(source, "arrow_file", sum(group.rows for group in groups), groups=tuple(groups))
 
 
-def _parquet(store: Store, source: Source, head: bytes, settings: DecodeSettings) -> Extent | None:
+def _parquet(store: Readable, source: Source, head: bytes, settings: DecodeSettings) -> Extent | None:
     _, found = read_metadata(cast(BinaryIO, RangedFile(store, source)))
     groups = []
     for group in found:
@@ -203,7 +203,7 @@ def _parquet(store: Store, source: Source, head: bytes, settings: DecodeSettings
     return Extent(source, "parquet", sum(group.rows for group in groups), groups=tuple(groups))
 
 
-_LAYOUTS: dict[str, Callable[[Store, Source, bytes, DecodeSettings], Extent | None]] = {
+_LAYOUTS: dict[str, Callable[[Readable, Source, bytes, DecodeSettings], Extent | None]] = {
     "npy": _npy,
     "safetensors": _safetensors,
     "arrow_file": _arrow_file,

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 
 from assessor.cuts import ANYWHERE, Cuts, piece_bytes
-from assessor.sources.stores import Source, Store
+from assessor.sources.stores import Readable, Source
 
 RANGE_BYTES = 4 << 20
 """Bytes of one request: each of them costs a round trip, and is held until its rows are reduced."""
@@ -17,7 +17,9 @@ CACHED_RANGES = 4
 """Ranges of a file that are kept for reading them again."""
 
 
-def read_range(store: Store, source: Source, start: int, stop: int, *, cuts: Cuts = ANYWHERE) -> Iterator[memoryview]:
+def read_range(
+    store: Readable, source: Source, start: int, stop: int, *, cuts: Cuts = ANYWHERE
+) -> Iterator[memoryview]:
     """Yield the bytes [start, stop) of an object, in order, in pieces of at most `RANGE_BYTES`.
 
     At most `AHEAD` + 1 pieces are in memory at a time, whatever the range.
@@ -29,7 +31,7 @@ def read_range(store: Store, source: Source, start: int, stop: int, *, cuts: Cut
         cuts: where pieces best end, counted from `start`.
 
     Raises:
-        SourceError: as `Store.read`.
+        SourceError: as `Readable.read`.
     """
     second = start + piece_bytes(cuts, RANGE_BYTES)
     starts = [*range(start, min(start + 1, stop)), *range(second, stop, piece_bytes((0, cuts[1]), RANGE_BYTES))]
@@ -60,7 +62,7 @@ class RangedFile(io.RawIOBase):
         source: the object as it was found.
     """
 
-    def __init__(self, store: Store, source: Source) -> None:
+    def __init__(self, store: Readable, source: Source) -> None:
         super().__init__()
         self._store = store
         self._source = source
@@ -89,7 +91,7 @@ class RangedFile(io.RawIOBase):
         """Return `size` bytes, fewer at the end; all that follow where it is negative.
 
         Raises:
-            SourceError: as `Store.read`.
+            SourceError: as `Readable.read`.
         """
         end = self._source.size_bytes
         stop = end if size is None or size < 0 else min(end, self._at + size)

@@ -41,16 +41,8 @@ def all_of_them(_key: str) -> bool:
     return True
 
 
-class Store(Protocol):
-    """A bucket, or this machine's files. Safe between threads; every method blocks."""
-
-    def find(self, uri: SourceUri) -> Source:
-        """Return the object at a URI. Raises SourceError: there is none that may be read."""
-        ...
-
-    def list(self, folder: SourceUri, keep: Keep = all_of_them) -> Iterator[Source]:
-        """Yield all objects below a folder whose keys are kept, in any order. Raises SourceError."""
-        ...
+class Readable(Protocol):
+    """Objects that were found. Safe between threads; every method blocks."""
 
     def read(self, source: Source, start: int, stop: int) -> bytes:
         """Return the bytes [start, stop).
@@ -62,6 +54,18 @@ class Store(Protocol):
 
     def view(self, source: Source, start: int, stop: int) -> memoryview:
         """Return the bytes [start, stop) as they came, not copied. Raises as `read`."""
+        ...
+
+
+class Store(Readable, Protocol):
+    """A bucket, or this machine's files."""
+
+    def find(self, uri: SourceUri) -> Source:
+        """Return the object at a URI. Raises SourceError: there is none that may be read."""
+        ...
+
+    def list(self, folder: SourceUri, keep: Keep = all_of_them) -> Iterator[Source]:
+        """Yield all objects below a folder whose keys are kept, in any order. Raises SourceError."""
         ...
 
 

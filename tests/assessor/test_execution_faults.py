@@ -21,7 +21,7 @@ from assessor import (
     profile_array,
 )
 from assessor.calibration import SEED
-from assessor.execution import NoProgress, find_sources, profile_sources
+from assessor.execution import find_sources, profile_sources
 from assessor.execution.processes import ProcessEngine
 from assessor.sources import StoreSettings, stores
 from tests.assessor.shard_sets import npy
@@ -51,14 +51,16 @@ def run(folder: Path, **options: Any) -> Any:
     return profile_sources([f"{folder}/*.npy"], **(given | options))
 
 
-class Killer(NoProgress):
+class Killer(Told):
     """Kills a worker when the first bytes were read."""
 
     def __init__(self, engine: ProcessEngine) -> None:
+        super().__init__()
         self._engine = engine
         self.killed: int | None = None
 
     def advance(self, n: int) -> None:
+        super().advance(n)
         if n > 1 and self.killed is None:
             self.killed = self._engine.pids[0]
             os.kill(self.killed, signal.SIGKILL)
@@ -69,6 +71,7 @@ def test_a_worker_killed_in_mid_run_costs_nothing_but_its_block(shards: Path, pr
     assessed = run(shards, engine=processes, progress=killer)
     assert killer.killed is not None
     assert killer.killed not in processes.pids
+    assert killer.done[-1] == killer.begun[-1][1]  # what it had read is not counted twice
     assert assessed.profile.to_bytes() == profile_array(X, batch_sizes=[8]).to_bytes()
 
 
@@ -311,7 +314,11 @@ def test_a_store_that_fails_now_and_then_is_asked_again(monkeypatch: pytest.Monk
         with scripted(answers) as (endpoint, asked):
             settings = StoreSettings(endpoint=endpoint, retries=0, **KEYS)  # type: ignore[arg-type]  # no booleans
             if kept:
-                found = profile_sources(["s3://data/x.npy"], batch_sizes=[8], engine="serial", stores=settings)
+                told = Told()
+                found = profile_sources(
+                    ["s3://data/x.npy"], batch_sizes=[8], engine="serial", stores=settings, progress=told
+                )
+                assert told.done[-1] <= told.begun[-1][1]
                 assert found.profile.to_bytes() == profile_array(X, batch_sizes=[8]).to_bytes()
             else:
                 with pytest.raises(SourceUnavailableError, match=r"s3://data/x\.npy"):

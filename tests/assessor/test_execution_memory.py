@@ -136,3 +136,19 @@ def test_joined_blocks_are_not_held(worker: ProcessEngine, tmp_path: Path) -> No
     [pid] = worker.pids
     assert grows_mb(pid, lambda: run(tmp_path / "large.npy")) < BOUND_MB
     assert worker.pids == (pid,)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.parametrize(("features", "rows"), [(1, 12_000_000), (16, 6_000_000), (100_000, 700)])
+def test_narrow_and_wide_rows_are_not_held(worker: ProcessEngine, tmp_path: Path, features: int, rows: int) -> None:
+    """Of narrow rows it is what is kept of each that adds up; the files are larger than a block."""
+    for name, n_rows in (("small", rows // 10), ("large", rows)):
+        np.lib.format.open_memmap(tmp_path / f"{name}.npy", "w+", np.float32, (n_rows, features))
+
+    def run(name: str) -> None:
+        profile_sources([tmp_path / f"{name}.npy"], batch_sizes=[32], engine=worker, block_bytes=256 << 20)
+
+    run("small")
+    [pid] = worker.pids
+    assert grows_mb(pid, lambda: run("large")) < BOUND_MB
+    assert worker.pids == (pid,)

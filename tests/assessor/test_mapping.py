@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from assessor import profile_array
 from assessor.execution import WorkerLostError, profile_sources
-from assessor.execution.mapping import JOINED_BYTES, JOINED_ROW_BYTES, JOINED_ROWS, Task, join
+from assessor.execution.mapping import JOINED_BYTES, JOINED_ROW_BYTES, Task, join
 from assessor.execution.serial import SerialEngine
 from assessor.execution.work import Placed, Reading
 from assessor.sources import Source, SourceUri
-from assessor.sources.blocks import Block
+from assessor.sources.blocks import BLOCK_ROWS, Block
 from assessor.sources.extents import Extent
 
 MB = 1 << 20
@@ -81,7 +81,7 @@ def test_tasks_of_long_rows_stay_alone() -> None:
 
 
 def test_tasks_of_small_rows_are_joined_up_to_a_number_of_rows() -> None:
-    tasks = tasks_of([(128 * MB, JOINED_ROWS // 3)] * 32)
+    tasks = tasks_of([(128 * MB, BLOCK_ROWS // 3)] * 32)
     assert [len(task) for task in join(tasks, Crew(1))][:3] == [3, 3, 3]
 
 
@@ -92,7 +92,7 @@ def test_what_is_larger_than_a_joined_task_stays_alone() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, JOINED_BYTES // 2), st.integers(1, JOINED_ROWS // 2)), max_size=40),
+    st.lists(st.tuples(st.integers(0, JOINED_BYTES // 2), st.integers(1, BLOCK_ROWS // 2)), max_size=40),
     st.integers(1, 9),
 )
 def test_every_task_once_in_order_and_none_more_than_a_share(sizes: list[tuple[int, int]], workers: int) -> None:
@@ -104,11 +104,11 @@ def test_every_task_once_in_order_and_none_more_than_a_share(sizes: list[tuple[i
         left = sum(size for size, _ in sizes[at:])
         most = min(JOINED_BYTES, left / workers)
         own = sizes[at : at + len(task)]
-        assert len(task) == 1 or (sum(s for s, _ in own) <= most and sum(r for _, r in own) <= JOINED_ROWS)
+        assert len(task) == 1 or (sum(s for s, _ in own) <= most and sum(r for _, r in own) <= BLOCK_ROWS)
         more = sizes[at : at + len(task) + 1]
         if len(more) > len(own):
             long = any(s > r * JOINED_ROW_BYTES for s, r in (own[0], more[-1]))
-            assert long or sum(s for s, _ in more) > int(most) or sum(r for _, r in more) > JOINED_ROWS
+            assert long or sum(s for s, _ in more) > int(most) or sum(r for _, r in more) > BLOCK_ROWS
         at += len(task)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 
@@ -62,6 +63,15 @@ def test_workers_killed_in_mid_run_cost_nothing_but_their_blocks(tmp_path: Path)
     assert killer.killed
     assert not after & killer.pids
     assert assessed.profile.to_bytes() == profile_array(x, batch_sizes=[8]).to_bytes()
+
+
+def test_fewer_workers_than_the_cluster_has_processors() -> None:
+    with open_engine("ray", workers=3) as cluster:
+        assert len(list(cluster.run(work.add, 0, range(6), print))) == 6
+        with open_engine("ray", workers=1) as alone:
+            spans = [span for _, span in alone.run(work.tell_span, None, range(5), print) if isinstance(span, tuple)]
+    assert len(spans) == 5
+    assert all(before[1] <= after[0] for before, after in pairwise(sorted(spans)))
 
 
 def test_a_ray_that_two_engines_use_ends_with_the_last() -> None:
