@@ -89,7 +89,8 @@ class RayEngine:
         ended = False
         try:
             while True:
-                while not ended and len(under_way) < self._most_under_way():
+                most = self._most_under_way()
+                while not ended and len(under_way) < most:
                     try:
                         task = next(coming)
                     except StopIteration:
