@@ -198,13 +198,18 @@ class SampleOrder:
 SampleOrder.ROWS = SampleOrder()
 
 
-def fingerprint(order: SampleOrder, n_rows: int, batch_size: int, drop_last: bool) -> str:
+def fingerprint(
+    order: SampleOrder, n_rows: int, batch_size: int, drop_last: bool, *, source_order: str | None = None
+) -> str:
     """Return the SHA-256 name of a layout of samples into batches.
 
     The order's description stands for its ids, which it determines: layouts of one fingerprint put the same samples
     into the same batches. The settings count, not what they come to: with and without drop_last are two layouts even
-    where nothing is left to drop.
+    where nothing is left to drop. Where the samples lie in several sources, the name of the order in which these make
+    the dataset counts too: the same row is another sample in another order.
     """
     settings = f"n={int(n_rows)} batch={int(batch_size)} drop={bool(drop_last)}"
     text = f"normgauge/{SAMPLER_VERSION} {order.to_dict()} {settings}"
+    if source_order is not None:
+        text += f" sources={source_order}"
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -1,6 +1,7 @@
 """Plans as JSON, schema `normgauge.plan/1`. Numbers that JSON lacks: NaN is null, infinities are "inf" and "-inf"."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -96,6 +97,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "n_rows": plan.n_rows,
         "n_batches": len(plan),
         "order": plan.order.to_dict(),
+        **({} if plan.source_order is None else {"source_order": plan.source_order}),
         "fingerprint": plan.fingerprint,
         "flagged_fraction": plan.flagged_fraction,
         "decomposition": None if plan.decomposition is None else dict(plan.decomposition),
@@ -209,7 +211,14 @@ def read_description(body: dict[str, Any]) -> dict[str, Any]:
         "notes": tuple(map(str, body["notes"])),
         "rule": _typed(body["rule"], dict),
         "advice": None if advice is None else Advice.from_dict(advice),
+        "source_order": _digest(body.get("source_order")),
     }
+
+
+def _digest(name: Any) -> str | None:
+    if name is not None and not re.fullmatch("sha256:[0-9a-f]{64}", _typed(name, str)):
+        raise ValueError(f"source_order {name!r:.80} is no sha256: and 64 hexadecimal digits")
+    return None if name is None else str(name)
 
 
 def encode_column(column: Floats) -> list[float | str | None]:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from assessor import SampleOrder, assess
 from clients import AssessedLoader
 
-SMALL, LARGE = 2_000_000, 6_000_000
+SMALL, LARGE = 2_000_000, 4_000_000
 B = 2
 
 
