@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from assessor import Plan
 
-SETTINGS = ("method", "threshold", "batch_size", "drop_last", "n_rows", "order")
+LAYOUT = ("batch_size", "drop_last", "n_rows", "order")
+SETTINGS = ("method", "threshold", *LAYOUT, "source_order")
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +19,8 @@ class Comparison:
     Attributes:
         a, b: the plans.
         settings: those that differ, by name: (of a, of b).
-        same_batches: whether both decide on the same samples laid out into the same batches.
+        same_batches: whether both decide on the same samples laid out into the same batches; where only one plan tells
+            the order of its sources, the other's is taken to be the same.
         differing: numbers of the batches that are decided differently; None where the batches are others.
         largest_score_change: largest |score of a - score of b|; None where the batches or the measures are others, NaN
             where no batch has a finite score in both.
@@ -60,8 +62,10 @@ def compare_plans(a: Plan, b: Plan) -> Comparison:
     >>> compare_plans(assess(x, batch_size=16), assess(x, batch_size=16, threshold=1e6)).differing
     array([2, 3])
     """
-    settings = {name: (_setting(a, name), _setting(b, name)) for name in SETTINGS}
-    same_batches = a.fingerprint == b.fingerprint
+    both_settings = {name: (_setting(a, name), _setting(b, name)) for name in SETTINGS}
+    settings = {name: pair for name, pair in both_settings.items() if pair[0] != pair[1]}
+    other_sources = None not in settings.get("source_order", (None,))
+    same_batches = settings.keys().isdisjoint(LAYOUT) and not other_sources
     change = None
     if same_batches and a.measure == b.measure:
         both = np.isfinite(a.scores) & np.isfinite(b.scores)
@@ -69,7 +73,7 @@ def compare_plans(a: Plan, b: Plan) -> Comparison:
     return Comparison(
         a,
         b,
-        settings={name: pair for name, pair in settings.items() if pair[0] != pair[1]},
+        settings=settings,
         same_batches=same_batches,
         differing=np.flatnonzero(a.normalize != b.normalize) if same_batches else None,
         largest_score_change=change,

@@ -6,7 +6,7 @@ every version of NumPy, for every number of workers.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from assessor.errors import PlanFormatError, SettingError
 
 SAMPLER_VERSION = 1
+HASHED_AT_ONCE = 1 << 20
+BUCKET_ROWS = 1 << 16
+"""Sorted at a time: their hashes stay in a processor's cache."""
 
 
 def hash_rows(seed: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -38,6 +41,45 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+def sort_by_hash(seed: int, n_rows: int) -> NDArray[np.uint32] | NDArray[np.int64]:
+    """Return the rows 0 to n_rows - 1 sorted by `hash_rows(seed, row)`, with little memory beside the result.
+
+    Rows are dealt into buckets by the first bits of their hashes, and each bucket is sorted: the hashes of all rows,
+    which are twice the size of the result or more, are never there together. Hashes are distinct, so any sort gives
+    the same.
+
+    Returns:
+        Shape (n_rows,), uint32; int64 where there are more rows than it numbers.
+    """
+    kind: type[np.uint32 | np.int64] = np.uint32 if n_rows <= 1 << 32 else np.int64
+    bits = min(16, (n_rows // BUCKET_ROWS).bit_length())  # keys of 16 bits are sorted by radix
+    if not bits:
+        whole: NDArray[Any] = np.argsort(hash_rows(seed, np.arange(n_rows, dtype=np.int64))).astype(kind)
+        return whole
+    counts = np.zeros(1 << bits, np.int64)
+    for _, keys in _keyed(seed, n_rows, bits):
+        counts += np.bincount(keys, minlength=len(counts))
+    stops = np.cumsum(counts)
+    rows: NDArray[Any] = np.empty(n_rows, kind)
+    free = stops - counts
+    for start, keys in _keyed(seed, n_rows, bits):
+        by_key = np.argsort(keys, kind="stable")
+        found = np.bincount(keys, minlength=len(counts))
+        rows[np.repeat(free - (np.cumsum(found) - found), found) + np.arange(len(keys))] = by_key + start
+        free += found
+    for start, stop in zip((stops - counts).tolist(), stops.tolist(), strict=True):
+        bucket = rows[start:stop]
+        bucket[:] = bucket[np.argsort(hash_rows(seed, bucket.astype(np.int64)))]
+    return rows
+
+
+def _keyed(seed: int, n_rows: int, bits: int) -> Iterator[tuple[int, NDArray[np.uint16]]]:
+    """Yield the first bits of the rows' hashes, some at a time, each with the number of the first of them."""
+    for start in range(0, n_rows, HASHED_AT_ONCE):
+        hashes = hash_rows(seed, np.arange(start, min(n_rows, start + HASHED_AT_ONCE), dtype=np.int64))
+        yield start, (hashes >> np.uint64(64 - bits)).astype(np.uint16)
 
 
 @dataclass(frozen=True)
@@ -107,10 +149,9 @@ class SampleOrder:
         """
         if self.kind == "explicit":
             return self._explicit_ids(n_rows)
-        rows = np.arange(n_rows, dtype=np.int64)
         if self.seed is None:
-            return rows
-        return np.argsort(hash_rows(self.seed, rows), kind="stable").astype(np.int64)
+            return np.arange(n_rows, dtype=np.int64)
+        return sort_by_hash(self.seed, n_rows).astype(np.int64, copy=False)
 
     def _explicit_ids(self, n_rows: int) -> NDArray[np.int64]:
         if self._ids is None:
@@ -157,13 +198,18 @@ class SampleOrder:
 SampleOrder.ROWS = SampleOrder()
 
 
-def fingerprint(order: SampleOrder, n_rows: int, batch_size: int, drop_last: bool) -> str:
+def fingerprint(
+    order: SampleOrder, n_rows: int, batch_size: int, drop_last: bool, *, source_order: str | None = None
+) -> str:
     """Return the SHA-256 name of a layout of samples into batches.
 
     The order's description stands for its ids, which it determines: layouts of one fingerprint put the same samples
     into the same batches. The settings count, not what they come to: with and without drop_last are two layouts even
-    where nothing is left to drop.
+    where nothing is left to drop. Where the samples lie in several sources, the name of the order in which these make
+    the dataset counts too: the same row is another sample in another order.
     """
     settings = f"n={int(n_rows)} batch={int(batch_size)} drop={bool(drop_last)}"
     text = f"normgauge/{SAMPLER_VERSION} {order.to_dict()} {settings}"
+    if source_order is not None:
+        text += f" sources={source_order}"
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

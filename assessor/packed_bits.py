@@ -8,8 +8,8 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
-_STEP = 1 << 26
-"""Bytes whose bits are counted at a time."""
+_STEP = 1 << 22
+"""Bytes whose bits are counted, or compared, at a time."""
 
 
 class PackedBits(NDArrayOperatorsMixin):
@@ -104,6 +104,22 @@ class PackedBits(NDArrayOperatorsMixin):
         """Apply a function to the array of bool."""
         arrays = [np.asarray(value) if isinstance(value, PackedBits) else value for value in inputs]
         return getattr(ufunc, method)(*arrays, **options)
+
+    def same(self, other: "PackedBits") -> bool:
+        """Return whether these are the same booleans; whatever bits come after the last do not count.
+
+        >>> PackedBits(np.array([0b111], np.uint8), 2).same(PackedBits(np.array([0b011], np.uint8), 2))
+        True
+        """
+        whole = self._n // 8
+        return (
+            self._n == other._n
+            and all(
+                np.array_equal(self._data[at : min(at + _STEP, whole)], other._data[at : min(at + _STEP, whole)])
+                for at in range(0, whole, _STEP)
+            )
+            and np.array_equal(self[8 * whole :], other[8 * whole :])
+        )
 
     def sum(self) -> np.int64:
         """Return how many are True."""

@@ -68,6 +68,8 @@ class Plan:
         rule: numbers with which a batch that is not in the plan can be judged.
         advice: what to do and which norm to take, ranked by what the study measured on data like this; None in plans
             that were made without it.
+        source_order: SHA-256 name of the order of the sources that make the dataset, where there are several and they
+            are known: part of the fingerprint. None for arrays, uploads and single sources.
     """
 
     method: str
@@ -87,6 +89,7 @@ class Plan:
     notes: tuple[str, ...]
     rule: Mapping[str, Any]
     advice: Advice | None = None
+    source_order: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("scores", "cutoffs", "normalize"):
@@ -123,11 +126,15 @@ class Plan:
         )
 
     def __eq__(self, other: object) -> bool:
-        """Whether both plans say the same: their JSON is the same text."""
-        return self.to_json() == other.to_json() if isinstance(other, Plan) else NotImplemented
+        """Whether both plans say the same: their JSON is the same text, which is not made for it."""
+        if not isinstance(other, Plan):
+            return NotImplemented
+        from assessor.plan_file import same_plan
+
+        return same_plan(self, other)
 
     def __hash__(self) -> int:
-        return hash((self.fingerprint, self.method, self.threshold, self.scores.tobytes()))
+        return hash((self.fingerprint, self.method, self.threshold, self.recommendation))
 
     def __iter__(self) -> Iterator[Decision]:
         return (self[i] for i in range(len(self)))
@@ -139,8 +146,8 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """Name of the layout of samples into batches that was assessed."""
-        return fingerprint(self.order, self.n_rows, self.batch_size, self.drop_last)
+        """Name of the layout of samples into batches that was assessed, and of the order of their sources."""
+        return fingerprint(self.order, self.n_rows, self.batch_size, self.drop_last, source_order=self.source_order)
 
     @property
     def unit(self) -> str:
@@ -177,10 +184,13 @@ class Plan:
     def check_order(self, order: SampleOrder, n_rows: int, batch_size: int, drop_last: bool) -> None:
         """Check that batches laid out so are those that were assessed.
 
+        The order of sources is not asked for: a dataset tells its rows, not where they come from.
+
         Raises:
             FingerprintError: names what differs.
         """
-        if fingerprint(order, n_rows, batch_size, drop_last) == self.fingerprint:
+        assessed_layout = fingerprint(self.order, self.n_rows, self.batch_size, self.drop_last)
+        if fingerprint(order, n_rows, batch_size, drop_last) == assessed_layout:
             return
         asked = {
             "samples": int(n_rows),

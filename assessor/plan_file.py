@@ -1,7 +1,8 @@
 """Plans as JSON, schema `normgauge.plan/1`. Numbers that JSON lacks: NaN is null, infinities are "inf" and "-inf"."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from assessor.errors import AssessorError, PlanFormatError
 from assessor.measures import measures
 from assessor.moments import Floats
 from assessor.order import SampleOrder
+from assessor.packed_bits import PackedBits
 from assessor.plan import Plan
 
 SCHEMA = "normgauge.plan/1"
 _RUN = 1 << 12
+COMPARED_AT_ONCE = 1 << 20
 
 
 def dump_plan(plan: Plan) -> str:
@@ -42,8 +45,44 @@ def _dump_list(values: Sequence[Any]) -> str:
 
 def told_cutoffs(plan: Plan) -> Floats:
     """Return the cutoffs as files hold them: one where all are the same."""
-    spread = plan.cutoffs.strides == (0,) or (len(plan) > 0 and bool((plan.cutoffs == plan.cutoffs[0]).all()))
-    return plan.cutoffs[:1] if spread else plan.cutoffs
+    cutoffs = plan.cutoffs
+    spread = cutoffs.strides == (0,) or (len(plan) > 0 and all((part == cutoffs[0]).all() for part in _parts(cutoffs)))
+    return cutoffs[:1] if spread else cutoffs
+
+
+def same_plan(plan: Plan, other: Plan) -> bool:
+    """Return whether `dump_plan` gives the same text for both, in memory that does not grow with their batches."""
+    return (
+        len(plan) == len(other)
+        and list(plan.details) == list(other.details)
+        and _dump(describe_plan(plan)) == _dump(describe_plan(other))
+        and _same_decisions(plan.normalize, other.normalize)
+        and _same_numbers(told_cutoffs(plan), told_cutoffs(other))
+        and _same_numbers(plan.scores, other.scores)
+        and all(_same_numbers(column, other.details[name]) for name, column in plan.details.items())
+    )
+
+
+def _same_decisions(decisions: Any, others: Any) -> bool:
+    if isinstance(decisions, PackedBits) and isinstance(others, PackedBits):
+        return decisions.same(others)
+    return len(decisions) == len(others) and all(map(np.array_equal, _parts(decisions), _parts(others)))
+
+
+def _same_numbers(column: Floats, other: Floats) -> bool:
+    return len(column) == len(other) and all(map(_told_alike, _parts(column), _parts(other)))
+
+
+def _told_alike(numbers: Floats, others: Floats) -> bool:
+    """Return whether numbers are the same in JSON: to the bit, zeros of both signs apart; NaN is NaN."""
+    left, right = (np.ascontiguousarray(part, np.float64) for part in (numbers, others))
+    bits, other_bits = left.view(np.int64), right.view(np.int64)
+    return np.array_equal(bits, other_bits) or bool(((bits == other_bits) | (np.isnan(left) & np.isnan(right))).all())
+
+
+def _parts(column: Any) -> Iterator[Any]:
+    """Yield a column in runs, some at a time."""
+    return (column[start : start + COMPARED_AT_ONCE] for start in range(0, len(column), COMPARED_AT_ONCE))
 
 
 def describe_plan(plan: Plan) -> dict[str, Any]:
@@ -58,6 +97,7 @@ def describe_plan(plan: Plan) -> dict[str, Any]:
         "n_rows": plan.n_rows,
         "n_batches": len(plan),
         "order": plan.order.to_dict(),
+        **({} if plan.source_order is None else {"source_order": plan.source_order}),
         "fingerprint": plan.fingerprint,
         "flagged_fraction": plan.flagged_fraction,
         "decomposition": None if plan.decomposition is None else dict(plan.decomposition),
@@ -171,7 +211,14 @@ def read_description(body: dict[str, Any]) -> dict[str, Any]:
         "notes": tuple(map(str, body["notes"])),
         "rule": _typed(body["rule"], dict),
         "advice": None if advice is None else Advice.from_dict(advice),
+        "source_order": _digest(body.get("source_order")),
     }
+
+
+def _digest(name: Any) -> str | None:
+    if name is not None and not re.fullmatch("sha256:[0-9a-f]{64}", _typed(name, str)):
+        raise ValueError(f"source_order {name!r:.80} is no sha256: and 64 hexadecimal digits")
+    return None if name is None else str(name)
 
 
 def encode_column(column: Floats) -> list[float | str | None]:

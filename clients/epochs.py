@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assessor import SampleOrder, hash_rows
+from assessor.order import sort_by_hash
+from clients.steps import Numbers
 
 # Keeps the epochs' seeds apart from those that users give to SampleOrder.shuffled.
 _EPOCH_SALT = 0x6E6F726D
@@ -31,14 +33,13 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return int(hashed[0] >> np.uint64(1))
 
 
-def batch_order(n_batches: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the batch indices in the order of an epoch: a permutation, shape (n_batches,).
+def batch_order(n_batches: int, *, seed: int, epoch: int) -> NDArray[np.uint32] | NDArray[np.int64]:
+    """Return the batch indices in the order of an epoch: a permutation, shape (n_batches,), of 4 bytes if they do.
 
     >>> sorted(batch_order(4, seed=0, epoch=3).tolist())
     [0, 1, 2, 3]
     """
-    keys = hash_rows(epoch_seed(seed, epoch), np.arange(n_batches, dtype=np.int64))
-    return np.argsort(keys, kind="stable").astype(np.int64)
+    return sort_by_hash(epoch_seed(seed, epoch), n_batches)
 
 
 def epoch_membership(*, seed: int, epoch: int) -> SampleOrder:
@@ -46,8 +47,8 @@ def epoch_membership(*, seed: int, epoch: int) -> SampleOrder:
     return SampleOrder.shuffled(epoch_seed(seed, epoch))
 
 
-def deal(order: NDArray[np.int64], *, rank: int, world_size: int) -> NDArray[np.int64]:
-    """Return the rank's share of an epoch: whole batches, round robin.
+def deal(order: Numbers, *, rank: int, world_size: int) -> Numbers:
+    """Return the rank's share of an epoch, which holds none of the others': whole batches, round robin.
 
     Every rank gets len(order) // world_size batches, so that all make the same number of steps;
     the remainder at the end of the epoch's order is left out, and nothing is padded or repeated.
@@ -56,4 +57,5 @@ def deal(order: NDArray[np.int64], *, rank: int, world_size: int) -> NDArray[np.
     [1, 3]
     """
     even = len(order) // world_size * world_size
-    return order[rank:even:world_size]
+    share: Numbers = order[rank:even:world_size]
+    return np.ascontiguousarray(share) if isinstance(share, np.ndarray) else share

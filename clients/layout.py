@@ -3,9 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from assessor import Plan, SampleOrder, fingerprint
 from clients.agreement import check_place, place_in_group
 from clients.assessing import Assessment
@@ -13,6 +10,7 @@ from clients.checks import check_sampler
 from clients.epochs import batch_order, deal
 from clients.errors import LoaderError
 from clients.sources import DrawnBatches, FixedBatches, SamplerBatches, Source
+from clients.steps import Numbers, Steps
 
 Reshuffle = Literal["batches", "samples", False]
 
@@ -62,14 +60,14 @@ class Layout:
         """Batches of the first epoch, over all ranks."""
         return len(self.source.read(0))
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
+    def order(self, epoch: int) -> Numbers:
         """Return the batch numbers of an epoch in their order, of all ranks."""
         n_batches = len(self.source.read(epoch))
         if not self.shuffled:
-            return np.arange(n_batches, dtype=np.int64)
+            return Steps(range(n_batches))
         return batch_order(n_batches, seed=self.seed, epoch=0 if self.reshuffle is False else epoch)
 
-    def dealt(self, epoch: int) -> list[int]:
+    def dealt(self, epoch: int) -> Numbers:
         """Return this rank's batch numbers in the order of an epoch.
 
         Raises:
@@ -81,15 +79,7 @@ class Layout:
                 f"expected at least one batch a rank, {self.world_size} in all; epoch {epoch} has {len(order)}: take a "
                 "smaller batch_size or fewer ranks"
             )
-        numbers: list[int] = deal(order, rank=self.rank, world_size=self.world_size).tolist()
-        return numbers
-
-    def steps(self, epoch: int) -> dict[int, list[int]]:
-        """Return for each of this rank's batches those that all ranks train on at the same step."""
-        order = self.order(epoch)
-        size = self.world_size
-        rows = order[: len(order) // size * size].reshape(-1, size).tolist()
-        return {row[self.rank]: row for row in rows}
+        return deal(order, rank=self.rank, world_size=self.world_size)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,18 @@ from clients.assessing import Assessment
 from clients.epochs import count_batches
 from clients.errors import PlanMismatchWarning, warn
 from clients.membership import Batches
-from clients.sources import DrawnBatches, Lookup, SamplerBatches, Source, held_by_content, held_by_number, hold_none
+from clients.sources import (
+    DrawnBatches,
+    Lookup,
+    SamplerBatches,
+    Source,
+    count_held,
+    held_by_content,
+    held_by_number,
+    hold_none,
+    lay_ids,
+)
+from clients.steps import Numbers, in_runs
 
 OnMismatch = Literal["error", "warn", "rescore"]
 
@@ -52,9 +63,13 @@ def held_batches(plan: Plan, *, n_rows: int, batch_size: int, drop_last: bool) -
     if batch_size != plan.batch_size:
         return held
     complete = min(n_rows, plan.n_rows) // batch_size
-    rows = complete * batch_size
-    same = plan.order.ids(n_rows)[:rows] == plan.order.ids(plan.n_rows)[:rows]
-    held[:complete] = same.reshape(complete, batch_size).all(axis=1)
+    if n_rows == plan.n_rows or plan.order.kind == "rows":
+        held[:complete] = True
+    else:
+        ids, planned = lay_ids(plan.order, n_rows), lay_ids(plan.order, plan.n_rows)
+        for numbers in in_runs(complete):
+            places = numbers[:, None] * batch_size + np.arange(batch_size)
+            held[numbers] = (ids[places] == planned[places]).all(axis=1)
     if n_rows == plan.n_rows and not plan.drop_last:
         held[complete:] = True
     return held
@@ -97,11 +112,11 @@ def settle(
     if not own_sampler:
         held = held_batches(given, n_rows=n_rows, batch_size=assessment.batch_size, drop_last=assessment.drop_last)
     look_up = _look_up(given, assessment, source, held)
-    found = look_up(source.read(0)) >= 0
     if on_mismatch == "error":
         raise FingerprintError(f"{error}; AssessedLoader(..., on_mismatch='rescore') assesses again")
+    batches = source.read(0)
     warn(
-        f"{error}. on_mismatch='warn': {int(found.sum())} of {len(found)} batches hold the same "
+        f"{error}. on_mismatch='warn': {count_held(look_up, batches)} of {len(batches)} batches hold the same "
         "sample ids as in the plan and keep its decisions (their contents are taken to be the "
         "same); the others are scored by the plan's rule as they are read",
         PlanMismatchWarning,
@@ -115,11 +130,11 @@ def _look_up(plan: Plan, assessment: Assessment, source: Source, held: NDArray[n
     if not isinstance(source, SamplerBatches):
         return held_by_number(held)
     if plan.order == assessment.order:
-        ids = source.first.ids
+        ids: Numbers = source.first.ids
     elif plan.order.kind == "explicit":
         return hold_none  # a saved plan does not tell which samples it holds
     else:
-        ids = plan.order.ids(plan.n_rows)
+        ids = lay_ids(plan.order, plan.n_rows)
     return held_by_content(Batches.cut(ids, plan.batch_size, drop_last=plan.drop_last))
 
 

@@ -2,38 +2,35 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clients.epochs import count_batches
 from clients.errors import LoaderError
-
-# Requests are made this many at a time: one call of NumPy for all, and few of them held at once.
-_AT_ONCE = 256
+from clients.steps import RUN, Numbers, Steps
 
 
 class Batches:
     """Batches of sample ids: batch i holds `ids[bounds[i] : bounds[i + 1]]`.
 
     Args:
-        ids: shape (n,), int64.
-        bounds: shape (batches + 1,), int64, rising from 0.
+        ids: shape (n,).
+        bounds: shape (batches + 1,), rising from 0.
 
-    >>> list(Batches.cut(np.arange(5), 2, drop_last=False).lists(np.array([2, 0])))
+    >>> Batches.cut(np.arange(5), 2, drop_last=False).lists(np.array([2, 0]))
     [[4], [0, 1]]
     """
 
-    def __init__(self, ids: NDArray[np.int64], bounds: NDArray[np.int64]) -> None:
+    def __init__(self, ids: Numbers, bounds: Numbers) -> None:
         self.ids = ids
         self.bounds = bounds
 
     @classmethod
-    def cut(cls, ids: NDArray[np.int64], batch_size: int, *, drop_last: bool) -> "Batches":
+    def cut(cls, ids: Numbers, batch_size: int, *, drop_last: bool) -> "Batches":
         """Return the batches of batch_size consecutive ids; the last may be smaller unless drop_last."""
         count = count_batches(len(ids), batch_size, drop_last=drop_last)
-        return cls(ids, np.minimum(np.arange(count + 1, dtype=np.int64) * batch_size, len(ids)))
+        return cls(ids, Steps(range(0, (count + 1) * batch_size, batch_size), at_most=len(ids)))
 
     @classmethod
     def listed(cls, lists: Iterable[Sequence[int]]) -> "Batches":
@@ -51,26 +48,23 @@ class Batches:
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
-    def lists(self, numbers: NDArray[np.int64]) -> Iterator[list[int]]:
-        """Return an iterator over the ids of the batches of these numbers; it costs no call of Python a batch."""
-        return chain.from_iterable(self._blocks(numbers))
+    def lists(self, numbers: NDArray[np.int64]) -> list[list[int]]:
+        """Return the ids of the batches of these numbers, of which there is at least one."""
+        begins = self.bounds[numbers]
+        sizes = self.bounds[numbers + 1] - begins
+        if (sizes == sizes[0]).all():  # one call of NumPy for all
+            lists: list[list[int]] = self.ids[begins[:, None] + np.arange(sizes[0])].tolist()
+            return lists
+        return [ids.tolist() for ids in self._each(numbers)]
 
-    def _blocks(self, numbers: NDArray[np.int64]) -> Iterator[list[list[int]]]:
-        for start in range(0, len(numbers), _AT_ONCE):
-            chosen = numbers[start : start + _AT_ONCE]
-            begins = self.bounds[chosen]
-            sizes = self.bounds[chosen + 1] - begins
-            if (sizes == sizes[0]).all():
-                block: list[list[int]] = self.ids[begins[:, None] + np.arange(sizes[0])].tolist()
-                yield block
-            else:
-                ends = (begins + sizes).tolist()
-                yield [self.ids[begin:end].tolist() for begin, end in zip(begins.tolist(), ends, strict=True)]
+    def keys(self, numbers: NDArray[np.int64]) -> Iterator[bytes]:
+        """Yield for each batch of these numbers a name of what is in it, whatever the order within."""
+        return (np.sort(ids).tobytes() for ids in self._each(numbers))
 
-    def keys(self) -> Iterator[bytes]:
-        """Yield for each batch a name of what is in it, whatever the order within."""
-        for begin, end in zip(self.bounds[:-1].tolist(), self.bounds[1:].tolist(), strict=True):
-            yield np.sort(self.ids[begin:end]).tobytes()
+    def _each(self, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        ends = self.bounds[numbers + 1].tolist()
+        for begin, end in zip(self.bounds[numbers].tolist(), ends, strict=True):
+            yield np.asarray(self.ids[begin:end], np.int64)
 
     @property
     def usual_size(self) -> int:
@@ -80,8 +74,11 @@ class Batches:
 
     def digest(self) -> str:
         """Return the SHA-256 name of the batches in their order."""
-        content = self.ids.astype("<i8").tobytes() + self.bounds.astype("<i8").tobytes()
-        return "sha256:" + hashlib.sha256(content).hexdigest()
+        name = hashlib.sha256()
+        for numbers in (self.ids, self.bounds):
+            for start in range(0, len(numbers), RUN):
+                name.update(np.asarray(numbers[start : start + RUN], "<i8").tobytes())
+        return "sha256:" + name.hexdigest()
 
 
 def as_ids(items: Iterable[int]) -> NDArray[np.int64]:

@@ -20,6 +20,7 @@ from clients.layout import Setup
 from clients.matching import OnMismatch, Settled, settle
 from clients.sampler import EpochSampler, Run
 from clients.sharing import plan_of_all
+from clients.sources import count_held
 from clients.state import dump_state, read_state
 
 if TYPE_CHECKING:
@@ -232,8 +233,8 @@ class PlannedFeed:
     def tells_others(self, epoch: int) -> bool:
         """Return whether the plan alone tells what the other ranks' batches need."""
         if self._told is None or self._told[0] != epoch:
-            held = self._settled.look_up(self.layout.source.read(epoch)) >= 0
-            self._told = epoch, bool(held.all())
+            batches = self.layout.source.read(epoch)
+            self._told = epoch, count_held(self._settled.look_up, batches) == len(batches)
         return self.layout.world_size > 1 and self._told[1]
 
     def state_dict(self) -> dict[str, Any]:

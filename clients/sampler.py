@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import chain, islice, repeat
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,10 @@ from clients.errors import LoaderError
 from clients.layout import Layout
 from clients.membership import Batches
 from clients.sources import Lookup
+from clients.steps import Numbers, in_runs
+
+# Requests are made this many at a time: one call of NumPy for all, and few of them held at once.
+_AT_ONCE = 256
 
 
 @dataclass
@@ -28,26 +32,33 @@ class Run:
     """
 
     epoch: int
-    batches: list[int]
+    batches: Numbers
     handed: int = 0
     ahead: set[int] = field(default_factory=set)
     finished: bool = False
 
-    def remaining(self) -> list[int]:
-        """Return the batch numbers still to hand out."""
-        rest = self.batches[self.handed :]
-        return [i for i in rest if i not in self.ahead] if self.ahead else rest
+    def remaining(self) -> Iterator[NDArray[np.int64]]:
+        """Return an iterator over the places in `batches` of those that are to be handed out as of now, in parts."""
+        return _left_of(self.batches, self.handed, np.array(sorted(self.ahead), np.int64))
 
     def mark(self, index: int) -> None:
         """Note that a batch was handed out."""
         batches, handed = self.batches, self.handed
-        if batches[handed] == index and not self.ahead:  # the usual case, in a third of the time
+        if not self.ahead and batches[handed] == index:  # the usual case
             self.handed = handed + 1
             return
         self.ahead.add(index)
-        while self.handed < len(batches) and batches[self.handed] in self.ahead:
-            self.ahead.remove(batches[self.handed])
+        while self.handed < len(batches) and (front := int(batches[self.handed])) in self.ahead:
+            self.ahead.remove(front)
             self.handed += 1
+
+
+def _left_of(batches: Numbers, handed: int, ahead: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for places in in_runs(len(batches) - handed, run=_AT_ONCE):
+        places += handed
+        left = places[~np.isin(batches[places], ahead)] if len(ahead) else places
+        if len(left):
+            yield left
 
 
 class EpochSampler(Sampler[Any]):
@@ -123,7 +134,7 @@ class EpochSampler(Sampler[Any]):
     def position(self) -> Run:
         """Return where the next iteration would begin."""
         self._follow()
-        return self._resumed or Run(self.epoch, [])
+        return self._resumed or Run(self.epoch, np.zeros(0, np.int64))
 
     def arm(self, run: Run | None) -> None:
         """Let the iterators made from now on yield this pass; None, the next epoch."""
@@ -164,7 +175,8 @@ class EpochRequests(Iterator[tuple[Any, ...]]):
         """Go on where the state was taken."""
         epoch = int(state["epoch"])
         run = Run(epoch, self._sampler.layout.dealt(epoch), int(state["handed"]), set(state["ahead"]))
-        for number in run.remaining()[: int(state["given"])]:
+        left = chain.from_iterable(run.batches[places].tolist() for places in run.remaining())
+        for number in islice(left, int(state["given"])):
             run.mark(number)
         self._sampler.set_epoch(epoch + 1)
         self._requests, self._given = self._start(run), 0
@@ -176,28 +188,39 @@ class EpochRequests(Iterator[tuple[Any, ...]]):
         self._note(run)
         sampler = self._sampler
         batches = sampler.layout.source.read(run.epoch)
-        planned = sampler.look_up(batches)
-        numbers = np.array(run.remaining(), np.int64)
-        steps = _planned_steps(sampler.layout, run.epoch, planned) if sampler.agree else None
-        return _requests(batches, numbers, planned, steps)
-
-
-def _planned_steps(layout: Layout, epoch: int, planned: NDArray[np.int64]) -> dict[int, tuple[int, ...]]:
-    """Return for each batch the plan's numbers of its step's; none where one is not in the plan."""
-    steps = {}
-    for own, numbers in layout.steps(epoch).items():
-        places = planned[numbers].tolist()
-        steps[own] = tuple(places) if min(places) >= 0 else ()
-    return steps
+        order = sampler.layout.order(run.epoch) if sampler.agree else None
+        parts = _requests(batches, run, sampler.look_up, order, sampler.layout.world_size)
+        return chain.from_iterable(parts)
 
 
 def _requests(
+    batches: Batches, run: Run, look_up: Lookup, order: Numbers | None, world_size: int
+) -> Iterator[Iterator[tuple[Any, ...]]]:
+    """Return an iterator over parts of the requests, as plain tuples (see `BatchRequest`).
+
+    Args:
+        batches: of the epoch.
+        run: the pass over them, as it begins.
+        look_up: which of them the plan holds.
+        order: of all ranks' batches, where they must agree; a request then names the others of its step.
+        world_size: that many make a step.
+    """
+    return (_part(batches, run.batches, places, look_up, order, world_size) for places in run.remaining())
+
+
+def _part(
     batches: Batches,
-    numbers: NDArray[np.int64],
-    planned: NDArray[np.int64],
-    steps: dict[int, tuple[int, ...]] | None,
+    dealt: Numbers,
+    places: NDArray[np.int64],
+    look_up: Lookup,
+    order: Numbers | None,
+    world_size: int,
 ) -> Iterator[tuple[Any, ...]]:
-    """Return an iterator over the requests, as plain tuples (see `BatchRequest`)."""
-    own = numbers.tolist()
-    step: Iterator[tuple[int, ...]] = repeat(()) if steps is None else map(steps.__getitem__, own)
-    return zip(batches.lists(numbers), own, planned[numbers].tolist(), step, strict=False)
+    numbers = np.asarray(dealt[places], np.int64)
+    planned = look_up(batches, numbers)
+    step: Iterator[tuple[int, ...]] = repeat(())
+    if order is not None:
+        rows = np.asarray(order[places[:, None] * world_size + np.arange(world_size)], np.int64)
+        held: Any = look_up(batches, rows.ravel()).reshape(rows.shape).tolist()
+        step = (tuple(row) if min(row) >= 0 else () for row in held)
+    return zip(batches.lists(numbers), numbers.tolist(), planned.tolist(), step, strict=False)

@@ -8,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assessor import SampleOrder
+from assessor.order import sort_by_hash
 from clients.epochs import epoch_membership
 from clients.errors import LoaderError
 from clients.membership import Batches, as_ids
+from clients.steps import Numbers, Steps, in_runs
 
-# From an epoch's batches to the number of each in the plan, -1 for one that the plan does not hold.
-Lookup = Callable[[Batches], NDArray[np.int64]]
+# From an epoch's batches, and the numbers of some of them, to the number of each in the plan, -1 for one that the plan
+# does not hold.
+Lookup = Callable[[Batches, NDArray[np.int64]], NDArray[np.int64]]
 
 
 class Source(Protocol):
@@ -36,6 +39,13 @@ class Source(Protocol):
         ...
 
 
+def lay_ids(order: SampleOrder, n_rows: int) -> Numbers:
+    """Return `order.ids(n_rows)`, in as little memory as they can be: none at all in dataset order."""
+    if order.kind == "rows":
+        return Steps(range(n_rows))
+    return order.ids(n_rows) if order.seed is None else sort_by_hash(order.seed, n_rows)
+
+
 class FixedBatches:
     """The same batches every epoch: the plan's order, cut."""
 
@@ -47,7 +57,7 @@ class FixedBatches:
 
     @cached_property
     def _batches(self) -> Batches:
-        return Batches.cut(self.order.ids(self.n_rows), self.batch_size, drop_last=self.drop_last)
+        return Batches.cut(lay_ids(self.order, self.n_rows), self.batch_size, drop_last=self.drop_last)
 
     def read(self, epoch: int) -> Batches:
         """Return the batches."""
@@ -78,7 +88,7 @@ class DrawnBatches:
     def read(self, epoch: int) -> Batches:
         """Return the batches of an epoch."""
         if self._last is None or self._last[0] != epoch:
-            ids = epoch_membership(seed=self.seed, epoch=epoch).ids(self.n_rows)
+            ids = lay_ids(epoch_membership(seed=self.seed, epoch=epoch), self.n_rows)
             self._last = epoch, Batches.cut(ids, self.batch_size, drop_last=self.drop_last)
         return self._last[1]
 
@@ -183,9 +193,9 @@ class SamplerBatches:
         return shown
 
 
-def hold_none(batches: Batches) -> NDArray[np.int64]:
+def hold_none(batches: Batches, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return -1 for every batch: each is scored as it is read."""
-    return np.full(len(batches), -1, np.int64)
+    return np.full(len(numbers), -1, np.int64)
 
 
 def held_by_number(held: NDArray[np.bool_] | None) -> Lookup:
@@ -193,15 +203,20 @@ def held_by_number(held: NDArray[np.bool_] | None) -> Lookup:
     return partial(_numbered, held)  # not a function in here: a loader can be pickled
 
 
-def _numbered(held: NDArray[np.bool_] | None, batches: Batches) -> NDArray[np.int64]:
-    numbers = np.arange(len(batches), dtype=np.int64)
-    return numbers if held is None else np.where(held, numbers, -1)
+def _numbered(held: NDArray[np.bool_] | None, batches: Batches, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    return numbers if held is None else np.where(held[numbers], numbers, -1)
 
 
 def held_by_content(planned: Batches) -> Lookup:
     """Return the lookup for batches of the same samples as one of the plan's, wherever they come."""
-    return partial(_found, {key: number for number, key in enumerate(planned.keys())})
+    keys = (key for numbers in in_runs(len(planned)) for key in planned.keys(numbers))
+    return partial(_found, {key: number for number, key in enumerate(keys)})
 
 
-def _found(places: dict[bytes, int], batches: Batches) -> NDArray[np.int64]:
-    return np.array([places.get(key, -1) for key in batches.keys()], np.int64)  # noqa: SIM118  # no mapping
+def _found(places: dict[bytes, int], batches: Batches, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.array([places.get(key, -1) for key in batches.keys(numbers)], np.int64)
+
+
+def count_held(look_up: Lookup, batches: Batches) -> int:
+    """Return how many of an epoch's batches the plan holds."""
+    return sum(int((look_up(batches, numbers) >= 0).sum()) for numbers in in_runs(len(batches)))

@@ -4,11 +4,14 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from assessor import Plan
 from clients.epochs import LAST_EPOCH
 from clients.errors import StateError
 from clients.layout import Layout
 from clients.sampler import Run
+from clients.steps import RUN, Numbers, in_runs
 
 STATE_VERSION = 1
 
@@ -62,7 +65,7 @@ def read_state(state: Mapping[str, Any], layout: Layout, plan: Plan) -> Position
     n_batches = len(layout.source.read(epoch)) // layout.world_size
     if not 0 <= batches <= n_batches:
         raise StateError(f"expected 0 to {n_batches} batches; got epoch {epoch}, {batches} batches")
-    if unknown := set(ahead) - set(layout.dealt(epoch)[batches:]):
+    if ahead and (unknown := set(ahead) - set(_among(ahead, layout.dealt(epoch)[batches:]))):
         raise StateError(f"expected ahead to hold batches that were still to come; got {sorted(unknown)[:3]}")
     return Position(epoch, batches, ahead)
 
@@ -81,5 +84,12 @@ def _identity(layout: Layout, plan: Plan) -> dict[str, Any]:
 
 def _digest(plan: Plan) -> str:
     """Return a name for what the plan decides; scores that differ in rounding do not change it."""
-    text = f"{plan.method} {plan.threshold} {len(plan)} ".encode()
-    return "sha256:" + hashlib.sha256(text + plan.normalize.tobytes()).hexdigest()
+    name = hashlib.sha256(f"{plan.method} {plan.threshold} {len(plan)} ".encode())
+    for start in range(0, len(plan), RUN):
+        name.update(plan.normalize[start : start + RUN].tobytes())
+    return "sha256:" + name.hexdigest()
+
+
+def _among(wanted: list[int], numbers: Numbers) -> list[int]:
+    """Return which of some numbers are there."""
+    return [number for places in in_runs(len(numbers)) for number in np.intersect1d(wanted, numbers[places]).tolist()]

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 from assessor.plan import Plan, make_plan
@@ -50,6 +51,11 @@ class Assessed:
         return name_sources(self.sources)
 
     @property
+    def source_order(self) -> str | None:
+        """SHA-256 name of the sources' order, which a plan's fingerprint covers; None of a single one."""
+        return name_order(self.sources)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a plan should say of its sources."""
         notes = [f"{len(self.sources)} sources in the order of {self.fingerprint}"]
@@ -61,7 +67,7 @@ class Assessed:
         return tuple(notes)
 
     def plan(self, **arguments: Any) -> Plan:
-        """Return `make_plan` of the profile, with what is to be said of the sources in its notes.
+        """Return `make_plan` of the profile, with the sources' order, and what is to be said of them in its notes.
 
         Raises:
             AssessorError: as `make_plan`.
@@ -69,13 +75,37 @@ class Assessed:
         return self.note(make_plan(self.profile, **arguments))
 
     def note(self, plan: Plan) -> Plan:
-        """Return a plan of the profile with `notes` added to its own."""
-        return replace(plan, notes=(*plan.notes, *self.notes))
+        """Return a plan of the profile with `source_order`, and with `notes` added to its own."""
+        return replace(plan, notes=(*plan.notes, *self.notes), source_order=self.source_order)
 
 
 def name_sources(sources: Sequence[tuple[Source, int]]) -> str:
-    """Return the SHA-256 name of objects in an order."""
-    digest = hashlib.sha256(b"normgauge.sources/1\n")
-    for source, rows in sources:
-        digest.update(json.dumps([str(source.uri), source.size_bytes, source.etag, rows]).encode() + b"\n")
+    """Return the SHA-256 name of objects in an order, as they lie there: moved or written again they have another."""
+    return _name(
+        b"normgauge.sources/1", ([str(source.uri), source.size_bytes, source.etag, rows] for source, rows in sources)
+    )
+
+
+def name_order(sources: Sequence[tuple[Source, int]]) -> str | None:
+    """Return the SHA-256 name of the order of several objects: their names below the folder that all lie in, and rows.
+
+    So a dataset that was copied as a whole has the same name as before. Objects of several buckets have no such folder
+    and go by their URIs.
+    """
+    if len(sources) < 2:
+        return None
+    uris = [source.uri for source, _ in sources]
+    names = [str(uri) for uri in uris]
+    if len({(uri.scheme, uri.container) for uri in uris}) == 1:
+        folders = [uri.segments[:-1] for uri in uris]
+        pairs = zip(min(folders), max(folders), strict=False)
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        names = ["/".join(uri.segments[common:]) for uri in uris]
+    return _name(b"normgauge.order/1", ([name, rows] for name, (_, rows) in zip(names, sources, strict=True)))
+
+
+def _name(kind: bytes, parts: Iterable[list[Any]]) -> str:
+    digest = hashlib.sha256(kind + b"\n")
+    for part in parts:
+        digest.update(json.dumps(part).encode() + b"\n")
     return "sha256:" + digest.hexdigest()

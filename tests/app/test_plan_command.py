@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,18 @@ def test_diff_of_plans_for_other_batches(
     main(["plan", "diff", plan[0], str(tmp_path / "other.json"), "--json"])
     found = json.loads(capsys.readouterr().out)
     assert (found["same"], found["same_batches"], found["differing"]) == (False, False, None)
+
+
+def test_diff_of_sources_in_another_order(
+    capsys: pytest.CaptureFixture[str], plan: tuple[str, Plan], tmp_path: Path
+) -> None:
+    for name, digit in (("a", "0"), ("b", "1")):
+        replace(plan[1], source_order="sha256:" + digit * 64).save(tmp_path / f"{name}.json")
+    a, b = str(tmp_path / "a.json"), str(tmp_path / "b.json")
+    assert main(["plan", "diff", a, b]) == 3
+    assert "the plans are for other batches" in capsys.readouterr().out
+    assert main(["plan", "diff", a, plan[0]]) == 0  # an array's plan, which names no order
+    assert "source_order: sha256:0" in capsys.readouterr().out
 
 
 def test_diff_where_scores_change_but_no_decision(

@@ -9,6 +9,8 @@ from hypothesis import given
 from scipy.stats import kstest
 
 from assessor import PlanFormatError, SampleOrder, SettingError, fingerprint, hash_rows
+from assessor import order as order_module
+from assessor.order import sort_by_hash
 
 MASK = 2**64 - 1
 
@@ -45,6 +47,21 @@ def test_orders_are_permutations_that_sort_by_hash(n: int, seed: int) -> None:
     assert ids.dtype == np.int64
     assert (np.diff(hash_rows(seed, ids).astype(np.float64)) >= 0).all()
     assert SampleOrder.ROWS.ids(n).tolist() == list(range(n))
+
+
+@given(n=st.integers(0, 600), seed=st.integers(-5, 2**65), at_once=st.integers(1, 700), bucket=st.integers(1, 700))
+def test_rows_sorted_in_buckets_are_those_sorted_at_once(n: int, seed: int, at_once: int, bucket: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order_module, "HASHED_AT_ONCE", at_once)
+        patch.setattr(order_module, "BUCKET_ROWS", bucket)
+        rows = sort_by_hash(seed, n)
+    np.testing.assert_array_equal(rows, np.argsort(hash_rows(seed, np.arange(n)), kind="stable"))
+    assert rows.dtype == np.uint32
+
+
+def test_many_rows_are_sorted_as_they_are_at_once() -> None:
+    n = 2_500_000  # several runs and many buckets, as they are outside tests
+    np.testing.assert_array_equal(sort_by_hash(7, n), np.argsort(hash_rows(7, np.arange(n)), kind="stable"))
 
 
 def test_a_shuffled_order_is_frozen_for_ever() -> None:

@@ -62,3 +62,17 @@ def test_bits_after_the_last_do_not_count() -> None:
 def test_without_a_copy_there_is_no_array() -> None:
     with pytest.raises(ValueError, match="without copying"):
         np.array(PackedBits.of(np.array([True])), copy=False)
+
+
+@given(BOOLS, BOOLS, st.integers(1, 4), st.data())
+def test_same(values: NDArray[np.bool_], others: NDArray[np.bool_], step: int, data: st.DataObject) -> None:
+    """Whether they are the same does not depend on bits after the last, nor on how many are compared at a time."""
+    changed = values.copy()
+    if len(values) and data.draw(st.booleans()):
+        changed[data.draw(st.integers(0, len(values) - 1))] ^= True
+    bits = PackedBits.of(values)
+    after = np.packbits(np.concatenate([changed, np.ones(-len(values) % 8, bool)]), bitorder="little")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("assessor.packed_bits._STEP", step)
+        assert bits.same(PackedBits(after, len(values))) == np.array_equal(values, changed)
+        assert bits.same(PackedBits.of(others)) == np.array_equal(values, others)

@@ -48,7 +48,7 @@ def test_epoch_membership_differs_by_epoch() -> None:
 @given(n=st.integers(0, 100), world_size=st.integers(1, 9))
 def test_ranks_share_an_epoch(n: int, world_size: int) -> None:
     order = batch_order(n, seed=0, epoch=0)
-    shares = [deal(order, rank=r, world_size=world_size).tolist() for r in range(world_size)]
+    shares = [np.asarray(deal(order, rank=r, world_size=world_size)).tolist() for r in range(world_size)]
     assert {len(share) for share in shares} == {n // world_size}
     dealt = [index for share in shares for index in share]
     assert len(set(dealt)) == len(dealt) == n // world_size * world_size
