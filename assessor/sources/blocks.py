@@ -14,14 +14,12 @@ from assessor.formats.arrow import CONTINUATION, ArrowDecoder
 from assessor.formats.decoder import Part
 from assessor.formats.parquet import ParquetDecoder
 from assessor.formats.settings import DecodeSettings
-from assessor.sources.extents import Extent, decode_all
+from assessor.sources.extents import ARROW_SCHEMA_AT, Extent, decode_all
 from assessor.sources.ranged import RangedFile, read_range
 from assessor.sources.stores import Source, Store
 
 LEAST_STRIDES = 8
 """Parts are at least so many times as long as what their edges are a multiple of, unless that is a single batch."""
-_ARROW_SCHEMA_AT = 8
-"""Byte at which an Arrow file's schema begins."""
 _END = CONTINUATION + bytes(4)
 
 
@@ -163,7 +161,7 @@ def _record_batches(
     """Read record batches as the stream that the schema, they and an end mark make."""
     decoder = ArrowDecoder(settings)
     groups = block.extent.groups
-    yield from decoder.feed(store.read(block.source, _ARROW_SCHEMA_AT, block.schema_stop))
+    yield from decoder.feed(store.read(block.source, ARROW_SCHEMA_AT, block.schema_stop))
     for piece in read_range(store, block.source, groups[0].start, groups[-1].stop):
         yield from decoder.feed(piece)
         on_bytes(len(piece))
