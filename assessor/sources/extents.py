@@ -213,18 +213,14 @@ def _check_places(listed: Sequence[Listed], end: int) -> None:
             f"file; its index says that this begins at byte {at}: write it again"
         )
     for number, (offset, metadata_bytes, body_bytes) in enumerate(listed):
+        follows = offset == at and 8 < metadata_bytes <= 8 + MAX_METADATA_BYTES and body_bytes >= 0
         at += metadata_bytes + body_bytes
-        if offset + metadata_bytes + body_bytes != at or not 8 < metadata_bytes <= 8 + MAX_METADATA_BYTES:
-            break
-        if body_bytes < 0 or at > end:
-            break
-    else:
-        return
-    raise FormatError(
-        f"expected record batches one after another before byte {end} of an Arrow IPC file; its index says that number "
-        f"{number} begins at byte {offset}, with {metadata_bytes} and {body_bytes} bytes: it was cut off or written "
-        "over, write it again"
-    )
+        if not follows or at > end:
+            raise FormatError(
+                f"expected record batches one after another before byte {end} of an Arrow IPC file; its index says "
+                f"that number {number} begins at byte {offset}, with {metadata_bytes} and {body_bytes} bytes: it was "
+                "cut off or written over, write it again"
+            )
 
 
 def _runs(listed: Sequence[Listed]) -> list[list[Listed]]:
