@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from assessor.errors import AssessorError
@@ -79,14 +79,17 @@ def test_mutated_files_are_cut_and_read_or_skipped(name: str, tmp_path: Path) ->
     assert outcomes["read"] >= 1
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     body=st.sampled_from(BODIES["arrow_file"]),
-    at=st.floats(0, 1, exclude_max=True),
-    number=st.integers(-(2**63), 2**63 - 1),
+    number=st.integers(-(2**63), 2**63 - 1) | st.integers(0, 62).map(lambda bits: 1 << bits),
+    data=st.data(),
 )
-@example(BODIES["arrow_file"][0], 0.0, 0)
-def test_an_arrow_file_with_any_number_in_any_place(tmp_path: Path, body: bytes, at: float, number: int) -> None:
-    place = int(at * len(body) / 8) * 8
-    changed = body[:place] + number.to_bytes(8, "little", signed=True) + body[place + 8 :]
+def test_an_arrow_file_with_another_count_or_offset(
+    tmp_path: Path, body: bytes, number: int, data: st.DataObject
+) -> None:
+    numbers = [int.from_bytes(body[at : at + 8], "little") for at in range(0, len(body), 8)]
+    places = [8 * k for k, here in enumerate(numbers) if 0 < here <= len(body)]
+    at = data.draw(st.sampled_from(places))
+    changed = body[:at] + number.to_bytes(8, "little", signed=True) + body[at + 8 :]
     check_skipped(tmp_path, "arrow_file", changed, 1)
