@@ -165,8 +165,8 @@ def test_what_the_caller_of_a_run_raises_is_no_sources_fault(shards: Path) -> No
 
 
 def test_files_that_no_store_can_take_are_named_or_skipped(tmp_path: Path) -> None:
-    for name in (b"a\tb.npy", b"a\nb.npy", b"\xff.npy", b"x#12"):
-        (tmp_path / os.fsdecode(name)).write_bytes(npy(X, Y))
+    for encoded in (b"a\tb.npy", b"a\nb.npy", b"\xff.npy", b"x#12"):
+        (tmp_path / os.fsdecode(encoded)).write_bytes(npy(X, Y))
     (tmp_path / "x.npy").write_bytes(npy(X, Y))
     odd = {"a%09b.npy", "a%0Ab.npy", "%FF.npy", "x%2312"}
     options: dict[str, Any] = {"batch_sizes": [8], "engine": "serial"}
