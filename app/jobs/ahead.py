@@ -1,8 +1,8 @@
 """Objects of an ingest job, read by the workers of an engine ahead of the one that is to be stored.
 
 Shards are stored one after another, as a job's lease wants it; only reading and profiling is spread. What a worker
-cannot do is left to the job itself, which reads that object again and says what is wrong with it. So an engine changes
-how long a job takes, and nothing else.
+cannot do, for whatever reason, is left to the job itself, which reads that object again and says what is wrong with
+it. So an engine changes how long a job takes, and nothing else.
 """
 
 import logging
@@ -15,10 +15,9 @@ from app.ingest import Ingested, ShardReader
 from app.jobs.objects import decoded_pieces, encoding_of_name, format_of_name
 from app.jobs.policy import IngestPolicy
 from app.jobs.running import Running
-from app.problems import ProblemError
 from app.records import Assessment, Shard
 from app.settings import Settings
-from assessor import AssessorError, Profile
+from assessor import Profile
 from assessor.execution import EngineError, WorkerLostError, open_engine
 from assessor.execution.engines import Report
 from assessor.formats import DecodeSettings
@@ -163,7 +162,7 @@ def count_rows(shared: Shared, task: tuple[int, dict[str, Any]], report: Report)
             return None
         store = policy.open(uri)
         _, extent = read_layout(store, store.find(uri), DecodeSettings(), format=item["format"] or format_of_name(uri))
-    except (AssessorError, ProblemError):
+    except Exception:  # the job itself reads the object, and says what is wrong with it
         return None
     return None if extent is None else extent.rows
 
@@ -180,6 +179,6 @@ def read_object(shared: Shared, task: Task, report: Report) -> Read | None:
         for piece in decoded_pieces(store, source, shared.settings.max_decoded_bytes, report):
             reader.feed(piece)
         ingested = reader.finish()
-    except (AssessorError, ProblemError):
+    except Exception:  # as above
         return None
     return Read(source, first_row, ingested.profile.to_bytes(), ingested.digest, ingested.size_bytes)

@@ -64,7 +64,7 @@ def profile_sources(
 
     Raises:
         AssessorError: a setting is out of its range, a place holds nothing, an object cannot be read, or none of them.
-        EngineError: no worker can be started, or the worker of an object dies each time.
+        EngineError: no worker can be started, or an object's worker dies or lacks memory each time.
 
     >>> import tempfile, numpy as np
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -11,12 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from assessor.errors import FormatError, SettingError, SourceError, SourceUnavailableError, SourceUriError
+from assessor.errors import (
+    FormatError,
+    SettingError,
+    SourceDeniedError,
+    SourceError,
+    SourceNotFoundError,
+    SourceUnavailableError,
+    SourceUriError,
+)
 from assessor.execution.retrying import in_rounds
 from assessor.sources.globs import is_pattern
 from assessor.sources.settings import StoreSettings
-from assessor.sources.stores import LONGEST_LIST, Source, Store, find_pattern, open_store
-from assessor.sources.uris import SCHEMES, SourceUri
+from assessor.sources.stores import LONGEST_LIST, Refuse, Source, Store, find_pattern, open_store, raise_error
+from assessor.sources.uris import SCHEMES, SourceUri, check_path
 
 MANIFEST_MARK = "@"
 """A place that begins so is a manifest."""
@@ -63,7 +71,8 @@ def find_sources(
             its end, for all objects below it; or `@` and the URI or path of a manifest: a JSON object a line, with
             "uri" (or a path from the manifest's folder), and optionally "rows". What is `Listed` already stays so.
         stores: how object stores are reached.
-        skip: a manifest's objects that are not there are listed with their error instead of raising it.
+        skip: a manifest's objects that are not there, and what lies in a folder and cannot be read by its name, are
+            listed with their error instead of raising it.
 
     Raises:
         SourceError: a place holds nothing, or cannot be read. FormatError: a manifest is malformed.
@@ -87,7 +96,7 @@ def find_sources(
             uri, _ = to_uri(text.removeprefix(MANIFEST_MARK))
             found.extend(_find_all(_read_manifest(uri, store_of), store_of, skip=skip))
         else:
-            found.extend(map(Listed, _expand(text, store_of)))
+            found.extend(_expand(text, store_of, skip=skip))
     if not found:
         raise SettingError("expected at least one source; got none: name objects, a pattern or a manifest")
     _check_once(found)
@@ -106,21 +115,45 @@ def to_uri(place: str) -> tuple[SourceUri, bool]:
         raise SourceUriError(f"expected a path, or a URI that begins with s3:// or file://; got {place!r:.100}")
     path = os.path.abspath(place)
     uri = SourceUri("file", "", path.lstrip("/"))
-    return SourceUri.parse(str(uri)), place.endswith("/") or os.path.isdir(path)
+    check_path(uri)
+    return uri, place.endswith("/") or os.path.isdir(path)
 
 
-def _expand(place: str, store_of: StoreOf) -> list[Source]:
+def _expand(place: str, store_of: StoreOf, *, skip: bool) -> list[Listed]:
     uri, is_folder = to_uri(place)
     store = store_of(uri)
+    refused: list[Listed] = []
+
+    def note(source: Source, error: SourceError) -> None:
+        refused.append(Listed(source, error=error))
+
+    refuse: Refuse = note if skip else raise_error
     if is_folder:
-        below = sorted(store.list(uri), key=lambda source: source.uri)
-        if not below:
+        found = list(store.list(uri, refuse=refuse))
+        if not found and not refused:
             raise SourceUriError(f"expected a folder with objects; there is none below {place!r:.200}: check the path")
-        return below
-    literal = uri.scheme == "file" and Path("/", uri.key).exists()
-    if is_pattern(uri.key) and not literal:
-        return find_pattern(store, uri, limit=LONGEST_LIST)
-    return [store.find(uri)]
+    elif (literal := _find_literal(uri, store)) is not None:
+        found = [literal]
+    else:
+        try:
+            found = find_pattern(store, uri, limit=LONGEST_LIST, refuse=refuse)
+        except SourceNotFoundError:
+            if not refused:
+                raise
+            found = []
+    return sorted([*map(Listed, found), *refused], key=lambda listed: listed.source.uri)
+
+
+def _find_literal(uri: SourceUri, store: Store) -> Source | None:
+    """Return the object that has a place's key; None where the key is a pattern, and none has it as it stands."""
+    if not is_pattern(uri.key) or (uri.scheme == "file" and Path("/", uri.key).exists()):
+        return store.find(uri)
+    if uri.scheme == "file" or "[" not in uri.key:  # a key of * and ? is matched by itself
+        return None
+    try:
+        return store.find(uri)
+    except (SourceNotFoundError, SourceDeniedError):  # which some stores say of what is not there
+        return None
 
 
 def _read_manifest(uri: SourceUri, store_of: StoreOf) -> list[tuple[SourceUri, int | None]]:

@@ -1,5 +1,6 @@
 """What workers do: look at objects, and profile blocks of their rows."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from assessor.errors import AssessorError, FormatError, SourceUnavailableError
-from assessor.execution.engines import Report
+from assessor.execution.engines import Report, WorkerLostError
 from assessor.execution.merging import MergeTree, SampleBar
 from assessor.formats.settings import DEFAULT, DecodeSettings
 from assessor.profile import Profile
@@ -17,6 +18,8 @@ from assessor.sources.blocks import BLOCK_ROWS, Block, read_block
 from assessor.sources.extents import Extent, inspect_source
 from assessor.sources.settings import StoreSettings
 from assessor.sources.stores import Readable, Source, Store, open_store
+
+log = logging.getLogger("normgauge")
 
 LOOKS_AT_A_TIME = 16
 """Headers asked for at a time by one worker."""
@@ -139,12 +142,13 @@ def inspect_sources(
 
     def look(item: tuple[int, Source, int | None]) -> tuple[int, Extent | Failure]:
         number, source, rows = item
+        told = _Told(report)
         try:
             store = _store(source.uri.scheme, source.uri.container, settings.stores)
-            found = inspect_source(store, source, settings.decode, format=settings.format, rows=rows, on_bytes=report)
+            found = inspect_source(store, source, settings.decode, format=settings.format, rows=rows, on_bytes=told)
             return number, found
-        except AssessorError as error:
-            return number, describe(error, source)
+        except Exception as error:  # whatever a decoder does on bytes that nobody foresaw is that object's fault
+            return number, told.failure(error, source)
 
     if len(task) == 1 or task[0][1].uri.scheme == "file":
         return [look(item) for item in task]
@@ -165,10 +169,11 @@ def profile_blocks(settings: Settings, task: Reading, report: Report) -> Profile
     with ExitStack() as stack:
         readers = _Readers(settings, task.placed, stack)
         for placed in task.placed:
+            told = _Told(report)
             try:
-                profile = _profile_next(settings, placed, readers.of(placed), task.bar, kinds, report)
-            except AssessorError as error:
-                failures.append((placed.number, describe(error, placed.block.source)))
+                profile = _profile_next(settings, placed, readers.of(placed), task.bar, kinds, told)
+            except Exception as error:  # as in `inspect_sources`
+                failures.append((placed.number, told.failure(error, placed.block.source)))
                 continue
             of_kind = kinds.setdefault(kind_of(profile), _OfKind(SampleBar(task.bar)))
             of_kind.tree.add(profile)
@@ -234,11 +239,44 @@ def _profile_next(
     return profile
 
 
-def describe(error: AssessorError, source: Source) -> Failure:
-    """Return a failure that names its object."""
+class _Told:
+    """A report that remembers what it raised: that is the caller's to see, and no object's fault."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._raised: Exception | None = None
+
+    def __call__(self, size_bytes: int) -> None:
+        """Tell of bytes that were read."""
+        try:
+            self._report(size_bytes)
+        except Exception as error:
+            self._raised = error
+            raise
+
+    def failure(self, error: Exception, source: Source) -> Failure:
+        """Return the failure of an object; raise what the report raised."""
+        if error is self._raised:
+            raise error
+        return describe(error, source)
+
+
+def describe(error: Exception, source: Source) -> Failure:
+    """Return a failure that names its object: of the store or of its data, or of what nobody foresaw of either.
+
+    A lack of memory counts as a worker that is lost by it would: it is tried again, then its object is named.
+    """
     text, uri = str(error), str(source.uri)
-    transient = isinstance(error, SourceUnavailableError)
-    return Failure(text if uri in text else f"{uri}: {text}", type(error), transient, uri)
+    if isinstance(error, AssessorError):
+        transient = isinstance(error, SourceUnavailableError)
+        return Failure(text if uri in text else f"{uri}: {text}", type(error), transient, uri)
+    if isinstance(error, MemoryError):
+        advice = "take fewer workers or batch sizes, or leave the source out"
+        text = f"{uri}: expected enough memory to read it; got {text or 'none'!s:.200}: {advice}"
+        return Failure(text, WorkerLostError, True, uri)
+    log.warning("%s: not foreseen when it was read", uri, exc_info=error)
+    text = f"{uri}: expected a shard that can be read; got {type(error).__name__}: {text:.200}: write it again"
+    return Failure(text, FormatError, False, uri)
 
 
 def _profile(settings: Settings, placed: Placed, store: Readable, bar: int | None, report: Report) -> Profile:

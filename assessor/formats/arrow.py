@@ -24,6 +24,36 @@ MESSAGE_IN_MEMORY_BYTES = 16 << 20
 """A longer record batch is written to a temporary file and memory-mapped."""
 CONTINUATION = b"\xff\xff\xff\xff"
 MAGIC = b"ARROW1"
+MOST_GROWTH = 1 << 15
+"""Zstandard writes a block of at most 128 kB in no less than 4 bytes; LZ4 shrinks less, by 255 at most."""
+
+
+def check_sizes(message: Message, settings: DecodeSettings) -> None:
+    """Check what a record batch's metadata says of its buffers and rows against what its body can hold.
+
+    Raises:
+        FormatError: a buffer is not within the body, or there are more rows than bits for them: of the columns that
+            are read, none has less than a bit a row.
+    """
+    at = longest = 0
+    for offset, length in sorted(message.buffers):
+        if length < 0 or offset < 0 or offset + length > message.body_bytes or (length and offset < at):
+            raise FormatError(
+                f"expected buffers one after another within {message.body_bytes} bytes of a record batch; "
+                f"one is at {offset}, {length} bytes long: write it again"
+            )
+        at, longest = max(at, offset + length), max(longest, length)
+    grown = min(longest * MOST_GROWTH, settings.max_page_bytes) if message.compressed else longest
+    if not 0 <= message.rows <= 8 * grown:
+        raise FormatError(
+            f"expected a record batch of 0 to {8 * grown} rows, for which its longest buffer of {longest} bytes has "
+            f"room; its metadata says {message.rows}: write it again"
+        )
+    if message.nodes and message.nodes[0][0] != message.rows:
+        raise FormatError(
+            f"expected {message.rows} rows in each column of a record batch, as its metadata says; the first has "
+            f"{message.nodes[0][0]}: write it again"
+        )
 
 
 @formats.register("arrow")
@@ -119,14 +149,7 @@ class ArrowDecoder:
                 f"expected record batches of at most {self._settings.max_spool_bytes} bytes; got "
                 f"{message.body_bytes}: write smaller ones"
             )
-        at = 0
-        for offset, length in sorted(message.buffers):
-            if length < 0 or offset < 0 or offset + length > message.body_bytes or (length and offset < at):
-                raise FormatError(
-                    f"expected buffers one after another within {message.body_bytes} bytes of a record batch; "
-                    f"one is at {offset}, {length} bytes long: write it again"
-                )
-            at = max(at, offset + length)
+        check_sizes(message, self._settings)
 
     def _take_body(self, view: memoryview) -> int:
         assert self._spool is not None

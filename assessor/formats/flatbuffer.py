@@ -19,6 +19,7 @@ class Message(NamedTuple):
         kind: SCHEMA, RECORD_BATCH or another of MessageHeader.
         body_bytes: length of the body that follows.
         rows: of a record batch.
+        nodes: (length, nulls) of its columns and of what is in them, a column before what is in it.
         compressed: whether its buffers are.
         buffers: (offset, length) of its buffers in the body.
     """
@@ -26,8 +27,17 @@ class Message(NamedTuple):
     kind: int
     body_bytes: int
     rows: int = 0
+    nodes: tuple[tuple[int, int], ...] = ()
     compressed: bool = False
     buffers: tuple[tuple[int, int], ...] = ()
+
+
+class Listed(NamedTuple):
+    """A record batch in the footer of an Arrow file: where it begins, the bytes of its metadata and of its body."""
+
+    offset: int
+    metadata_bytes: int
+    body_bytes: int
 
 
 class _Table:
@@ -87,15 +97,16 @@ def read_message(metadata: bytes) -> Message:
         raise FormatError("expected an Arrow stream of little-endian numbers; got big-endian ones: write it again")
     if kind != RECORD_BATCH or header is None:
         return Message(kind, body_bytes)
+    nodes = tuple((length, nulls) for length, nulls in header.structs(1, "<qq"))
     buffers = tuple((offset, length) for offset, length in header.structs(2, "<qq"))
-    return Message(kind, body_bytes, header.number(0, "<q"), header.place(3) is not None, buffers)
+    return Message(kind, body_bytes, header.number(0, "<q"), nodes, header.place(3) is not None, buffers)
 
 
-def read_footer(footer: bytes) -> tuple[tuple[int, int, int], ...]:
-    """Return (offset, metadata bytes, body bytes) of each record batch that an Arrow file's footer lists.
+def read_footer(footer: bytes) -> tuple[Listed, ...]:
+    """Return the record batches that an Arrow file's footer lists.
 
     Raises:
         FormatError: it is no footer.
     """
     blocks = _Table(footer, _read("<I", footer, 0)).structs(3, "<qi4xq")
-    return tuple((offset, metadata_bytes, body_bytes) for offset, metadata_bytes, body_bytes in blocks)
+    return tuple(Listed(*block) for block in blocks)

@@ -45,10 +45,25 @@ def read_metadata(file: BinaryIO) -> tuple[int, list[RowGroup]]:
     """
     size_bytes = file.seek(0, 2)
     file.seek(max(0, size_bytes - 8))
-    tail = file.read(8)
+    length = metadata_length(file.read(8), size_bytes)
+    file.seek(size_bytes - 8 - length)
+    return size_bytes, parse_metadata(file.read(length))
+
+
+def metadata_length(tail: bytes, size_bytes: int) -> int:
+    """Return the length of the metadata, which ends 8 bytes before the end of a file.
+
+    Args:
+        tail: the file's last bytes, at least 8 of them.
+        size_bytes: the file's size.
+
+    Raises:
+        FormatError: it is no Parquet, or its metadata is longer than pyarrow should read.
+    """
+    tail = tail[-8:]
     if size_bytes < 12 or tail[4:] != MAGIC:
         raise FormatError(
-            f"expected a Parquet file that ends with its metadata and {MAGIC!r}; got {tail[-8:]!r} at its end: "
+            f"expected a Parquet file that ends with its metadata and {MAGIC!r}; got {tail!r} at its end: "
             "it was cut off, or is no Parquet"
         )
     length = int.from_bytes(tail[:4], "little")
@@ -57,16 +72,34 @@ def read_metadata(file: BinaryIO) -> tuple[int, list[RowGroup]]:
             f"expected Parquet metadata of at most {min(MAX_METADATA_BYTES, size_bytes - 12)} bytes; got {length}: "
             "write fewer row groups, or put the features into one list column"
         )
-    file.seek(size_bytes - 8 - length)
-    groups = CompactReader(file.read(length)).struct().get(4)
-    return size_bytes, [_row_group(group) for group in groups] if isinstance(groups, list) else []
+    return length
+
+
+def parse_metadata(metadata: bytes) -> list[RowGroup]:
+    """Return a file's row groups.
+
+    Raises:
+        FormatError: the metadata is malformed; its row groups do not have the rows that it says there are in all, or
+            have more than their columns have values.
+    """
+    file = CompactReader(metadata).struct()
+    listed = file.get(4)
+    groups = [_row_group(group) for group in listed] if isinstance(listed, list) else []
+    rows = sum(group.rows for group in groups)
+    if file.get(3) != rows:
+        raise FormatError(f"expected {file.get(3)!r:.80} rows, as the metadata says; its row groups have {rows}")
+    return groups
 
 
 def _row_group(group: dict[int, object]) -> RowGroup:
-    chunks, rows = group.get(1), group.get(3)
-    if not isinstance(chunks, list) or not isinstance(rows, int) or rows < 0:
+    listed, rows = group.get(1), group.get(3)
+    if not isinstance(listed, list) or not isinstance(rows, int) or rows < 0:
         raise FormatError(f"expected a row group with columns and a number of rows; got {rows!r:.80} rows")
-    return RowGroup(rows, tuple(_chunk(chunk.get(3)) for chunk in chunks))
+    chunks = tuple(_chunk(chunk.get(3)) for chunk in listed)
+    least = min((chunk.values for chunk in chunks), default=0)
+    if rows > least:
+        raise FormatError(f"expected a value a row in each column of a row group of {rows} rows; one has {least}")
+    return RowGroup(rows, chunks)
 
 
 def _chunk(metadata: object) -> Chunk:

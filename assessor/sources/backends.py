@@ -1,6 +1,7 @@
 """The one place that knows obstore: stores are made here, and its errors become ours."""
 
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from assessor.errors import (
     SourceNotFoundError,
     SourceRedirectError,
     SourceUnavailableError,
+    SourceUriError,
 )
 from assessor.sources.settings import StoreSettings, host_of
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 NOWHERE = "127.0.0.1:0"
 """Where no one can listen. It stands as the proxy for all hosts but the store's own, so a redirect ends there."""
 
+_KEY_IN_ERROR = re.compile(r'path: "((?:[^"\\]|\\.)*)"')
 _CONTAINER_ADDRESS = "169.254.170.2"
 _MACHINE_ADDRESS = "169.254.169.254"
 
@@ -102,6 +105,13 @@ def translated(what: str, endpoint: str | None) -> Iterator[None]:
     except (errors.PermissionDeniedError, errors.UnauthenticatedError, PermissionError) as error:
         raise SourceDeniedError(
             f"expected to be allowed to read {what}; the store refused: check the credentials and their rights"
+        ) from error
+    except errors.InvalidPathError as error:
+        found = _KEY_IN_ERROR.search(str(error))
+        key = found[1] if found else "another"
+        raise SourceUriError(
+            f"expected keys without empty parts, . and .., and control characters below {what}; got "
+            f"'{key:.200}': rename that object, or name the others in a manifest"
         ) from error
     except (errors.BaseError, OSError) as error:
         raise _failure(what, endpoint, str(error)) from error

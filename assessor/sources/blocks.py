@@ -14,7 +14,7 @@ from assessor.formats.arrow import CONTINUATION, ArrowDecoder
 from assessor.formats.decoder import Part
 from assessor.formats.parquet import ParquetDecoder
 from assessor.formats.settings import DecodeSettings
-from assessor.sources.extents import Extent, decode_all
+from assessor.sources.extents import ARROW_SCHEMA_AT, Extent, decode_all
 from assessor.sources.ranged import RangedFile, read_range
 from assessor.sources.stores import Readable, Source
 
@@ -22,8 +22,6 @@ LEAST_STRIDES = 8
 """Parts are at least so many times as long as what their edges are a multiple of, unless that is a single batch."""
 BLOCK_ROWS = 1 << 20
 """Most rows of a block, where its format can be cut so: a worker holds some 20 bytes of each while it profiles it."""
-_ARROW_SCHEMA_AT = 8
-"""Byte at which an Arrow file's schema begins."""
 _END = CONTINUATION + bytes(4)
 
 
@@ -169,7 +167,7 @@ def _record_batches(
     """Read record batches as the stream that the schema, they and an end mark make."""
     decoder = ArrowDecoder(settings)
     groups = block.extent.groups
-    yield from decoder.feed(store.read(block.source, _ARROW_SCHEMA_AT, block.schema_stop))
+    yield from decoder.feed(store.read(block.source, ARROW_SCHEMA_AT, block.schema_stop))
     for piece in read_range(store, block.source, groups[0].start, groups[-1].stop):
         yield from decoder.feed(piece)
         on_bytes(len(piece))

@@ -4,28 +4,31 @@ npy, safetensors, Arrow files and Parquet say it in a header or a footer. All ot
 Arrow streams) are decoded once to count their rows, unless a manifest tells them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
 from assessor.errors import EmptyShardError, FormatError
-from assessor.formats.arrow import MAGIC, MAX_METADATA_BYTES
+from assessor.formats.arrow import CONTINUATION, MAGIC, MAX_METADATA_BYTES, check_sizes
 from assessor.formats.decoder import Decoder, Part, TensorReader, formats
-from assessor.formats.flatbuffer import read_footer, read_message
+from assessor.formats.flatbuffer import RECORD_BATCH, Listed, read_footer, read_message
 from assessor.formats.npy import header_length as npy_header_length
 from assessor.formats.npy import make_reader
-from assessor.formats.parquet_pages import read_metadata
+from assessor.formats.parquet_pages import metadata_length, parse_metadata
 from assessor.formats.recognize import RECOGNIZED_BYTES, format_of
 from assessor.formats.safetensors import header_length as tensors_header_length
 from assessor.formats.safetensors import make_readers
 from assessor.formats.settings import DecodeSettings, check_columns
 from assessor.formats.spool import FileDecoder
-from assessor.sources.ranged import RangedFile, read_range
+from assessor.sources.ranged import AHEAD, RANGE_BYTES, RangedFile, read_range
 from assessor.sources.stores import Readable, Source
 
 HEAD_BYTES = 1 << 16
-"""First bytes that are asked for at once; headers are mostly shorter."""
+"""First or last bytes that are asked for at once; headers are mostly shorter."""
+ARROW_SCHEMA_AT = 8
+"""Byte at which an Arrow file's schema begins."""
 
 
 @dataclass(frozen=True)
@@ -175,32 +178,112 @@ def _of_tensors(source: Source, format: str, offset: int, readers: list[TensorRe
     return Extent(source, format, rows, tensors=tuple(tensors))
 
 
-def _arrow_file(store: Readable, source: Source, head: bytes, settings: DecodeSettings) -> Extent | None:
-    """Return the record batches that the footer lists; None where they do not lie one after another."""
-    tail = store.read(source, max(0, source.size_bytes - 10), source.size_bytes)
-    length = int.from_bytes(tail[:4], "little")
-    if not tail.endswith(MAGIC) or length > min(MAX_METADATA_BYTES, source.size_bytes - 10):
+def _arrow_file(store: Readable, source: Source, head: bytes, settings: DecodeSettings) -> Extent:
+    """Return the record batches that the footer lists, of which only the metadata is read."""
+    known = _KnownEnds(store, source, head)
+    size_bytes = source.size_bytes
+    tail = known.read(max(0, size_bytes - 10), size_bytes)
+    length, end = int.from_bytes(tail[:4], "little"), size_bytes - 10
+    if not tail.endswith(MAGIC) or not 0 < length <= min(MAX_METADATA_BYTES, end - ARROW_SCHEMA_AT):
         raise FormatError(f"expected an Arrow IPC file that ends with {MAGIC!r}; got {tail!r}: it was cut off")
-    end = source.size_bytes - 10
-    listed = read_footer(store.read(source, end - length, end))
-    groups = []
-    at = listed[0][0] if listed else 0
-    for offset, metadata_bytes, body_bytes in listed:
-        if offset != at or not 8 < metadata_bytes <= MAX_METADATA_BYTES or body_bytes < 0 or offset > end:
-            return None  # the decoder says what is wrong
-        at = offset + metadata_bytes + body_bytes
-        message = read_message(store.read(source, offset + 8, offset + metadata_bytes))
-        groups.append(Group(message.rows, offset, at))
-    return Extent(source, "arrow_file", sum(group.rows for group in groups), groups=tuple(groups))
+    listed = read_footer(known.read(end - length, end))
+    _check_places(listed, end - length)
+    runs = _runs(listed)
+
+    def look(run: Sequence[Listed]) -> list[Group]:
+        first = run[0].offset
+        data = known.read(first, run[-1].offset + run[-1].metadata_bytes)
+        return [_group(data[at.offset - first :][: at.metadata_bytes], at, settings) for at in run]
+
+    if source.uri.scheme == "file" or len(runs) < 2:
+        looked = list(map(look, runs))
+    else:
+        with ThreadPoolExecutor(AHEAD, thread_name_prefix="look") as pool:
+            looked = list(pool.map(look, runs))
+    groups = tuple(group for run in looked for group in run)
+    return Extent(source, "arrow_file", sum(group.rows for group in groups), groups=groups)
 
 
-def _parquet(store: Readable, source: Source, head: bytes, settings: DecodeSettings) -> Extent | None:
-    _, found = read_metadata(cast(BinaryIO, RangedFile(store, source)))
+def _check_places(listed: Sequence[Listed], end: int) -> None:
+    """Check that record batches lie one after another, behind a schema and before `end`."""
+    at = listed[0].offset if listed else end
+    if listed and not 8 < at - ARROW_SCHEMA_AT <= 8 + MAX_METADATA_BYTES:
+        raise FormatError(
+            f"expected a schema of at most {MAX_METADATA_BYTES} bytes before the first record batch of an Arrow IPC "
+            f"file; its index says that this begins at byte {at}: write it again"
+        )
+    for number, (offset, metadata_bytes, body_bytes) in enumerate(listed):
+        follows = offset == at and 8 < metadata_bytes <= 8 + MAX_METADATA_BYTES and body_bytes >= 0
+        at += metadata_bytes + body_bytes
+        if not follows or at > end:
+            raise FormatError(
+                f"expected record batches one after another before byte {end} of an Arrow IPC file; its index says "
+                f"that number {number} begins at byte {offset}, with {metadata_bytes} and {body_bytes} bytes: it was "
+                "cut off or written over, write it again"
+            )
+
+
+def _runs(listed: Sequence[Listed]) -> list[list[Listed]]:
+    """Return record batches whose metadata is read at once: what lies between costs less than another request."""
+    runs: list[list[Listed]] = []
+    behind = 0
+    for place in listed:
+        stop = place.offset + place.metadata_bytes
+        if runs and place.offset - behind <= HEAD_BYTES and stop - runs[-1][0].offset <= RANGE_BYTES:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+        behind = stop
+    return runs
+
+
+def _group(data: bytes, place: Listed, settings: DecodeSettings) -> Group:
+    """Return what the metadata of a record batch says, once it is known to go with the index and with its body."""
+    prefix = CONTINUATION + (place.metadata_bytes - 8).to_bytes(4, "little")
+    if data[:8] == prefix:
+        message = read_message(data[8:])
+        if message.kind == RECORD_BATCH and message.body_bytes == place.body_bytes:
+            check_sizes(message, settings)
+            return Group(message.rows, place.offset, place.offset + place.metadata_bytes + place.body_bytes)
+    raise FormatError(
+        f"expected a record batch of {place.metadata_bytes} and {place.body_bytes} bytes at byte {place.offset} of an "
+        "Arrow IPC file, as its index says; got another message: write it again"
+    )
+
+
+def _parquet(store: Readable, source: Source, head: bytes, settings: DecodeSettings) -> Extent:
+    known = _KnownEnds(store, source, head)
+    size_bytes = source.size_bytes
+    end = size_bytes - 8
+    length = metadata_length(known.read(max(0, end), size_bytes), size_bytes)
     groups = []
-    for group in found:
+    for group in parse_metadata(known.read(end - length, end)):
         start = min((chunk.start for chunk in group.chunks), default=0)
-        groups.append(Group(group.rows, start, max((chunk.end for chunk in group.chunks), default=start)))
+        stop = max((chunk.end for chunk in group.chunks), default=start)
+        if not 0 <= start <= stop <= size_bytes:
+            raise FormatError(
+                f"expected row groups within the {size_bytes} bytes of a Parquet file; its metadata says {start} to "
+                f"{stop}: it was cut off or written over, write it again"
+            )
+        groups.append(Group(group.rows, start, stop))
     return Extent(source, "parquet", sum(group.rows for group in groups), groups=tuple(groups))
+
+
+class _KnownEnds:
+    """An object of which the first bytes are at hand, and the last once they are needed; others are asked for."""
+
+    def __init__(self, store: Readable, source: Source, head: bytes) -> None:
+        self._store, self._source, self._head = store, source, head
+        self._tail_at = max(len(head), source.size_bytes - HEAD_BYTES)
+        self._tail = store.read(source, self._tail_at, source.size_bytes) if self._tail_at < source.size_bytes else b""
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes [start, stop), which are within the object."""
+        if stop <= len(self._head):
+            return self._head[start:stop]
+        if start >= self._tail_at:
+            return self._tail[start - self._tail_at : stop - self._tail_at]
+        return self._store.read(self._source, start, stop)
 
 
 _LAYOUTS: dict[str, Callable[[Readable, Source, bytes, DecodeSettings], Extent | None]] = {

@@ -1,6 +1,7 @@
 """Stores and what is read of them: found, listed by a pattern, read in part."""
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,14 +9,22 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from assessor.errors import SourceChangedError, SourceEscapeError, SourceNotFoundError, SourceUriError
+from assessor.errors import (
+    SourceChangedError,
+    SourceError,
+    SourceEscapeError,
+    SourceNotFoundError,
+    SourceUriError,
+)
 from assessor.sources.backends import make_local, make_s3, translated
 from assessor.sources.globs import base_of, matches
 from assessor.sources.settings import StoreSettings
-from assessor.sources.uris import SourceUri
+from assessor.sources.uris import SourceUri, check_path
 
 LONGEST_LIST = 1_000_000
 """Most objects that are looked at for a pattern."""
+_UNFINISHED = re.compile(r".*#[0-9]+", re.DOTALL)
+"""Names that obstore keeps for files it has not yet written in full."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +43,18 @@ class Source:
 
 
 Keep = Callable[[str], bool]
+Refuse = Callable[[Source, SourceError], None]
+"""Called with what lies in a folder and cannot be read, of size 0, and with the reason."""
 
 
 def all_of_them(_key: str) -> bool:
     """Return true."""
     return True
+
+
+def raise_error(_source: Source, error: SourceError) -> None:
+    """Raise the error."""
+    raise error
 
 
 class Readable(Protocol):
@@ -64,21 +80,22 @@ class Store(Readable, Protocol):
         """Return the object at a URI. Raises SourceError: there is none that may be read."""
         ...
 
-    def list(self, folder: SourceUri, keep: Keep = all_of_them) -> Iterator[Source]:
+    def list(self, folder: SourceUri, keep: Keep = all_of_them, refuse: Refuse = raise_error) -> Iterator[Source]:
         """Yield all objects below a folder whose keys are kept, in any order. Raises SourceError."""
         ...
 
 
-def find_pattern(store: Store, pattern: SourceUri, *, limit: int) -> list[Source]:
+def find_pattern(store: Store, pattern: SourceUri, *, limit: int, refuse: Refuse = raise_error) -> list[Source]:
     """Return the objects that a pattern matches, sorted by the characters of their keys.
 
     Args:
         store: of the pattern's scheme and bucket.
         pattern: see `assessor.sources.globs`.
         limit: most objects that are taken.
+        refuse: see `Store.list`.
 
     Raises:
-        SourceNotFoundError: none matches. SourceUriError: more than `limit`, or too many to look at.
+        SourceNotFoundError: none matches that can be read. SourceUriError: more than `limit`, or too many to look at.
         SourceError: the store cannot be listed.
     """
     too_many = SourceUriError(
@@ -92,7 +109,7 @@ def find_pattern(store: Store, pattern: SourceUri, *, limit: int) -> list[Source
             raise too_many
         return matches(key, pattern.key)
 
-    found = list(islice(store.list(base_of(pattern), keep), limit + 1))
+    found = list(islice(store.list(base_of(pattern), keep, refuse), limit + 1))
     if len(found) > limit:
         raise too_many
     if not found:
@@ -121,8 +138,11 @@ class Bucket:
         with translated(str(uri), self._endpoint):
             return self._source(self._store.head(uri.key))
 
-    def list(self, folder: SourceUri, keep: Keep = all_of_them) -> Iterator[Source]:
-        """Yield all objects below a folder whose keys are kept; a request for each 1,000."""
+    def list(self, folder: SourceUri, keep: Keep = all_of_them, refuse: Refuse = raise_error) -> Iterator[Source]:
+        """Yield all objects below a folder whose keys are kept; a request for each 1,000.
+
+        A key that cannot be read ends it, since obstore tells nothing of those behind.
+        """
         with translated(str(folder), self._endpoint):
             for chunk in self._store.list(folder.key or None, chunk_size=1000):
                 for meta in chunk:
@@ -160,12 +180,15 @@ class Folder:
 
     def find(self, uri: SourceUri) -> Source:
         """Return the file at a URI."""
+        check_path(uri)
+        if _UNFINISHED.fullmatch(uri.name):
+            raise SourceUriError(f"expected a file whose name does not end with # and digits; got {uri}: rename it")
         path = self._confined(uri)
         with translated(str(uri), None):
             meta = self._store.head(path.lstrip("/"))
         return Source(uri, meta["size"], meta["e_tag"])
 
-    def list(self, folder: SourceUri, keep: Keep = all_of_them) -> Iterator[Source]:
+    def list(self, folder: SourceUri, keep: Keep = all_of_them, refuse: Refuse = raise_error) -> Iterator[Source]:
         """Yield the files below a folder that are kept; links to folders are not entered, hidden files passed over.
 
         Files that are not kept are not looked at, so a link among them that leads out of the folder does no harm.
@@ -176,8 +199,15 @@ class Folder:
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in names:
                 key = str(Path(place, name)).lstrip("/")
-                if not name.startswith(".") and keep(key):
-                    yield self.find(SourceUri("file", "", key))
+                if name.startswith(".") or not keep(key):
+                    continue
+                uri = SourceUri("file", "", key)
+                try:
+                    source = self.find(uri)
+                except SourceError as error:
+                    refuse(Source(uri, 0, None), error)
+                else:
+                    yield source
 
     def read(self, source: Source, start: int, stop: int) -> bytes:
         """Return the bytes [start, stop)."""

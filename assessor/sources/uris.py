@@ -11,6 +11,8 @@ LONGEST_URI = 2048
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ADDRESS = re.compile(r"[\d.]+|.*\.\..*")
 _ENCODED = re.compile(r"%(?:25)*(?:2e|2f|5c|00)", re.IGNORECASE)
+_UNREADABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""Control characters, and what Python makes of bytes in a file's name that are no UTF-8."""
 _SAFE_IN_FILE = "/*?[]!-._~$&'()+,;=:@"
 _ADVICE = "write s3://bucket/key or file:///folder/file, without . or .. or encoded slashes"
 
@@ -88,8 +90,20 @@ class SourceUri:
 
     def __str__(self) -> str:
         """Return the URI."""
-        key = quote(self.key, safe=_SAFE_IN_FILE) if self.scheme == "file" else self.key
+        key = self.key
+        if self.scheme == "file":
+            key = quote(key, safe=_SAFE_IN_FILE, errors="surrogateescape")
         return f"{self.scheme}://{self.container}/{key}"
+
+
+def check_path(uri: SourceUri) -> None:
+    """Check that a path of this machine can be handed to a store. It may be one that no URI is written with.
+
+    Raises:
+        SourceUriError: it is not UTF-8, or has control characters.
+    """
+    if _UNREADABLE.search(uri.key):
+        raise SourceUriError(f"expected a path in UTF-8 without control characters; got {uri}: rename it")
 
 
 def _check_key(key: str, text: str) -> None:

@@ -14,7 +14,8 @@ import pytest
 from app.jobs import ahead, ingesting
 from app.settings import Settings
 from tests.app.jobs import DEADLINE_S, ask, check_plan, reading, wait, write_shards
-from tests.app.support import create, npy, npy_head, rows
+from tests.app.support import create, npy, npy_head, rows, safetensors
+from tests.assessor.test_looking import damaged
 from tests.object_stores import KEYS, endless
 
 START_RAY_S = 300.0
@@ -88,6 +89,31 @@ def test_what_a_worker_cannot_read_the_job_says(service: httpx.Client, root: Pat
     (root / "bad" / "part-1.npy").write_bytes(npy(rows(8, features=5)))
     job = wait(service, ask(service, create(service), pattern=f"file://{root}/bad/*"))
     assert job["problem"]["type"] == "/problems/shape-mismatch"
+
+
+@pytest.mark.parametrize("what", ["many rows", "offset"])
+@pytest.mark.parametrize("engine", ["serial", "processes"])
+def test_an_object_that_says_what_cannot_be_true_ends_a_job_alike(
+    settings: Settings, tmp_path: Path, engine: str, what: str
+) -> None:
+    """Whether its header is read first, or its rows."""
+    body = damaged(tmp_path, what)
+    x, y = rows(20), np.arange(20)
+    for name, data in (("0.safetensors", safetensors(x, y)), ("1.arrow", body), ("2.safetensors", safetensors(x, y))):
+        (tmp_path / name).write_bytes(data)
+    with reading(settings, f"file://{tmp_path}/", engine=engine, engine_workers=1) as client:
+        assessment = create(client)
+        job = wait(client, ask(client, assessment, pattern=f"file://{tmp_path}/[012].*"))
+        assert job["state"] == "failed"
+        assert job["problem"]["type"] == "/problems/malformed-shard"
+        assert f"file://{tmp_path}/1.arrow: expected" in job["problem"]["detail"]
+        assert [shard["rows"] for shard in client.get(assessment).json()["shards"]] == [20]
+
+
+def test_whatever_a_worker_raises_is_left_to_the_job(settings: Settings, root: Path) -> None:
+    """As of what no one has foreseen; the job then says it, or reads the object."""
+    assert ahead.count_rows(ahead.Shared(settings, None), (0, {}), print) is None  # type: ignore[arg-type]
+    assert ahead.read_object(ahead.Shared(settings, None), (0, {}, 0), print) is None  # type: ignore[arg-type]
 
 
 def test_a_job_cancelled_while_its_workers_read_ends_and_stores_nothing(settings: Settings) -> None:

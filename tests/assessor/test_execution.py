@@ -25,9 +25,20 @@ from assessor import (
     profile_array,
 )
 from assessor.errors import EmptyShardError, SourceUriError
-from assessor.execution import Assessed, Engine, Progress, choose_block_bytes, open_engine, profile_sources, work
+from assessor.execution import (
+    Assessed,
+    Engine,
+    Progress,
+    choose_block_bytes,
+    find_sources,
+    open_engine,
+    profile_sources,
+    work,
+)
 from assessor.execution.serial import SerialEngine
+from assessor.formats.settings import DEFAULT
 from assessor.sources import SourceUri, StoreSettings, open_store
+from assessor.sources.extents import inspect_source
 from assessor.sources.ranged import RangedFile
 from tests.assessor.shard_sets import WRITERS, cut_at
 from tests.object_stores import S3, moto
@@ -249,6 +260,38 @@ def test_one_huge_file_is_cut_and_many_small_ones_are_put_together() -> None:
     edges = [(p.first_row, p.first_row + p.block.rows) for task in tasks for p in task]
     assert [a for a, _ in edges] == [0, *[b for _, b in edges[:-1]]]
     assert edges[-1][1] == 1500
+
+
+def test_edges_of_a_file_behind_others_are_multiples_of_the_datasets_rows(tmp_path: Path) -> None:
+    from assessor.execution.assessing import place_blocks
+
+    extents = []
+    for name, rows in (("a", 100), ("b", 10_000)):
+        np.save(tmp_path / f"{name}.npy", np.zeros((rows, 1), np.float32))
+        uri = SourceUri.parse(f"file://{tmp_path}/{name}.npy")
+        store = open_store(uri, StoreSettings())
+        extents.append(inspect_source(store, store.find(uri), DEFAULT))
+    placed = place_blocks(extents, 2600 * 4, 32)
+    assert [item.first_row for item in placed] == [
+        0,
+        100,
+        2560,
+        5120,
+        7680,
+    ]  # multiples of 256, an eighth of 80 batches
+
+
+def test_an_object_whose_key_looks_like_a_pattern(s3: S3) -> None:
+    for key in ("odd/a[1].npy", "odd/a1.npy", "odd/[ab]/x.npy", "odd/a/x.npy"):
+        s3.put(key, key.encode())
+    for place, keys in {
+        "odd/a[1].npy": ["odd/a[1].npy"],
+        "odd/[ab]/x.npy": ["odd/[ab]/x.npy"],
+        "odd/a[12].npy": ["odd/a1.npy"],
+        "odd/[a]/x.npy": ["odd/a/x.npy"],
+        "odd/a*.npy": ["odd/a1.npy", "odd/a[1].npy"],
+    }.items():
+        assert [listed.source.uri.key for listed in find_sources([f"s3://data/{place}"], s3.settings)] == keys
 
 
 @pytest.mark.parametrize("size", [np.uint8(8), np.int8(100), np.int64(2**62)])

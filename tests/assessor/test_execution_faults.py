@@ -17,11 +17,12 @@ from assessor import (
     Profile,
     SourceNotFoundError,
     SourceUnavailableError,
+    SourceUriError,
     hash_rows,
     profile_array,
 )
 from assessor.calibration import SEED
-from assessor.execution import find_sources, profile_sources
+from assessor.execution import NoProgress, WorkerLostError, find_sources, profile_sources, work
 from assessor.execution.processes import ProcessEngine
 from assessor.sources import StoreSettings, stores
 from tests.assessor.shard_sets import npy
@@ -110,6 +111,89 @@ def test_rows_that_are_skipped_keep_no_others_out_of_the_sample(shards: Path, pr
     rows = np.concatenate([np.arange(96), np.arange(120, 240)])  # a block is three batches of 8
     assert sample.rows.tolist() == rows[np.argsort(hash_rows(SEED, rows))[:10]].tolist()
     np.testing.assert_array_equal(sample.values, X[sample.rows])
+
+
+def test_what_is_kept_serves_a_run_that_skips_what_came_before_it(shards: Path, tmp_path: Path) -> None:
+    """So the samples kept are whole: rows of the first shards, which keep others out, may be left out later."""
+    fine: dict[str, Any] = {"calibration_rows": 5, "block_bytes": 80 * 24, "on_error": "skip"}
+    kept = {**fine, "checkpoint": tmp_path / "kept"}
+    assert run(shards, **kept).profile.to_bytes() == profile_array(X, batch_sizes=[8], calibration_rows=5).to_bytes()
+    for number in range(2):
+        np.save(shards / f"{number}.npy", np.full((80, 6), np.nan, np.float32))
+    resumed = run(shards, **kept)
+    assert [skipped.first_row for skipped in resumed.skipped] == [0, 80]
+    assert resumed.profile.to_bytes() == run(shards, **fine).profile.to_bytes()
+    rows = np.arange(160, 240)
+    assert resumed.profile.calibration.rows.tolist() == rows[np.argsort(hash_rows(SEED, rows))[:5]].tolist()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (ValueError("byte 7"), FormatError, "expected a shard that can be read; got ValueError: byte 7"),
+        (MemoryError("8 GiB"), WorkerLostError, "expected enough memory to read it; got 8 GiB: take fewer workers"),
+    ],
+)
+def test_what_nobody_foresaw_is_named_or_skipped(
+    shards: Path, error: Exception, kind: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assessor.execution.retrying.PAUSES_S", (0.0, 0.0))
+    real = {name: getattr(work, name) for name in ("inspect_source", "read_block")}
+
+    def stumbling(name: str) -> Any:
+        def stumble(store: Any, what: Any, *arguments: Any, **options: Any) -> Any:
+            if "1.npy" in str(what):
+                raise error
+            return real[name](store, what, *arguments, **options)
+
+        return stumble
+
+    for name, rows in (("inspect_source", 0), ("read_block", 80)):
+        with monkeypatch.context() as patch:
+            patch.setattr(work, name, stumbling(name))
+            with pytest.raises(kind, match=rf"1\.npy: {words}"):
+                run(shards)
+            [skipped] = run(shards, on_error="skip").skipped
+        assert (skipped.uri, skipped.rows) == (f"file://{shards}/1.npy", rows)
+
+
+def test_what_the_caller_of_a_run_raises_is_no_sources_fault(shards: Path) -> None:
+    class Full(NoProgress):
+        def advance(self, n: int) -> None:
+            if n > 1:
+                raise OSError("the log's disk is full")
+
+    with pytest.raises(OSError, match=r"^the log's disk is full$"):
+        run(shards, progress=Full(), on_error="skip")
+
+
+def test_files_that_no_store_can_take_are_named_or_skipped(tmp_path: Path) -> None:
+    for encoded in (b"a\tb.npy", b"a\nb.npy", b"\xff.npy", b"x#12"):
+        (tmp_path / os.fsdecode(encoded)).write_bytes(npy(X, Y))
+    (tmp_path / "x.npy").write_bytes(npy(X, Y))
+    odd = {"a%09b.npy", "a%0Ab.npy", "%FF.npy", "x%2312"}
+    options: dict[str, Any] = {"batch_sizes": [8], "engine": "serial"}
+    for place in (f"{tmp_path}/", f"{tmp_path}/*"):
+        with pytest.raises(SourceUriError, match=rf"got file://{tmp_path}/[ax%].*: rename it"):
+            profile_sources([place], **options)
+        assessed = profile_sources([place], on_error="skip", **options)
+        assert {skipped.uri.rpartition("/")[2] for skipped in assessed.skipped} == odd
+        assert assessed.profile.to_bytes() == profile_array(X, batch_sizes=[8]).to_bytes()
+        Plan.from_json(assessed.plan().to_json())  # names them in its notes
+    for name in ("a\tb.npy", "x#12"):
+        with pytest.raises(SourceUriError, match="rename it"):
+            profile_sources([tmp_path / name], on_error="skip", **options)
+    (tmp_path / "x.npy").unlink()
+    with pytest.raises(SourceUriError, match="none of 4 sources can be read; the first: "):
+        profile_sources([f"{tmp_path}/*"], on_error="skip", **options)
+
+
+@pytest.mark.parametrize("name", ["a\\b.npy", "a%2fb.npy", "a\xa0b.npy", "a[1].npy", "a#1.npy"])
+def test_files_that_are_hard_to_write_as_a_uri_are_read_by_their_path(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(npy(X, Y))
+    for place in (tmp_path / name, f"{tmp_path}/", f"{tmp_path}/*"):
+        assessed = profile_sources([place], batch_sizes=[8], engine="serial")
+        assert assessed.profile.to_bytes() == profile_array(X, batch_sizes=[8]).to_bytes()
 
 
 def test_a_truncated_source_is_named_or_left_out_with_its_rows_uncounted(shards: Path) -> None:

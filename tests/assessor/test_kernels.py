@@ -99,24 +99,26 @@ def test_calls_go_on_with_the_tree_of_those_before() -> None:
             assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("bad", [1, 2, 4])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("kernel", ["numpy", "compiled"])
 @pytest.mark.parametrize("features", [40, 600])
 def test_a_batch_whose_sums_are_not_finite_leaves_nothing(
-    kernel: str, features: int, threads: int, monkeypatch: pytest.MonkeyPatch
+    kernel: str, features: int, threads: int, bad: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor do those behind it, be they the first thread's of three, who have two batches each, or another's."""
     monkeypatch.setattr(dispatch, "THREAD_VALUES", 100)
     monkeypatch.setattr(dispatch, "BLOCK_VALUES", 1)
     choice().name, choice().threads = kernel, threads
     x = awkward(np.float32, 6 * 8, features)
     clean, clean_constant = MomentsTree(), np.zeros(features, np.int64)
-    expected = dispatch.reduce_batches(x[: 4 * 8], 8, 0, np.empty(4 * 8), clean, clean_constant)
-    x[4 * 8 + 3, 7] = np.inf
+    expected = dispatch.reduce_batches(x[: bad * 8], 8, 0, np.empty(bad * 8), clean, clean_constant)
+    x[bad * 8 + 3, 7] = np.inf
     tree, constant = MomentsTree(), np.zeros(features, np.int64)
     sums = dispatch.reduce_batches(x, 8, 0, np.empty(len(x)), tree, constant)
     assert_array_equal(sums, expected)
     assert_array_equal(constant, clean_constant)
-    assert tree.count == 4 * 8
+    assert tree.count == bad * 8
     assert_array_equal(tree.fold().mean, clean.fold().mean)
     assert_array_equal(tree.fold().m2, clean.fold().m2)
 

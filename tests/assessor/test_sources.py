@@ -3,7 +3,9 @@
 import os
 import re
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -105,6 +107,19 @@ def test_keys_are_taken_as_they_stand(s3: S3) -> None:
     httpx.put(f"{s3.endpoint}/data/a%20b%25.bin", content=b"space and per cent").raise_for_status()
     source = store.find(SourceUri("s3", "data", "a b%.bin"))
     assert store.read(source, 0, 18) == b"space and per cent"
+
+
+@pytest.mark.parametrize("key", ["a//b.bin", "./b.bin", "a%09b.bin"])
+def test_a_key_that_cannot_be_listed_is_named(s3: S3, key: str) -> None:
+    folder = f"unlisted{len(key)}"
+    connection = HTTPConnection(urlsplit(s3.endpoint).netloc)  # which sends a path as it stands
+    connection.request("PUT", f"/data/{folder}/{key}", b"x")
+    assert connection.getresponse().status == 200
+    connection.close()
+    store = open_store(SourceUri.parse("s3://data/"), s3.settings)
+    shown = re.escape(f"{folder}/{key}".replace("%09", "\\t"))
+    with pytest.raises(errors.SourceUriError, match=f"below s3://data/{folder}; got '{shown}': rename that object"):
+        find_pattern(store, SourceUri.parse(f"s3://data/{folder}/*"), limit=9)
 
 
 class TestFolder:
