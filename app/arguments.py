@@ -139,7 +139,7 @@ def _add_assess(commands: Commands) -> None:
     add_engine(parser)
     parser.add_argument("--profile", metavar="FILE", help="save what was read of the data, for plans without the data")
     _add_outputs(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no table")
     _add_fail_on(parser)
 
 
@@ -183,7 +183,7 @@ def _add_drift(commands: Commands) -> None:
     _add_decoding(parser)
     parser.add_argument("--most", type=int, default=10, metavar="N", help="features listed, the furthest first (10)")
     parser.add_argument("--json", action="store_true", help="print the drift of every feature as one line of JSON")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar and no table")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no table")
     parser.add_argument(
         "--fail-above", type=float, metavar="NATS", help="exit with status 3 when the mean drift is above this"
     )

@@ -1,23 +1,21 @@
-"""`assess` on datasets in many objects: the options, the bar, and what comes of them."""
+"""`assess` on datasets in many objects: the options, and what comes of them."""
 
 import argparse
-import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import NoReturn
-
-from tqdm import tqdm
 
 from app.errors import CommandError, UsageError
 from app.files import write_file
+from app.progress import Meter
 from app.reading import DEFAULT_BATCH_SIZE
 from assessor import Plan, Profile
-from assessor.execution import MANIFEST_MARK, Assessed, EngineError, engines, is_remote, profile_sources
+from assessor.execution import MANIFEST_MARK, Assessed, EngineError, Listed, engines, is_remote, profile_sources
 from assessor.execution.assessing import ON_ERROR
 from assessor.formats import DecodeSettings
-from assessor.sources import SourceUri, StoreSettings, is_pattern
-from assessor.sources.writing import write_object
+from assessor.sources import StoreSettings, is_pattern
+from assessor.sources.writing import parse_target, write_object
 
 DEFAULT_ENGINE = "processes"
 
@@ -53,9 +51,19 @@ def local_paths(places: Sequence[str]) -> list[Path]:
 
 
 def read_sources(
-    arguments: argparse.Namespace, *, settings: DecodeSettings | None, reference: Profile | None, show_progress: bool
+    arguments: argparse.Namespace,
+    *,
+    settings: DecodeSettings | None,
+    reference: Profile | None,
+    on_found: Callable[[Sequence[Listed]], None],
 ) -> Assessed:
     """Return the profile of a dataset in many objects.
+
+    Args:
+        arguments: of `assess`.
+        settings: which columns of tables are what.
+        reference: earlier data.
+        on_found: called with the objects before one is read.
 
     Raises:
         AssessorError: a source cannot be read, or a setting is out of its range.
@@ -70,22 +78,21 @@ def read_sources(
         "format": arguments.format,
         "reference": reference,
     }
-    bar = Bar(show=show_progress)
     try:
-        return profile_sources(
-            arguments.paths,
-            batch_sizes=arguments.batch_size or (DEFAULT_BATCH_SIZE,),
-            engine=arguments.engine or DEFAULT_ENGINE,
-            workers=arguments.workers,
-            on_error=arguments.on_error or "stop",
-            checkpoint=arguments.resume,
-            progress=bar,
-            **{name: value for name, value in given.items() if value is not None},
-        )
+        with closing(Meter(show=not arguments.quiet)) as meter:
+            return profile_sources(
+                arguments.paths,
+                batch_sizes=arguments.batch_size or (DEFAULT_BATCH_SIZE,),
+                engine=arguments.engine or DEFAULT_ENGINE,
+                workers=arguments.workers,
+                on_error=arguments.on_error or "stop",
+                checkpoint=arguments.resume,
+                progress=meter,
+                on_found=on_found,
+                **{name: value for name, value in given.items() if value is not None},
+            )
     except EngineError as error:
         raise CommandError(str(error)) from error
-    finally:
-        bar.close()
 
 
 def save_plan(plan: Plan, name: str) -> None:
@@ -103,44 +110,7 @@ def save_plan(plan: Plan, name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "plan").with_suffix(".arrow" if name.endswith(".arrow") else ".json")
         plan.save(file)
-        write_object(SourceUri.parse(name), file, StoreSettings())
-
-
-class Bar:
-    """Draws how far a run is, on standard error; the bar says bytes per second and the time left.
-
-    Args:
-        show: False draws nothing.
-    """
-
-    def __init__(self, *, show: bool) -> None:
-        self._show = show
-        self._bar: tqdm[NoReturn] | None = None
-
-    def begin(self, what: str, total: int, done: int, unit: str) -> None:
-        """Draw a new bar."""
-        self.close()
-        self._bar = tqdm(
-            total=total,
-            initial=done,
-            desc=what,
-            unit=unit if unit == "B" else f" {unit}",
-            unit_scale=True,
-            unit_divisor=1024 if unit == "B" else 1000,
-            disable=not self._show,
-            file=sys.stderr,
-        )
-
-    def advance(self, n: int) -> None:
-        """Draw the bar further on."""
-        if self._bar is not None:
-            self._bar.update(n)
-
-    def close(self) -> None:
-        """Leave the bar as it is."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        write_object(parse_target(name), file, StoreSettings())
 
 
 def _is_place(text: str) -> bool:

@@ -1,9 +1,70 @@
 """Files that a command writes: whole or not there, and never over what it reads."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import TypeAlias
 
 from app.errors import CommandError
+from assessor import AssessorError
+
+Write: TypeAlias = Callable[[str, Callable[[str], object]], None]
+"""Writes to a place, by a function of the place."""
+
+
+def write_plainly(name: str, write: Callable[[str], object]) -> None:
+    """Write to a place; raises what the function raises."""
+    write(name)
+
+
+@contextmanager
+def keeping() -> Iterator[Write]:
+    """Give a way to write that loses no work: what cannot be written goes to the current folder, over no other file.
+
+    Raises:
+        CommandError: at the end of the block, naming what could not be written, and where it is.
+    """
+    failed: list[str] = []
+
+    def write_or_keep(name: str, write: Callable[[str], object]) -> None:
+        try:
+            write(name)
+        except (AssessorError, OSError) as error:
+            failed.append(f"{name} could not be written ({error}): {_keep(name, write)}")
+
+    try:
+        yield write_or_keep
+    finally:
+        if failed:
+            raise CommandError("; ".join(failed))
+
+
+def _keep(name: str, write: Callable[[str], object]) -> str:
+    """Write to the current folder instead; return what to tell."""
+    try:
+        path = _take_name(Path(name).name)
+        try:
+            write(str(path))
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    except (AssessorError, OSError) as error:
+        return f"nor could it be kept in the current folder ({error})"
+    return f"it is kept in {path}"
+
+
+def _take_name(name: str) -> Path:
+    """Return the path of a new, empty file of the current folder, with a number in its name where that is taken."""
+    for number in count():
+        path = Path(name).absolute()
+        path = path.with_stem(f"{path.stem}-{number}") if number else path
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("count() has no end")
 
 
 def write_file(path: str | Path, content: bytes) -> Path:

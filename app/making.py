@@ -2,10 +2,12 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 from typing import Any
 
 from app.engines import save_plan
+from app.files import Write, write_plainly
 from assessor import Measure, Plan, Profile, SettingError, make_plan, measures, methods
 from assessor.advice import check_network
 from assessor.methods import choose
@@ -121,29 +123,38 @@ def _measure_of(method: str) -> Measure:
     return measures.get(choose(method, "0")[0])
 
 
-def check_names(pattern: str | None, names: Sequence[tuple[int | str, str, str | None]]) -> None:
-    """Check that each plan has a file name of its own.
+def name_plans(pattern: str | None, plans: Sequence[tuple[int, str, str | None]]) -> list[str]:
+    """Return the name under which each plan is to be saved.
 
     Args:
         pattern: with {batch_size}, {method} and {threshold}; None: nothing is saved.
-        names: batch size, method and threshold of each plan.
+        plans: batch size, method and threshold of each plan; None is the method's own.
 
     Raises:
         SettingError: two plans would be written to one file.
     """
-    if pattern is not None and len({_fill(pattern, *name) for name in names}) < len(names):
+    if pattern is None:
+        return []
+    names = [_fill(pattern, size, method, _told(method, threshold)) for size, method, threshold in plans]
+    if len(set(names)) < len(names):
         raise SettingError(
             f"expected a file name for each plan; got too few, {pattern}, for {len(names)} plans: write "
             "{batch_size}, {method} or {threshold} in the name, as in plan-{batch_size}-{method}.json"
         )
+    return names
 
 
-def save_plans(plans: Sequence[Plan], pattern: str) -> None:
+def save_plans(plans: Sequence[Plan], pattern: str, write: Write = write_plainly) -> None:
     """Write each plan under its name, a file or an object in a bucket."""
     for plan in plans:
-        save_plan(plan, _fill(pattern, plan.batch_size, plan.method, plan.threshold))
+        write(_fill(pattern, plan.batch_size, plan.method, plan.threshold), partial(save_plan, plan))
 
 
-def _fill(pattern: str, batch_size: int | str, method: str, threshold: str | None) -> str:
+def _told(method: str, threshold: str | None) -> str:
+    """Return a threshold as the plan tells it."""
+    return parse_threshold(choose(method, None)[1] if threshold is None else threshold)[0]
+
+
+def _fill(pattern: str, batch_size: int, method: str, threshold: str) -> str:
     named = pattern.replace("{batch_size}", str(batch_size)).replace("{method}", method)
-    return named.replace("{threshold}", (threshold or "default").replace(" ", ""))
+    return named.replace("{threshold}", threshold.replace(" ", ""))

@@ -1,14 +1,13 @@
 """Files to one profile: shards that are read, or profiles that were saved when they were."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from app.errors import CommandError, UsageError
+from app.progress import Meter
 from assessor import AssessorError, Profile, SettingError, ShapeError, merge, profile_shard
 from assessor.formats import DecodeSettings
 
@@ -41,7 +40,7 @@ def read_profile(
         settings: which of the shards' columns are what; None takes the defaults.
         reference: of the shards' batches, see `profile_shard`; saved profiles have their own.
         nonfinite: "raise" (None), "exclude" or "normalize"; for saved profiles, None or theirs.
-        show_progress: draw a bar on standard error.
+        show_progress: on standard error, see `Meter`.
 
     Raises:
         AssessorError: a file is not usable; the message begins with its path.
@@ -111,21 +110,10 @@ def load_profile(path: Path) -> Profile:
 def _read_shards(paths: Sequence[Path], *, show_progress: bool, **settings: Any) -> Profile:
     profiles: list[Profile] = []
     first_row = 0
-    with tqdm(
-        total=sum(_sizes(paths)),
-        unit="B",
-        unit_scale=True,
-        unit_divisor=1024,
-        desc="reading",
-        disable=not show_progress,
-        file=sys.stderr,
-    ) as bar:
-
-        def on_bytes(size_bytes: int) -> None:
-            bar.update(size_bytes)
-
+    with closing(Meter(show=show_progress)) as meter:
+        meter.begin("reading", sum(_sizes(paths)), 0, "B")
         for path in paths:
-            profile = _read_shard(path, first_row=first_row, on_bytes=on_bytes, **settings)
+            profile = _read_shard(path, first_row=first_row, on_bytes=meter.advance, **settings)
             if profiles and profile.sample_shape != profiles[0].sample_shape:
                 raise ShapeError(
                     f"{path}: expected samples of shape {profiles[0].sample_shape} as in {paths[0]}; got "

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 import pytest
 
 from assessor.kernels import warm
+from assessor.kernels.dispatch import COMPILE_FROM
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,6 +80,20 @@ def test_nothing_is_compiled_at_a_start(image: Path, tmp_path: Path) -> None:
     assert "saved" not in output
     # It is numba's to write to: another CPU, or another dtype, is compiled there.
     assert all(os.stat(path).st_mode & 0o200 for path in [cache, *cache.rglob("*")])
+
+
+@pytest.mark.parametrize("options", [["--engine", "serial"], ["--engine", "processes", "--workers", "1"]])
+def test_nothing_is_compiled_by_a_step_of_a_pipeline(image: Path, tmp_path: Path, options: list[str]) -> None:
+    """Nor by its workers; the data is as much as is worth the kernel."""
+    cache = tmp_path / "tmp" / "numba"
+    cache.parent.mkdir()
+    shard = tmp_path / "x.npy"
+    np.save(shard, np.random.default_rng(0).standard_normal((COMPILE_FROM // 64, 64)).astype(np.float32))
+    done = start(image, cache, "assess", str(shard), "--batch-size", "32", *options)
+    output, errors = done.communicate()
+    assert done.returncode == 0, errors
+    assert re.search(rf"data loaded from '{re.escape(str(cache))}", output), output
+    assert "saved" not in output
 
 
 def test_the_script_gives_way(image: Path, tmp_path: Path) -> None:

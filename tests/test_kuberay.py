@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from app.arguments import build_parser
+from app.targets import check_places
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "deploy" / "kuberay"
@@ -53,6 +54,8 @@ def test_commands_are_understood() -> None:
         arguments = build_parser().parse_args(command)
         assert arguments.engine == engine
         assert arguments.save == "s3://train/plan.arrow"
+        assert not arguments.quiet  # the pods' logs say how far it is
+        check_places([arguments.save], arguments.paths)
 
 
 def test_versions_are_those_of_the_project() -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         format=arguments.format,
         settings=decode_settings(arguments),
         nonfinite=arguments.nonfinite,
-        show_progress=not arguments.quiet and sys.stderr.isatty(),
+        show_progress=not arguments.quiet,
     )
     drift = measure_drift(new, earlier)
     if arguments.json:

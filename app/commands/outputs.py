@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from importlib import import_module
 
-from app.files import write_file
+from app.files import Write, write_file, write_plainly
 from assessor import Plan, Profile
 
 
@@ -18,13 +18,22 @@ def import_report(arguments: argparse.Namespace) -> None:
         import_module("app.report")
 
 
-def write_reports(arguments: argparse.Namespace, plans: Sequence[Plan], profile: Profile | None, *, title: str) -> None:
+def write_reports(
+    arguments: argparse.Namespace,
+    plans: Sequence[Plan],
+    profile: Profile | None,
+    *,
+    title: str,
+    write: Write = write_plainly,
+) -> None:
     """Write the report and the picture that are asked for."""
     if not (arguments.report or arguments.png):
         return
     from app.report import draw_report, render_report
 
     if arguments.report:
-        write_file(arguments.report, render_report(plans, profile=profile, title=title).encode())
+        page = render_report(plans, profile=profile, title=title).encode()
+        write(arguments.report, lambda name: write_file(name, page))
     if arguments.png:
-        write_file(arguments.png, draw_report(plans, profile=profile, title=title))
+        picture = draw_report(plans, profile=profile, title=title)
+        write(arguments.png, lambda name: write_file(name, picture))

@@ -15,7 +15,7 @@ from app.commands.outputs import import_report, write_reports
 from app.comparing import compare_plans
 from app.errors import CommandError, UsageError
 from app.files import check_outputs
-from app.making import check_method_arguments, check_names, make_plans, options_of, save_plans, split_thresholds
+from app.making import check_method_arguments, make_plans, name_plans, options_of, save_plans, split_thresholds
 from app.outcome import DIFFERENT, DONE, status_of
 from app.reading import is_profile, load_profile
 from app.rescoring import apply_threshold
@@ -76,7 +76,8 @@ def _what_if(arguments: argparse.Namespace) -> int:
         check_method_arguments(arguments, thresholds)
         profile = load_profile(source)
         sizes = arguments.batch_size or profile.batch_sizes
-        check_names(arguments.save, list(product(sizes, arguments.method, thresholds)))
+        names = name_plans(arguments.save, list(product(sizes, arguments.method, thresholds)))
+        check_outputs([*names, arguments.report, arguments.png], [source])
         plans = make_plans(profile, batch_sizes=sizes, thresholds=thresholds, arguments=arguments)
         _finish(arguments, plans, console)
         write_reports(arguments, plans, profile, title=source.name)
@@ -95,7 +96,8 @@ def _what_if(arguments: argparse.Namespace) -> int:
             "expected --threshold for a plan; got none: give one, as in --threshold 0.5, or pass a profile saved with "
             "assess --profile"
         )
-    check_names(arguments.save, [(before.batch_size, before.method, threshold) for threshold in thresholds])
+    names = name_plans(arguments.save, [(before.batch_size, before.method, threshold) for threshold in thresholds])
+    check_outputs([*names, arguments.report, arguments.png], [source])
     plans = [apply_threshold(before, threshold or "") for threshold in thresholds]
     _finish(arguments, plans, console)
     write_reports(arguments, plans, None, title=source.name)

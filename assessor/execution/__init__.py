@@ -8,7 +8,7 @@
 from assessor.execution import serial, processes, ray_tasks  # noqa: F401, I001 - they register themselves, in this order
 from assessor.execution.assessing import choose_block_bytes, profile_sources
 from assessor.execution.engines import Engine, EngineError, WorkerLostError, engines, open_engine
-from assessor.execution.locations import MANIFEST_MARK, Listed, find_sources, is_remote
+from assessor.execution.locations import MANIFEST_MARK, Listed, find_sources, is_remote, real_uris, stands_for
 from assessor.execution.outcome import Assessed, Skipped
 from assessor.execution.progress import NoProgress, Progress
 
@@ -28,4 +28,6 @@ __all__ = [
     "is_remote",
     "open_engine",
     "profile_sources",
+    "real_uris",
+    "stands_for",
 ]

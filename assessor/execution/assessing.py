@@ -6,7 +6,7 @@ process.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ def profile_sources(
     block_bytes: int | None = None,
     stores: StoreSettings | None = None,
     progress: Progress | None = None,
+    on_found: Callable[[Sequence[Listed]], None] = lambda listed: None,
     **settings: Any,
 ) -> Assessed:
     """Return the profile of a dataset that lies in many objects.
@@ -60,6 +61,7 @@ def profile_sources(
         block_bytes: bytes of a block, >= 1; None chooses by the size of the dataset.
         stores: how object stores are reached; None takes the environment.
         progress: is told how far the run is.
+        on_found: called with the objects that were found, before one is read; what it raises ends the run.
         **settings: feature_axis, calibration_rows, reference, nonfinite, decode, format: see `Settings`.
 
     Raises:
@@ -89,6 +91,7 @@ def profile_sources(
         elif workers is not None:
             raise SettingError(f"expected workers with the name of an engine; got {workers} with an open one")
         listed = find_sources(places, shared.stores, skip=skip)
+        on_found(listed)
         looked = look_at(listed, shared, engine, skip=skip, checkpoint=kept, progress=told)
         size = block_bytes or choose_block_bytes(sum(extent.source.size_bytes for extent in looked.extents))
         placed = place_blocks(looked.extents, size, max(map(int, shared.batch_sizes)))

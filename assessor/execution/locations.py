@@ -21,7 +21,7 @@ from assessor.errors import (
     SourceUriError,
 )
 from assessor.execution.retrying import in_rounds
-from assessor.sources.globs import is_pattern
+from assessor.sources.globs import base_of, is_pattern, matches
 from assessor.sources.settings import StoreSettings
 from assessor.sources.stores import LONGEST_LIST, Refuse, Source, Store, find_pattern, open_store, raise_error
 from assessor.sources.uris import SCHEMES, SourceUri, check_path
@@ -113,10 +113,73 @@ def to_uri(place: str) -> tuple[SourceUri, bool]:
         return SourceUri.parse(place), place.endswith("/")
     if "://" in place:
         raise SourceUriError(f"expected a path, or a URI that begins with s3:// or file://; got {place!r:.100}")
-    path = os.path.abspath(place)
-    uri = SourceUri("file", "", path.lstrip("/"))
+    uri = _of_path(place)
     check_path(uri)
-    return uri, place.endswith("/") or os.path.isdir(path)
+    return uri, _is_folder(place)
+
+
+def stands_for(place: str, target: str) -> bool:
+    """Return whether a place is an object, or would find it if it were there: below a folder, or by a pattern.
+
+    Links are followed; a manifest is itself, not what its lines name.
+
+    Args:
+        place: see `find_sources`.
+        target: URI or path of the object, which need not exist.
+
+    Raises:
+        SourceUriError: one of them is a URI that names nothing.
+
+    >>> stands_for("s3://data/d/", "s3://data/d/plan.arrow"), stands_for("s3://data/d/*.npy", "s3://data/d/plan.arrow")
+    (True, False)
+    """
+    text = place.removeprefix(MANIFEST_MARK)
+    uri = SourceUri.parse(text) if is_remote(text) else _of_path(text)
+    targets = real_uris(target)
+    if text == place and _is_folder(place):
+        base, pattern = uri, "**"
+    elif not targets.isdisjoint(real_uris(text)):
+        return True
+    elif text == place and _is_open(uri):
+        base = base_of(uri)
+        pattern = "/".join(uri.segments[len(base.segments) :])
+    else:
+        return False
+    top = _real(base)
+    return any(found.is_under(top) and _finds(found, top, pattern) for found in targets)
+
+
+def real_uris(place: str) -> set[SourceUri]:
+    """Return the addresses of a URI or path, links followed: of where it leads, and of a link itself."""
+    uri = SourceUri.parse(place) if is_remote(place) else _of_path(place)
+    if uri.scheme != "file":
+        return {uri}
+    folder, _, name = uri.key.rpartition("/")
+    return {_real(uri), _of_path(os.path.join(os.path.realpath(f"/{folder}"), name))}
+
+
+def _of_path(path: str) -> SourceUri:
+    return SourceUri("file", "", os.path.abspath(path).lstrip("/"))
+
+
+def _real(uri: SourceUri) -> SourceUri:
+    return _of_path(os.path.realpath(f"/{uri.key}")) if uri.scheme == "file" else uri
+
+
+def _is_folder(place: str) -> bool:
+    return place.endswith("/") or (not is_remote(place) and os.path.isdir(place))
+
+
+def _is_open(uri: SourceUri) -> bool:
+    """Return whether an address is a pattern; a file may have a name that looks like one."""
+    return is_pattern(uri.key) and not (uri.scheme == "file" and Path("/", uri.key).exists())
+
+
+def _finds(uri: SourceUri, top: SourceUri, pattern: str) -> bool:
+    """Return whether what lies below a folder is found there by a pattern; hidden files are not."""
+    below = uri.segments[len(top.segments) :]
+    hidden = uri.scheme == "file" and any(segment.startswith(".") for segment in below)
+    return bool(below) and not hidden and matches("/".join(below), pattern)
 
 
 def _expand(place: str, store_of: StoreOf, *, skip: bool) -> list[Listed]:
@@ -146,7 +209,7 @@ def _expand(place: str, store_of: StoreOf, *, skip: bool) -> list[Listed]:
 
 def _find_literal(uri: SourceUri, store: Store) -> Source | None:
     """Return the object that has a place's key; None where the key is a pattern, and none has it as it stands."""
-    if not is_pattern(uri.key) or (uri.scheme == "file" and Path("/", uri.key).exists()):
+    if not _is_open(uri):
         return store.find(uri)
     if uri.scheme == "file" or "[" not in uri.key:  # a key of * and ? is matched by itself
         return None

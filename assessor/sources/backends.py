@@ -27,6 +27,8 @@ NOWHERE = "127.0.0.1:0"
 """Where no one can listen. It stands as the proxy for all hosts but the store's own, so a redirect ends there."""
 
 _KEY_IN_ERROR = re.compile(r'path: "((?:[^"\\]|\\.)*)"')
+_STATUS = re.compile(r"status code: (\d{3})")
+"""As obstore tells what a store answered to a list, of which it makes no error of its kind."""
 _CONTAINER_ADDRESS = "169.254.170.2"
 _MACHINE_ADDRESS = "169.254.169.254"
 
@@ -85,12 +87,13 @@ def make_local() -> "LocalStore":
 
 
 @contextmanager
-def translated(what: str, endpoint: str | None) -> Iterator[None]:
+def translated(what: str, endpoint: str | None, *, to: str = "read") -> Iterator[None]:
     """Raise obstore's errors in the block as ours, without addresses, paths and headers of the inside.
 
     Args:
         what: the object's URI.
         endpoint: of its store; None for files.
+        to: what is done with it, "read" or "write".
 
     Raises:
         SourceError: the kind that fits.
@@ -99,13 +102,9 @@ def translated(what: str, endpoint: str | None) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise SourceNotFoundError(
-            f"expected an object at {what}; there is none: check bucket and key, and that the upload has ended"
-        ) from error
+        raise _missing(what, to) from error
     except (errors.PermissionDeniedError, errors.UnauthenticatedError, PermissionError) as error:
-        raise SourceDeniedError(
-            f"expected to be allowed to read {what}; the store refused: check the credentials and their rights"
-        ) from error
+        raise _denied(what, to) from error
     except errors.InvalidPathError as error:
         found = _KEY_IN_ERROR.search(str(error))
         key = found[1] if found else "another"
@@ -114,10 +113,29 @@ def translated(what: str, endpoint: str | None) -> Iterator[None]:
             f"'{key:.200}': rename that object, or name the others in a manifest"
         ) from error
     except (errors.BaseError, OSError) as error:
-        raise _failure(what, endpoint, str(error)) from error
+        raise _failure(what, endpoint, str(error), to) from error
 
 
-def _failure(what: str, endpoint: str | None, text: str) -> SourceError:
+def _missing(what: str, to: str) -> SourceError:
+    if to == "write":
+        return SourceNotFoundError(f"expected a bucket for {what}; there is none: check its name, or make it")
+    return SourceNotFoundError(
+        f"expected an object at {what}; there is none: check bucket and key, and that the upload has ended"
+    )
+
+
+def _denied(what: str, to: str) -> SourceError:
+    return SourceDeniedError(
+        f"expected to be allowed to {to} {what}; the store refused: check the credentials and their rights"
+    )
+
+
+def _failure(what: str, endpoint: str | None, text: str, to: str) -> SourceError:
+    status = _STATUS.search(text)
+    if status is not None and status[1] in ("401", "403"):
+        return _denied(what, to)
+    if status is not None and status[1] == "404":
+        return _missing(what, to)
     if NOWHERE in text or "invalid scheme" in text or "URL scheme is not allowed" in text:
         return SourceRedirectError(
             f"expected the object {what} from its own store; the store sends on to another host, which is not "
@@ -125,8 +143,9 @@ def _failure(what: str, endpoint: str | None, text: str) -> SourceError:
         )
     where = "" if endpoint is None else f" at {endpoint}"
     known = "" if endpoint is None or _resolves(host_of(endpoint)) else ", whose name is not known,"
+    verb = "take" if to == "write" else "give"
     return SourceUnavailableError(
-        f"expected the store{where}{known} to give {what}; it does not answer, or cut the answer off: try again, "
+        f"expected the store{where}{known} to {verb} {what}; it does not answer, or cut the answer off: try again, "
         "and check the endpoint if this goes on"
     )
 

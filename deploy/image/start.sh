@@ -4,7 +4,11 @@
 set -eu
 
 kernels="$(dirname "$0")/kernels"
-if [ "${1:-}" = serve ] && [ -n "${NUMBA_CACHE_DIR:-}" ] && [ ! -e "$NUMBA_CACHE_DIR" ]; then
+case "${1:-}" in
+    serve | assess | drift) profiles=yes ;;
+    *) profiles=no ;;
+esac
+if [ "$profiles" = yes ] && [ -n "${NUMBA_CACHE_DIR:-}" ] && [ ! -e "$NUMBA_CACHE_DIR" ]; then
     { mkdir -p "$NUMBA_CACHE_DIR" && cp -R "$kernels/." "$NUMBA_CACHE_DIR/" && chmod -R u+w "$NUMBA_CACHE_DIR"; } \
         || echo "the compiled kernel of the image could not be copied to $NUMBA_CACHE_DIR: it is compiled again" >&2
 fi

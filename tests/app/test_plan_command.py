@@ -244,6 +244,7 @@ def test_fail_on_of_another_form(capsys: pytest.CaptureFixture[str], plan: tuple
         (["what-if", "{plan}", "--threshold", "high"], "expected a threshold among|expected a threshold"),
         (["what-if", "{plan}", "--threshold", "1,2", "--save", "x.json"], "a file name for each plan"),
         (["what-if", "{plan}", "--threshold", "2", "--save", "{plan}"], "another file to write to"),
+        (["what-if", "{plan}", "--threshold", "1,1.0", "--save", "{{threshold}}.json"], "a file name for each plan"),
         (["what-if", "{profile}", "--batch-size", "5"], r"profiled \(8, 16\); got 5"),
         (["what-if", "{profile}", "--batch-size", "0"], "at least 1; got 0"),
         (["what-if", "{profile}", "--method", "magic"], "got 'magic'"),
