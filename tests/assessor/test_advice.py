@@ -83,7 +83,7 @@ def test_the_estimate_is_the_weighted_mean_worked_by_hand() -> None:
     ("parts", "size", "network", "words"),
     [
         ({"global": 0.0, "feature": 0.0, "drift": 0.0}, 2**20, "mlp", "no cell of the study is near"),
-        (None, 16, None, "the parts of the need are not known; the method need has them"),
+        (None, 16, None, "the parts of the need are not known; plans of the method need"),
     ],
 )
 def test_far_from_any_cell_there_is_no_advice(
@@ -141,7 +141,7 @@ def test_a_plan_carries_the_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert assess(x, batch_size=16, network="convnet") == plan
     other = make_plan(profile, batch_size=16, method="heterogeneity")
     assert other.advice is not None
-    assert "the method need has them" in other.advice.text
+    assert "plans of the method need, of complete batches, have them" in other.advice.text
 
 
 def test_plans_made_before_there_was_advice_still_load() -> None:
