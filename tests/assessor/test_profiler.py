@@ -266,7 +266,7 @@ def test_non_finite_values_are_named(dtype: str, value: float, feature_axis: str
         profile_array(x, batch_sizes=[5, 8], first_row=100, feature_axis=feature_axis)
     assert str(caught.value) == (
         f"expected finite values; row 117, element 13 is {value} (batch 23 of size 5, batch 14 of size 8): "
-        'remove or impute such values first, or leave such rows out (nonfinite=exclude)'
+        "remove or impute such values first, or leave such rows out (nonfinite=exclude)"
     )
 
 
