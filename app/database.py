@@ -78,6 +78,8 @@ SHARD_COLUMNS = [column for column in SHARDS.c if column.name not in ("assessmen
 
 
 _SQLITE_CACHE_KIB = 256
+_SQLITE_WRITING_CACHE_KIB = 4096
+"""While a transaction writes: a page that finds no room is written to the log before its end, and then once more."""
 _SQLITE_PAGE_BYTES = 1 << 14
 """Most of what is stored are profiles of 0.1 to 2 MB, which pages of the usual 4 KiB cut into several hundred."""
 
@@ -101,6 +103,7 @@ def make_engine(settings: Settings) -> Engine:
     if is_sqlite:
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "checkin", _shrink_sqlite)
     else:
         event.listen(engine, "connect", _set_up_postgresql(settings))
     return engine
@@ -119,7 +122,15 @@ def _set_up_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> 
 
 def _begin_sqlite(connection: Connection) -> None:
     immediate = connection.get_execution_options().get("immediate", False)
+    if immediate:
+        connection.exec_driver_sql(f"PRAGMA cache_size = -{_SQLITE_WRITING_CACHE_KIB}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _shrink_sqlite(connection: DBAPIConnection | None, _entry: ConnectionPoolEntry) -> None:
+    if connection is not None:  # else it was found to be broken
+        assert isinstance(connection, sqlite3.Connection)
+        connection.execute(f"PRAGMA cache_size = -{_SQLITE_CACHE_KIB}")
 
 
 def _postgresql_arguments(settings: Settings) -> dict[str, object]:

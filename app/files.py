@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from app.errors import CommandError
 from assessor import AssessorError
+from assessor.whole_files import written_whole
 
 Write: TypeAlias = Callable[[str, Callable[[str], object]], None]
 """Writes to a place, by a function of the place."""
@@ -70,12 +71,8 @@ def _take_name(name: str) -> Path:
 def write_file(path: str | Path, content: bytes) -> Path:
     """Write a file and return its path; where it cannot be written whole, nothing is at the path."""
     target = Path(path)
-    partial = target.with_name(target.name + ".part")
-    try:
+    with written_whole(target) as partial:
         partial.write_bytes(content)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
     return target
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 
 from app.errors import CommandError
-from assessor.execution import Listed, real_uris, stands_for
+from assessor.execution import real_uris, stands_for
 from assessor.sources import SourceUri, StoreSettings
 from assessor.sources.writing import check_reachable, parse_target
 
@@ -28,7 +28,7 @@ def check_places(names: Iterable[str], places: Sequence[str]) -> None:
             )
 
 
-def check_found(names: Iterable[str], listed: Iterable[Listed]) -> None:
+def check_found(names: Iterable[str], places: Iterable[str]) -> None:
     """Check that none of the objects that were found is to be written, whatever a manifest or a link calls it.
 
     Raises:
@@ -37,8 +37,8 @@ def check_found(names: Iterable[str], listed: Iterable[Listed]) -> None:
     written = {uri: name for name in names for uri in real_uris(name)}
     if not written:
         return
-    for item in listed:
-        for uri in real_uris(str(item.source.uri)):
+    for place in places:
+        for uri in real_uris(place):
             if uri in written:
                 raise CommandError(
                     f"expected another file to write to than those that are read; got {written[uri]}, which is one of "

@@ -23,6 +23,7 @@ from assessor.profiler import profile_array
 from assessor.recommendation import recommend
 from assessor.thresholds import parse_threshold
 from assessor.view import BatchView, view_batches
+from assessor.whole_files import written_whole
 
 if TYPE_CHECKING:
     import pyarrow
@@ -237,14 +238,13 @@ class Plan:
             SettingError: columns are to be written, and pyarrow is not installed.
         """
         target = Path(path)
-        partial = target.with_name(target.name + ".part")
-        if target.suffix == ".arrow":
-            from assessor.plan_arrow import write_plan
+        with written_whole(target) as partial:
+            if target.suffix == ".arrow":
+                from assessor.plan_arrow import write_plan
 
-            write_plan(self, partial)
-        else:
-            partial.write_text(self.to_json(), encoding="utf-8")
-        partial.replace(target)
+                write_plan(self, partial)
+            else:
+                partial.write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Plan":

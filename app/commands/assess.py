@@ -1,7 +1,8 @@
 """`normgauge assess PATH...`: the service's numerics on files and objects, without the service."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -16,8 +17,10 @@ from app.outcome import status_of
 from app.reading import DEFAULT_BATCH_SIZE, is_profile, load_profile, read_profile
 from app.tables import make_console, print_plans
 from app.targets import check_found, check_places, check_stores, is_uri
-from assessor import Profile, formats
+from assessor import AssessorError, Profile, formats
+from assessor.execution import Listed
 from assessor.execution.checkpoint import EXTENTS
+from assessor.folders import list_pictures
 from assessor.formats import DecodeSettings
 from assessor.formats.arrow_library import load_pyarrow
 
@@ -33,10 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     reference = load_profile(Path(arguments.reference)) if arguments.reference else None
     assessed = None
     if uses_engine(arguments):
-        on_found = partial(check_found, written)
-        assessed = read_sources(arguments, settings=settings, reference=reference, on_found=on_found)
+        assessed = read_sources(
+            arguments, settings=settings, reference=reference, on_found=partial(_check_found, written)
+        )
         profile = assessed.profile
     else:
+        check_found(written, _pictures(paths))
         profile = read_profile(
             paths,
             batch_sizes=arguments.batch_size,
@@ -68,6 +73,18 @@ def run(arguments: argparse.Namespace) -> int:
             n_files = len(paths) if assessed is None else len(assessed.sources)
             print_plans(make_console(), plans, title=f"{describe(profile)} in {n_files} file(s)")
     return status_of(plans, arguments.fail_on)
+
+
+def _check_found(written: Sequence[str], listed: Sequence[Listed]) -> None:
+    check_found(written, (str(item.source.uri) for item in listed))
+
+
+def _pictures(paths: Sequence[Path]) -> Iterator[str]:
+    """Yield the pictures of those paths that are folders: links lead to some."""
+    for path in paths:
+        if path.is_dir():
+            with suppress(AssessorError):  # which reading it tells of
+                yield from (str(picture) for picture, _ in list_pictures(path))
 
 
 def describe(profile: Profile) -> str:

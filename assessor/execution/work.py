@@ -187,23 +187,29 @@ class _Readers:
     """Where the blocks of a task are read from, in their order: small whole objects of buckets are read ahead."""
 
     def __init__(self, settings: Settings, placed: Sequence[Placed], stack: ExitStack) -> None:
-        whole: dict[Store, list[Source]] = {}
-        self._settings = settings
+        whole: dict[tuple[str, str], list[Source]] = {}
+        self._stores: dict[tuple[str, str], Store] = {}
         for item in placed:
+            bucket = _bucket(item)
+            if bucket not in self._stores:
+                self._stores[bucket] = _store(*bucket, settings.stores)
             if item.block.whole:
-                whole.setdefault(self._store(item), []).append(item.block.source)
-        self._ahead = {store: ReadAhead(sources, store) for store, sources in whole.items()}
+                whole.setdefault(bucket, []).append(item.block.source)
+        self._ahead = {bucket: ReadAhead(sources, self._stores[bucket]) for bucket, sources in whole.items()}
         for ahead in self._ahead.values():
             stack.callback(ahead.close)
 
     def of(self, placed: Placed) -> Readable:
         """Return where to read a block from; blocks before it are not asked for again."""
-        store = self._store(placed)
-        return self._ahead[store].store_of(placed.block.source) if placed.block.whole else store
+        bucket = _bucket(placed)
+        if placed.block.whole:
+            return self._ahead[bucket].store_of(placed.block.source)
+        return self._stores[bucket]
 
-    def _store(self, placed: Placed) -> Store:
-        uri = placed.block.source.uri
-        return _store(uri.scheme, uri.container, self._settings.stores)
+
+def _bucket(placed: Placed) -> tuple[str, str]:
+    uri = placed.block.source.uri
+    return uri.scheme, uri.container
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from app.cli import main
 from app.errors import CommandError
@@ -183,6 +184,28 @@ def test_a_name_with_the_threshold_is_known_before(capsys: pytest.CaptureFixture
     command = ["assess", "d/*(2).json", "--batch-size", "8", "--threshold", "2.0"]
     assert "got d/fixed(2).json, which" in fail(capsys, *command, "--save", "d/{threshold}.json")
     assert Path("d/fixed(2).json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("option", ["--save", "--profile"])
+@pytest.mark.parametrize("name", ["x.json", "x.arrow"])
+def test_files_with_the_name_of_a_half_written_one_are_let_be(folder: Path, option: str, name: str) -> None:
+    part = folder / f"{name}.part"
+    part.write_bytes(PARTS["a.npy"])
+    assert main(["assess", str(part), "--batch-size", "8", "--quiet", option, name]) == 0
+    assert part.read_bytes() == PARTS["a.npy"]
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_a_picture_that_a_link_leads_to_is_not_written(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "pictures" / "a").mkdir(parents=True)
+    for number in range(4):
+        Image.new("L", (3, 2), number).save(folder / f"{number}.png")
+        (folder / "pictures" / "a" / f"{number}.png").symlink_to(folder / f"{number}.png")
+    before = contents(folder)
+    line = fail(capsys, "assess", "pictures", "--batch-size", "2", "--save", "3.png")
+    assert "got 3.png, which is one of the sources" in line
+    assert contents(folder) == before
+    assert main(["assess", "pictures", "--batch-size", "2", "--quiet", "--save", "plan.json"]) == 0
 
 
 def test_other_files_that_are_read_are_not_written_either(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from assessor import SourceUnavailableError, profile_array
-from assessor.execution import profile_sources
+from assessor.execution import profile_sources, work
 from assessor.sources import Source, SourceUri
 from assessor.sources.ahead import READ_AHEAD, SMALL_BYTES, ReadAhead
+from assessor.sources.blocks import cut
+from assessor.sources.extents import inspect_source
 from tests.object_stores import S3, moto
 
 
@@ -107,3 +109,30 @@ def test_a_dataset_in_many_small_objects(s3: S3, engine: str) -> None:
         s3.put(f"small-{engine}/{number:03}.npy", body.getvalue())
     found = profile_sources([f"s3://data/small-{engine}/*.npy"], batch_sizes=[8], engine=engine, stores=s3.settings)
     assert found.profile.to_bytes() == profile_array(x, batch_sizes=[8]).to_bytes()
+
+
+def test_a_task_over_many_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a worker keeps open."""
+    body = BytesIO()
+    np.save(body, np.arange(32, dtype=np.float32).reshape(8, 4))
+    content = body.getvalue()
+
+    class One:
+        def read(self, source: Source, start: int, stop: int) -> bytes:
+            return content[start:stop]
+
+        def view(self, source: Source, start: int, stop: int) -> memoryview:
+            return memoryview(content)[start:stop]
+
+    monkeypatch.setattr(work, "open_store", lambda uri, settings: One())
+    settings, placed = work.Settings((4,)), []
+    for number in range(70):
+        source = Source(SourceUri("s3", f"bucket{number}", "a.npy"), len(content), None)
+        extent = inspect_source(One(), source, settings.decode, format=None, rows=None, on_bytes=lambda n: None)
+        placed.append(work.Placed(number, cut(extent, 1 << 20)[0], 8 * number))
+    try:
+        done = work.profile_blocks(settings, work.Reading(tuple(placed)), lambda n: None)
+    finally:
+        work._store.cache_clear()
+    assert done.failures == ()
+    assert [len(part.numbers) for part in done.parts] == [70]
